@@ -1,0 +1,113 @@
+/* bench_call.c - prepares decode calls: views, queries, outputs and workspace. */
+#include "bench_call.h"
+#include "cli.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+float bench_softmax_scale(int64_t head_dim) { return (float)(1 / sqrt((double)head_dim)); }
+
+static void *array(int64_t a, int64_t b, size_t element)
+{
+    size_t count;
+    return __builtin_mul_overflow((size_t)a, (size_t)b, &count) ? NULL : calloc(count, element);
+}
+
+static int allocate(bench_call *call)
+{
+    call->q = array(call->rows, call->q_heads * call->head_dim, octavo_dtype_bytes(call->dtype));
+    call->out = array(call->rows, call->q_heads * call->v_dim, sizeof *call->out);
+    call->skip_ratio = array(call->rows, call->kv_heads, sizeof *call->skip_ratio);
+    call->dropped_mass = array(call->rows, call->q_heads, sizeof *call->dropped_mass);
+    call->bytes_read = array(call->rows, call->kv_heads, sizeof *call->bytes_read);
+    call->lengths = array(call->rows, 1, sizeof *call->lengths);
+    call->page_table = array(call->rows, call->pages_per_sequence, sizeof *call->page_table);
+    if (call->q && call->out && call->skip_ratio && call->dropped_mass && call->bytes_read && call->lengths && call->page_table)
+        return EXIT_DONE;
+    return cli_refuse("there is no memory for the queries and outputs of a decode call");
+}
+
+static void set_rows(bench_call *call, int64_t rows)
+{
+    const int64_t q_shape[] = { rows, 1, call->q_heads, call->head_dim }, out_shape[] = { rows, 1, call->q_heads, call->v_dim };
+    call->view.batch = rows;
+    call->params.q = octavo_tensor_view(call->q, call->dtype, 4, q_shape);
+    call->params.out = octavo_tensor_view(call->out, OCTAVO_F32, 4, out_shape);
+}
+
+int bench_call_init(bench_call *call, const octavo_exec *exec, const bench_store *store, const bench_rule *rule, int64_t rows,
+                    int64_t q_heads, octavo_dtype dtype)
+{
+    memset(call, 0, sizeof *call);
+    call->exec = *exec;
+    call->exec.workspace = NULL;
+    call->exec.workspace_bytes = 0;
+    call->rows = rows;
+    call->q_heads = q_heads;
+    call->dtype = dtype;
+    call->kv_heads = store->config.kv_heads;
+    call->head_dim = store->config.head_dim;
+    call->v_dim = store->config.v_dim;
+    call->pages_per_sequence = store->pages_per_sequence;
+    const int status = allocate(call);
+    if (status != EXIT_DONE) return status;
+    call->view = store->view;
+    call->view.lengths = call->lengths;
+    call->view.page_table = call->page_table;
+    for (int64_t row = 0; row < rows; row++) bench_call_set_row(call, store, row, 0, store->tokens);
+    call->params = (octavo_decode_params)OCTAVO_DECODE_PARAMS_INIT;
+    call->params.kv = &call->view;
+    call->params.softmax_scale = bench_softmax_scale(call->head_dim);
+    call->params.select = rule->select;
+    call->params.compensate = rule->compensate;
+    call->params.delta = rule->delta;
+    call->params.epsilon = rule->epsilon;
+    call->params.skip_ratio = call->skip_ratio;
+    call->params.dropped_mass = call->dropped_mass;
+    call->params.bytes_read = call->bytes_read;
+    set_rows(call, rows);
+    size_t bytes;
+    if (octavo_attention_decode_workspace(&call->exec, &call->params, &bytes) != OCTAVO_OK) return cli_refuse_last();
+    if (bytes && octavo_device_allocate(exec->device, bytes, &call->exec.workspace) != OCTAVO_OK) return cli_refuse_last();
+    call->exec.workspace_bytes = bytes;
+    return EXIT_DONE;
+}
+
+void bench_call_fini(bench_call *call)
+{
+    if (call->exec.workspace) octavo_device_release(call->exec.device, call->exec.workspace, call->exec.workspace_bytes);
+    free(call->q);
+    free(call->out);
+    free(call->skip_ratio);
+    free(call->dropped_mass);
+    free(call->bytes_read);
+    free(call->lengths);
+    free(call->page_table);
+    memset(call, 0, sizeof *call);
+}
+
+void bench_call_set_row(bench_call *call, const bench_store *store, int64_t row, int64_t sequence, int64_t length)
+{
+    call->lengths[row] = (int32_t)length;
+    memcpy(call->page_table + row * call->pages_per_sequence, store->page_table + sequence * store->pages_per_sequence,
+           (size_t)store->pages_per_sequence * sizeof *call->page_table);
+}
+
+void *bench_call_query(bench_call *call, int64_t row)
+{
+    return (char *)call->q + (size_t)(row * call->q_heads * call->head_dim) * octavo_dtype_bytes(call->dtype);
+}
+
+int bench_call_run(bench_call *call, int64_t rows)
+{
+    set_rows(call, rows);
+    return octavo_attention_decode(&call->exec, &call->params) == OCTAVO_OK ? EXIT_DONE : cli_refuse_last();
+}
+
+int bench_call_run_bare(bench_call *call)
+{
+    octavo_decode_params bare = call->params;
+    bare.skip_ratio = bare.dropped_mass = NULL;
+    bare.bytes_read = NULL;
+    return octavo_attention_decode(&call->exec, &bare) == OCTAVO_OK ? EXIT_DONE : cli_refuse_last();
+}

@@ -1,0 +1,9 @@
+/* cmd_bench.c - `octavo bench`: chooses the benchmark. */
+#include "cli.h"
+
+static const cli_command BENCHMARKS[] = {
+    { "decode", "attention of a new token over a stored cache", cmd_bench_decode },
+    { 0 },
+};
+
+int cmd_bench(int argc, char **argv) { return cli_dispatch("octavo bench", BENCHMARKS, argc, argv); }

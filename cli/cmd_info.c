@@ -1,0 +1,97 @@
+/* cmd_info.c - `octavo info`: what this build and this machine have. */
+#define _GNU_SOURCE
+#include "cli.h"
+#include "external.h"
+#include "machine.h"
+#include "octavo/octavo.h"
+#include "options.h"
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct info {
+    const char *isa; /* in use; owned by the device */
+    char cpu[MACHINE_NAME_BYTES];
+    int openmp, onednn, cuda, gnuplot;
+} info;
+
+/* 1: `word` is one of the blank-separated words of `text`. */
+static int has_word(const char *text, const char *word)
+{
+    const size_t length = strlen(word);
+    for (const char *at = text; (at = strstr(at, word)) != NULL; at += length)
+        if ((at == text || at[-1] == ' ') && (at[length] == ' ' || at[length] == '\0')) return 1;
+    return 0;
+}
+
+static json_t *levels(const info *facts)
+{
+    json_t *list = json_array();
+    const char *name;
+    for (int i = 0; (name = octavo_isa_name(i)) != NULL; i++)
+        json_array_append_new(list, json_pack("{s:s, s:b, s:b}", "name", name, "available", octavo_isa_available(i), "chosen",
+                                              strcmp(name, facts->isa) == 0));
+    return list;
+}
+
+static int print_json(const info *facts)
+{
+    json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:o, s:s, s:[s], s:{s:b, s:b, s:b, s:b, s:b}}",
+                             "schema", "octavo-info-1", "version", octavo_version(), "build_id", octavo_build_id(),
+                             "build_options", octavo_build_options(), "cpu", facts->cpu, "threads", machine_threads(),
+                             "llc_bytes", (json_int_t)machine_llc_bytes(), "isa_levels", levels(facts), "isa", facts->isa,
+                             "devices", "cpu",
+                             "parts", "openmp", facts->openmp, "onednn", facts->onednn, "cuda", facts->cuda, "jansson", 1,
+                             "gnuplot", facts->gnuplot);
+    char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    if (text) puts(text);
+    free(text);
+    json_decref(root);
+    return text ? cli_finish_output() : cli_refuse("there is no memory for the JSON text");
+}
+
+static int print_text(const info *facts)
+{
+    const char *name;
+    printf("octavo %s, build %s\n", octavo_version(), octavo_build_id());
+    printf("built for  %s\n", octavo_build_options());
+    printf("processor  %s\n", facts->cpu);
+    printf("threads    %d\n", machine_threads());
+    printf("cache      %.1f MiB (last level)\n", (double)machine_llc_bytes() / (1 << 20));
+    printf("ISA levels");
+    for (int i = 0; (name = octavo_isa_name(i)) != NULL; i++)
+        printf(" %s%s", name, strcmp(name, facts->isa) == 0 ? " (chosen)" : octavo_isa_available(i) ? "" : " (not on this machine)");
+    printf("\ndevices    cpu\n");
+    printf("parts      OpenMP %s, oneDNN %s, CUDA %s, jansson yes, gnuplot %s\n", facts->openmp ? "yes" : "no", facts->onednn ? "yes" : "no",
+           facts->cuda ? "yes" : "no", facts->gnuplot ? "yes" : "no");
+    return cli_finish_output();
+}
+
+int cmd_info(int argc, char **argv)
+{
+    int json = 0, status;
+    const option options[] = { { "json", 0, OPTION_FLAG, NULL, "prints JSON", &json, 0, 0 }, { 0 } };
+    const command_line line = {
+        .usage = "octavo info [--json]",
+        .about = "Version, build, instruction sets with the one in use (OCTAVO_ISA forces a lower\none), devices and optional parts.\n",
+        .options = options,
+    };
+    if (options_parse(&line, argc, argv, &status) == OPTIONS_STOP) return status;
+    octavo_context *context = NULL;
+    octavo_device *device = NULL;
+    if (octavo_context_create(NULL, &context) != OCTAVO_OK) return cli_refuse_last();
+    if (octavo_device_open(context, "cpu", &device) == OCTAVO_OK) {
+        const char *built = octavo_build_options();
+        info facts = { .isa = octavo_device_isa(device), .openmp = has_word(built, "openmp"), .onednn = has_word(built, "onednn"),
+                       .cuda = has_word(built, "cuda"), .gnuplot = external_exists("gnuplot") };
+        machine_cpu_name(facts.cpu);
+        status = json ? print_json(&facts) : print_text(&facts);
+        octavo_device_close(device);
+    } else {
+        status = cli_refuse_last();
+    }
+    octavo_context_destroy(context);
+    return status;
+}

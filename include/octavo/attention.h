@@ -1,0 +1,90 @@
+/* attention.h - decode attention over K and V in any stored format, with block pruning.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * The rules and what they guarantee: docs/NUMERICS.md. Scores are in nats: s_t = softmax_scale * q . k_t. */
+#ifndef OCTAVO_ATTENTION_H
+#define OCTAVO_ATTENTION_H
+
+#include "octavo/kvcache.h"
+
+OCTAVO_BEGIN_DECLS
+
+typedef enum octavo_select_rule {
+    OCTAVO_SELECT_NONE      = 0, /* every plane of every block                                              */
+    OCTAVO_SELECT_BASE      = 1, /* the base plane of every block, never a residual                         */
+    OCTAVO_SELECT_DELTA     = 2, /* keep a unit whose largest base score reaches threshold - delta; one pass */
+    OCTAVO_SELECT_MASS      = 3, /* drop the lightest units while they hold at most epsilon of the mass      */
+    OCTAVO_SELECT_CERTIFIED = 4  /* the same on bounds: no head's dropped mass exceeds epsilon               */
+} octavo_select_rule;
+
+typedef enum octavo_compensation {
+    OCTAVO_COMPENSATE_NONE = 0,
+    OCTAVO_COMPENSATE_MEAN = 1 /* a dropped unit enters with its estimated mass at its mean V */
+} octavo_compensation;
+
+OCTAVO_API const char *octavo_select_rule_name(octavo_select_rule rule);
+OCTAVO_API octavo_status octavo_select_rule_parse(const char *name, octavo_select_rule *rule);
+
+/* State of a unit in a kept mask. */
+enum { OCTAVO_UNIT_UNSEEN = 0, OCTAVO_UNIT_KEPT = 1, OCTAVO_UNIT_DROPPED = 2 };
+
+enum {
+    OCTAVO_MAX_Q_TOKENS = 16,
+    OCTAVO_MAX_ROWS     = 4096 /* q_heads / kv_heads * q_tokens */
+};
+
+typedef struct octavo_decode_params {
+    size_t struct_size;
+    octavo_tensor q; /* [batch, q_tokens, q_heads, head_dim] f32, f16, bf16; the newest q_tokens (1..16) of each sequence;
+                      * q_heads is a multiple of kv_heads, and query head h reads kv head h / (q_heads / kv_heads) */
+    const octavo_kv_view *kv;
+    float softmax_scale; /* 0: 1 / sqrt(head_dim)          */
+    float soft_cap;      /* 0: none, else cap * tanh(s / cap) */
+    int64_t window;      /* a query at p sees t with p - t < window; 0: all */
+    int64_t sink_tokens; /* with a window: the first tokens that stay visible */
+    const float *sink_logits; /* [q_heads] enter the denominator only; NULL: none */
+
+    octavo_select_rule select;
+    octavo_compensation compensate;
+    float delta;                     /* DELTA: nats, >= 0                                  */
+    float epsilon;                   /* MASS, CERTIFIED: share of the mass, in (0, 1)      */
+    const float *thresholds;         /* DELTA: [batch, q_heads], against scores of the keys as stored (less k_mean); NULL: the
+                                      * largest base score in the first visible block and in the block of the newest token */
+    int32_t keep_first_blocks, keep_last_blocks; /* kept whatever they weigh               */
+
+    octavo_tensor out;      /* [batch, q_tokens, q_heads, v_dim] f32, f16, bf16; no visible key: 0         */
+    float *lse;             /* [batch, q_heads, q_tokens] log of the denominator used, or NULL; none: -inf */
+    uint8_t *kept;          /* [batch, kv_heads, units] OCTAVO_UNIT_*, or NULL                             */
+    float *skip_ratio;      /* [batch, kv_heads] dropped units / visible units, or NULL                    */
+    float *skip_ratio_first; /* the same of CERTIFIED's first decision: units of which only the base was read, or NULL */
+    float *dropped_mass;    /* [batch, q_heads] share of the mass in dropped units, the worst of q_tokens, or NULL: an upper
+                             * bound for CERTIFIED, an estimate from the base scores for DELTA and MASS    */
+    int64_t *bytes_read;    /* [batch, kv_heads] bytes of the cache that the call reads, or NULL           */
+} octavo_decode_params;
+#define OCTAVO_DECODE_PARAMS_INIT OCTAVO_INIT_STRUCT(octavo_decode_params)
+
+/* Units of a view: the last dimension of `kept`. */
+OCTAVO_API int64_t octavo_kv_view_units(const octavo_kv_view *view);
+
+/* Bytes of workspace that octavo_attention_decode needs for this call; data pointers are not looked at. */
+OCTAVO_API octavo_status octavo_attention_decode_workspace(const octavo_exec *exec, const octavo_decode_params *params, size_t *bytes);
+
+/* Attention of the newest tokens over a cache. The result depends on nothing but inputs and device: not on threads.
+ * OCTAVO_E_ARGUMENT, _SHAPE, _UNSUPPORTED, _RANGE: nothing was written. */
+OCTAVO_API octavo_status octavo_attention_decode(const octavo_exec *exec, const octavo_decode_params *params);
+
+/* Merges partial attention results over disjoint sets of keys by their log-sum-exp. */
+typedef struct octavo_merge_params {
+    size_t struct_size;
+    int64_t parts, rows, v_dim;
+    const float *part_out; /* [rows, parts, v_dim] each part's normalised output   */
+    const float *part_lse; /* [rows, parts] natural logarithm; -inf: an empty part */
+    float *out;            /* [rows, v_dim]                                         */
+    float *lse;            /* [rows], or NULL                                       */
+} octavo_merge_params;
+#define OCTAVO_MERGE_PARAMS_INIT OCTAVO_INIT_STRUCT(octavo_merge_params)
+OCTAVO_API octavo_status octavo_partial_merge(const octavo_exec *exec, const octavo_merge_params *params);
+
+OCTAVO_END_DECLS
+
+#endif

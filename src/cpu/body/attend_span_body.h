@@ -1,0 +1,161 @@
+/* attend_span_body.h - the running softmax that block_attend and decode_fused share. After a simd_<isa>.h. */
+#ifndef OCTAVO_CPU_ATTEND_SPAN_BODY_H
+#define OCTAVO_CPU_ATTEND_SPAN_BODY_H
+
+#include "cpu/body/decode_plan_body.h"
+
+/* The outputs of one split of one kv head while they grow: unnormalised, against the largest score so far. */
+typedef struct attend_state {
+    float *max, *sum;    /* [rows] */
+    float *out;          /* row r at out + r * out_stride */
+    int64_t out_stride;
+} attend_state;
+
+static void attend_reset(const decode_plan *plan, const attend_state *state)
+{
+    for (int64_t r = 0; r < plan->rows; r++) {
+        state->max[r] = -INFINITY;
+        state->sum[r] = 0.0f;
+        memset(state->out + r * state->out_stride, 0, (size_t)plan->kv->v_dim * sizeof(float));
+    }
+}
+
+static void attend_scale_row(float *out, int64_t count, float by)
+{
+    int64_t i = 0;
+    for (; i + SIMD_F32 <= count; i += SIMD_F32) v_store(out + i, v_mul(v_load(out + i), v_splat(by)));
+    if (i < count) v_store_part(out + i, v_mul(v_load_part(out + i, count - i), v_splat(by)), count - i);
+}
+
+/* Scores of a row become weights against the row's largest score, which may grow; returns 0 where nothing has any weight. */
+static void attend_weigh_row(const decode_plan *plan, const attend_state *state, int64_t row, float *scores, int64_t padded,
+                             const float *v_factors)
+{
+    const float largest = row_max(scores, padded);
+    if (largest > state->max[row]) {
+        if (state->sum[row] > 0.0f) {
+            const float shrink = v_exp_one(state->max[row] - largest);
+            state->sum[row] *= shrink;
+            attend_scale_row(state->out + row * state->out_stride, plan->kv->v_dim, shrink);
+        }
+        state->max[row] = largest;
+    }
+    const vf32 max = v_splat(state->max[row] == -INFINITY ? 0.0f : state->max[row]);
+    vf32 total = v_zero();
+    for (int64_t t = 0; t < padded; t += SIMD_F32) {
+        const vf32 weight = v_exp(v_sub(v_load(scores + t), max));
+        total = v_add(total, weight);
+        v_store(scores + t, v_mul(weight, v_load(v_factors + t)));
+    }
+    state->sum[row] += v_hsum(total);
+}
+
+/* Adds the tokens of a span. `given`: [rows of the call, max_tokens] scores of this head instead of reading K, or NULL. */
+static void attend_span(const decode_head *of, octavo_decode_dot *dot, octavo_decode_span *span, int whole, const float *given,
+                        const attend_state *state)
+{
+    const decode_plan *plan = of->plan;
+    const int64_t padded = span_padded(span);
+    float k_factors[DECODE_TOKENS], v_factors[DECODE_TOKENS], scores[DECODE_ROWS * DECODE_TOKENS];
+    if (!given) span_k_factors(of, span, k_factors);
+    span_v_factors(of, span, v_factors);
+    for (int64_t row = 0; row < plan->rows; row += DECODE_ROWS) {
+        const int64_t left = plan->rows - row, rows = left < DECODE_ROWS ? left : DECODE_ROWS;
+        if (given) {
+            for (int64_t r = 0; r < rows; r++)
+                memcpy(scores + r * DECODE_TOKENS, given + (row + r) * plan->kv->max_tokens + span->token,
+                       (size_t)span->tokens * sizeof *scores);
+            span_mask(of, span, row, rows, whole, scores);
+        } else {
+            span_scores(of, dot, span, k_factors, row, rows, whole, scores);
+        }
+        for (int64_t r = 0; r < rows; r++)
+            attend_weigh_row(plan, state, row + r, scores + r * DECODE_TOKENS, padded, v_factors);
+        plan->axpy(state->out + row * state->out_stride, state->out_stride, scores, rows, span, plan->kv->v_dim);
+        span_look_ahead(span, NULL, octavo_k_plane_count(plan->kv->k_format), 0);
+    }
+}
+
+/* Mean rows of up to DECODE_TOKENS dropped units, copied together so that they are weighed as tokens are. */
+enum { MEAN_COLUMNS = 256 };
+
+static void attend_mean_columns(const decode_head *of, const attend_state *state, const int64_t *units, int64_t count,
+                                const float *weights, int64_t row, int64_t rows, int64_t from, int64_t columns)
+{
+    const decode_plan *plan = of->plan;
+    const octavo_kv_view *kv = plan->kv;
+    uint8_t means[DECODE_TOKENS * MEAN_COLUMNS];
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t page = octavo_view_page(kv, of->view_row, units[i] / plan->units_a_block);
+        memcpy(means + i * columns,
+               octavo_section_at(&kv->v_mean, of->view_row, page, of->head, units[i] % plan->units_a_block) + from, (size_t)columns);
+    }
+    const octavo_decode_span span = { .tokens = count, .v = means, .v_stride = columns };
+    plan->axpy_mean(state->out + row * state->out_stride + from, state->out_stride, weights, rows, &span, columns);
+}
+
+/* Adds dropped units at their means; unit units[i] weighs exp(log_mass[row * log_stride + logs[i]]). */
+static void attend_means(const decode_head *of, const attend_state *state, const int64_t *units, int64_t count, const float *log_mass,
+                         int64_t log_stride)
+{
+    const decode_plan *plan = of->plan;
+    const octavo_kv_view *kv = plan->kv;
+    const int64_t padded = octavo_decode_round_up(count, SIMD_F32);
+    float factors[DECODE_TOKENS], weights[DECODE_ROWS * DECODE_TOKENS];
+    uint8_t exponents[DECODE_TOKENS] = { 0 };
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t page = octavo_view_page(kv, of->view_row, units[i] / plan->units_a_block);
+        exponents[i] = *octavo_section_at(&kv->v_mean_scale, of->view_row, page, of->head, units[i] % plan->units_a_block);
+    }
+    for (int64_t t = 0; t < DECODE_TOKENS; t += SIMD_F32) v_store(factors + t, v_load_exp2_minus(exponents + t));
+    for (int64_t row = 0; row < plan->rows; row += DECODE_ROWS) {
+        const int64_t left = plan->rows - row, rows = left < DECODE_ROWS ? left : DECODE_ROWS;
+        for (int64_t r = 0; r < rows; r++) {
+            float *at = weights + r * DECODE_TOKENS;
+            for (int64_t i = 0; i < padded; i++) at[i] = i < count ? log_mass[(row + r) * log_stride + units[i]] : -INFINITY;
+            attend_weigh_row(plan, state, row + r, at, padded, factors);
+        }
+        for (int64_t from = 0; from < kv->v_dim; from += MEAN_COLUMNS) {
+            const int64_t columns = kv->v_dim - from < MEAN_COLUMNS ? kv->v_dim - from : MEAN_COLUMNS;
+            attend_mean_columns(of, state, units, count, weights, row, rows, from, columns);
+        }
+    }
+}
+
+static inline float attend_log(const attend_state *state, int64_t row)
+{
+    if (!(state->sum[row] > 0.0f)) return -INFINITY;
+    float lanes[SIMD_F32];
+    v_store(lanes, v_log(v_splat(state->sum[row])));
+    return state->max[row] + lanes[0];
+}
+
+/* log of the sum of exp(logs[unit]) over the dropped units of [begin, end). */
+static float attend_dropped(const uint8_t *kept, const float *logs, int64_t begin, int64_t end)
+{
+    float max = -INFINITY, sum = 0.0f, scores[DECODE_TOKENS];
+    for (int64_t from = begin; from < end; from += DECODE_TOKENS) {
+        for (int64_t i = 0; i < DECODE_TOKENS; i++) {
+            const int64_t unit = from + i;
+            scores[i] = unit < end && kept[unit] == OCTAVO_UNIT_DROPPED ? logs[unit] : -INFINITY;
+        }
+        row_add_mass(scores, DECODE_TOKENS, &max, &sum);
+    }
+    const attend_state state = { .max = &max, .sum = &sum };
+    return attend_log(&state, 0);
+}
+
+/* Writes the normalised output; [rows, splits] part_lse. */
+static void attend_finish(const decode_head *of, const attend_state *state, float *part_lse, int64_t splits)
+{
+    const octavo_kv_view *kv = of->plan->kv;
+    const float *channel = kv->v_channel_scale ? kv->v_channel_scale + of->head * kv->v_dim : NULL;
+    for (int64_t row = 0; row < of->plan->rows; row++) {
+        float *out = state->out + row * state->out_stride;
+        if (state->sum[row] > 0.0f) attend_scale_row(out, kv->v_dim, 1.0f / state->sum[row]);
+        for (int64_t i = 0; channel && i < kv->v_dim; i++) out[i] *= channel[i];
+        part_lse[row * splits] = attend_log(state, row);
+    }
+}
+
+#endif

@@ -1,0 +1,84 @@
+/* block_attend_body.h - attention over the units that were kept, and the mean rows of the others. After a simd_<isa>.h. */
+#include "cpu/body/attend_span_body.h"
+
+octavo_status SIMD(block_attend_by)(const octavo_exec *exec, const octavo_block_attend_params *p, const octavo_decode_tiles *tiles);
+
+typedef struct attend_call {
+    const octavo_block_attend_params *p;
+    decode_plan plan;
+} attend_call;
+
+/* The span after `span` in its unit, or the first one of the next kept unit before `last`. */
+static int attend_next(const decode_head *of, const uint8_t *kept, const octavo_decode_span *span, int64_t last,
+                       octavo_decode_span *next)
+{
+    const int64_t sub = of->plan->kv->sub_block_tokens;
+    int64_t unit = span->token / sub;
+    if (span_next(of, span->token + span->tokens, (unit + 1) * sub, next)) return 1;
+    for (unit++; unit < last && unit * sub < of->any.end; unit++)
+        if ((!kept || kept[unit] == OCTAVO_UNIT_KEPT) && span_of_unit(of, unit, next)) return 1;
+    return 0;
+}
+
+static void attend_kept_units(const attend_call *call, const decode_head *of, const uint8_t *kept, int64_t begin, int64_t end,
+                              const attend_state *state)
+{
+    const decode_plan *plan = &call->plan;
+    const float *given = call->p->scores ? call->p->scores + of->group * plan->rows * plan->kv->max_tokens : NULL;
+    octavo_decode_span span = { .token = begin * plan->kv->sub_block_tokens - 1, .tokens = 1 }, next;
+    for (int more = attend_next(of, kept, &span, end, &span); more;) {
+        const int whole = head_sees(of, span.token / plan->kv->sub_block_tokens) == OCTAVO_UNIT_WHOLE;
+        more = attend_next(of, kept, &span, end, &next);
+        span_look_ahead(&span, more ? &next : NULL, plan->in->planes, 1);
+        attend_span(of, plan->dot, &span, whole, given, state);
+        span = next;
+    }
+}
+
+static void attend_dropped_means(const attend_call *call, const decode_head *of, const uint8_t *kept, int64_t begin, int64_t end,
+                                 const attend_state *state)
+{
+    const float *logs = call->p->log_mass + of->group * call->plan.rows * call->plan.units;
+    int64_t units[DECODE_TOKENS], count = 0;
+    for (int64_t unit = begin; unit < end; unit++) {
+        if (kept[unit] != OCTAVO_UNIT_DROPPED) continue;
+        units[count++] = unit;
+        if (count < DECODE_TOKENS) continue;
+        attend_means(of, state, units, count, logs, call->plan.units);
+        count = 0;
+    }
+    if (count > 0) attend_means(of, state, units, count, logs, call->plan.units);
+}
+
+static void attend_task(void *argument, int64_t index)
+{
+    const attend_call *call = argument;
+    const octavo_block_attend_params *p = call->p;
+    const decode_plan *plan = &call->plan;
+    const decode_head of = head_open(plan, index / p->splits);
+    const int64_t split = index % p->splits, begin = split * p->split_units, last = begin + p->split_units;
+    const int64_t end = last < plan->units ? last : plan->units, first = of.group * plan->rows * p->splits + split;
+    const uint8_t *kept = p->kept ? p->kept + of.group * plan->units : NULL;
+    float *floats = plan->task_floats + index * plan->layout.task_floats;
+    const attend_state state = { floats, floats + octavo_decode_round_up(plan->rows, DECODE_ROWS), p->part_out + first * plan->kv->v_dim,
+                                 p->splits * plan->kv->v_dim };
+    plan_enter(plan);
+    attend_reset(plan, &state);
+    attend_kept_units(call, &of, kept, begin, end, &state);
+    for (int64_t row = 0; p->part_kept && row < plan->rows; row++) p->part_kept[first + row * p->splits] = attend_log(&state, row);
+    for (int64_t row = 0; p->part_dropped && row < plan->rows; row++) {
+        const float *logs = p->log_upper ? p->log_upper : p->log_mass;
+        p->part_dropped[first + row * p->splits] =
+            kept && logs ? attend_dropped(kept, logs + (of.group * plan->rows + row) * plan->units, begin, end) : -INFINITY;
+    }
+    if (p->compensate == OCTAVO_COMPENSATE_MEAN && kept && p->log_mass) attend_dropped_means(call, &of, kept, begin, end, &state);
+    attend_finish(&of, &state, p->part_lse + first, p->splits);
+    plan_leave(plan);
+}
+
+octavo_status SIMD(block_attend_by)(const octavo_exec *exec, const octavo_block_attend_params *p, const octavo_decode_tiles *tiles)
+{
+    attend_call call = { .p = p, .plan = plan_open(exec, &p->in, tiles, octavo_decode_layout_attend(p)) };
+    octavo_parallel(exec, call.plan.layout.heads * p->splits, attend_task, &call);
+    return OCTAVO_OK;
+}

@@ -1,0 +1,186 @@
+/* block_score_body.h - what each unit weighs, by the scores of its tokens. After a simd_<isa>.h. */
+#include "cpu/body/decode_plan_body.h"
+#include "format/ue4m4.h"
+
+octavo_status SIMD(block_score_by)(const octavo_exec *exec, const octavo_block_score_params *p, const octavo_decode_tiles *tiles);
+
+typedef struct score_call {
+    const octavo_block_score_params *p;
+    decode_plan plan;
+    int64_t task_units, head_tasks;
+} score_call;
+
+/* Running values of a unit, each [rows] padded to DECODE_ROWS. */
+typedef struct score_states {
+    float *max, *sum, *upper_max, *upper_sum, *lower_max, *lower_sum;
+} score_states;
+
+static score_states score_states_of(float *floats, int64_t rows)
+{
+    const int64_t padded = octavo_decode_round_up(rows, DECODE_ROWS);
+    return (score_states){ floats,              floats + padded,     floats + 2 * padded,
+                           floats + 3 * padded, floats + 4 * padded, floats + 5 * padded };
+}
+
+static void score_reset(const score_states *state, int64_t rows)
+{
+    for (int64_t r = 0; r < octavo_decode_round_up(rows, DECODE_ROWS); r++) {
+        state->max[r] = state->upper_max[r] = state->lower_max[r] = -INFINITY;
+        state->sum[r] = state->upper_sum[r] = state->lower_sum[r] = 0.0f;
+    }
+}
+
+static float score_q_norm(const octavo_decode_q *q, int64_t row)
+{
+    const float *x = q->rows + row * q->row_floats;
+    double sum = 0.0; /* of squares that float32 might not hold */
+    for (int64_t i = 0; i < q->row_floats; i++) sum += (double)x[i] * (double)x[i];
+    return (float)sqrt(sum);
+}
+
+/* How far the score of each token may be off for a query of norm 1: what was left out of the key, and rounding. */
+static void score_errors(const decode_head *of, const octavo_decode_span *span, const float *factors, float *errors)
+{
+    const octavo_kv_view *kv = of->plan->kv;
+    const float rounding = octavo_k_rounding_bound(kv->k_format, kv->head_dim);
+    uint8_t gathered[2 * DECODE_TOKENS];
+    const uint8_t *norms = kv->k_norm.data ? span_scales(of, span, &kv->k_norm, 1, gathered) : NULL;
+    for (int64_t t = 0; t < DECODE_TOKENS; t++) {
+        const float norm = norms ? octavo_ue4m4_to_float(norms[t]) : 0.0f;
+        const float left_out = octavo_k_error_bound(kv->k_format, of->plan->in->planes, norm, kv->head_dim);
+        /* One part in 2^21 pays for the roundings of this product and of ||q||. */
+        errors[t] = (left_out + rounding) * fabsf(factors[t]) * (1.0f + 0x1p-21f);
+    }
+}
+
+/* The masses of score + by * error, for by = norm and -norm. */
+static void score_add_bounds(const decode_head *of, const octavo_decode_span *span, const float *raw, const float *errors, int64_t row,
+                             int64_t rows, int whole, const score_states *state)
+{
+    float bound[DECODE_ROWS * DECODE_TOKENS];
+    const int64_t padded = span_padded(span);
+    for (int side = 0; side < 2; side++) {
+        for (int64_t r = 0; r < rows; r++) {
+            const vf32 norm = v_splat(side ? -score_q_norm(&of->q, row + r) : score_q_norm(&of->q, row + r));
+            for (int64_t t = 0; t < padded; t += SIMD_F32) {
+                const vf32 moved = v_fma(norm, v_load(errors + t), v_load(raw + r * DECODE_TOKENS + t));
+                v_store(bound + r * DECODE_TOKENS + t, score_capped(of->plan->in, moved));
+            }
+        }
+        span_mask(of, span, row, rows, whole, bound);
+        for (int64_t r = 0; r < rows; r++) {
+            float *max = side ? state->lower_max : state->upper_max, *sum = side ? state->lower_sum : state->upper_sum;
+            row_add_mass(bound + r * DECODE_TOKENS, padded, max + row + r, sum + row + r);
+        }
+    }
+}
+
+static void score_span(const score_call *call, const decode_head *of, octavo_decode_span *span, int whole, const score_states *state)
+{
+    const octavo_block_score_params *p = call->p;
+    const int64_t padded = span_padded(span);
+    float factors[DECODE_TOKENS], errors[DECODE_TOKENS], scores[DECODE_ROWS * DECODE_TOKENS];
+    span_k_factors(of, span, factors);
+    if (p->log_upper) score_errors(of, span, factors, errors);
+    for (int64_t row = 0; row < call->plan.rows; row += DECODE_ROWS) {
+        const int64_t left = call->plan.rows - row, rows = left < DECODE_ROWS ? left : DECODE_ROWS;
+        if (p->log_upper) {
+            span_raw_scores(of, call->plan.dot, span, factors, row, rows, scores);
+            score_add_bounds(of, span, scores, errors, row, rows, whole, state);
+            for (int64_t i = 0; i < rows * DECODE_TOKENS; i += SIMD_F32)
+                if (i % DECODE_TOKENS < padded) v_store(scores + i, score_capped(call->plan.in, v_load(scores + i)));
+            span_mask(of, span, row, rows, whole, scores);
+        } else {
+            span_scores(of, call->plan.dot, span, factors, row, rows, whole, scores);
+        }
+        for (int64_t r = 0; r < rows; r++) {
+            row_add_mass(scores + r * DECODE_TOKENS, padded, state->max + row + r, state->sum + row + r);
+            if (!p->scores) continue;
+            float *out = p->scores + (of->group * call->plan.rows + row + r) * call->plan.kv->max_tokens + span->token;
+            memcpy(out, scores + r * DECODE_TOKENS, (size_t)span->tokens * sizeof *out);
+        }
+        span_look_ahead(span, NULL, octavo_k_plane_count(call->plan.kv->k_format), 0);
+    }
+}
+
+/* log(sum) + max, moved by `margin` parts of itself away from the other bound. */
+static vf32 score_log(const float *max, const float *sum, float margin)
+{
+    const vf32 log = v_log(v_load(sum)), whole = v_add(v_load(max), log);
+    /* Rounding of the exponentials, of their sum, and of scores as large as the largest: parts in 2^24, generously counted. */
+    const vf32 slack = v_fma(v_add(v_abs(v_load(max)), v_abs(log)), v_splat(0x1p-21f), v_splat(0x1p-16f));
+    return margin != 0.0f ? v_if_less(v_zero(), v_load(sum), v_fma(v_splat(margin), slack, whole), v_splat(-INFINITY)) : whole;
+}
+
+static void score_scatter(const score_call *call, int64_t group, int64_t unit, int64_t row, vf32 values, float *out)
+{
+    float lanes[SIMD_F32];
+    if (!out) return;
+    v_store(lanes, values);
+    for (int64_t i = 0; i < SIMD_F32 && row + i < call->plan.rows; i++)
+        out[(group * call->plan.rows + row + i) * call->plan.units + unit] = lanes[i];
+}
+
+static void score_store(const score_call *call, int64_t group, int64_t unit, const score_states *state)
+{
+    const octavo_block_score_params *p = call->p;
+    for (int64_t row = 0; row < call->plan.rows; row += SIMD_F32) {
+        score_scatter(call, group, unit, row, v_load(state->max + row), p->unit_max);
+        score_scatter(call, group, unit, row, score_log(state->max + row, state->sum + row, 0.0f), p->log_mass);
+        if (!p->log_upper) continue;
+        score_scatter(call, group, unit, row, score_log(state->upper_max + row, state->upper_sum + row, 1.0f), p->log_upper);
+        score_scatter(call, group, unit, row, score_log(state->lower_max + row, state->lower_sum + row, -1.0f), p->log_lower);
+    }
+}
+
+static int score_wanted(const score_call *call, const decode_head *of, int64_t unit)
+{
+    return !call->p->only || call->p->only[of->group * call->plan.units + unit] == OCTAVO_UNIT_KEPT;
+}
+
+/* The span that follows `span`: the rest of its unit, or the next unit that is wanted; 0: there is none before unit `last`. */
+static int score_next(const score_call *call, const decode_head *of, const octavo_decode_span *span, int64_t last,
+                      octavo_decode_span *next)
+{
+    const int64_t sub = call->plan.kv->sub_block_tokens;
+    int64_t unit = span->token / sub;
+    if (span_next(of, span->token + span->tokens, (unit + 1) * sub, next)) return 1;
+    for (unit++; unit < last && unit * sub < of->any.end; unit++)
+        if (score_wanted(call, of, unit) && span_of_unit(of, unit, next)) return 1;
+    return 0;
+}
+
+static void score_task(void *argument, int64_t index)
+{
+    const score_call *call = argument;
+    const decode_plan *plan = &call->plan;
+    const decode_head of = head_open(plan, index / call->head_tasks);
+    const int64_t begin = index % call->head_tasks * call->task_units, sub = plan->kv->sub_block_tokens;
+    const int64_t end = begin + call->task_units < plan->units ? begin + call->task_units : plan->units;
+    const score_states state = score_states_of(plan->task_floats + index * plan->layout.task_floats, plan->rows);
+    octavo_decode_span span, next;
+    plan_enter(plan);
+    for (int64_t unit = begin; unit < end; unit++) {
+        if (!score_wanted(call, &of, unit)) continue;
+        const int whole = head_sees(&of, unit) == OCTAVO_UNIT_WHOLE;
+        score_reset(&state, plan->rows);
+        for (int more = span_of_unit(&of, unit, &span); more;) {
+            const int follows = score_next(call, &of, &span, end, &next);
+            span_look_ahead(&span, follows ? &next : NULL, plan->in->planes, 0);
+            score_span(call, &of, &span, whole, &state);
+            more = follows && next.token < (unit + 1) * sub;
+            if (more) span = next;
+        }
+        score_store(call, of.group, unit, &state);
+    }
+    plan_leave(plan);
+}
+
+octavo_status SIMD(block_score_by)(const octavo_exec *exec, const octavo_block_score_params *p, const octavo_decode_tiles *tiles)
+{
+    score_call call = { .p = p, .plan = plan_open(exec, &p->in, tiles, octavo_decode_layout_score(p)) };
+    call.task_units = octavo_decode_score_units(p->in.kv);
+    call.head_tasks = (call.plan.units + call.task_units - 1) / call.task_units;
+    octavo_parallel(exec, call.plan.layout.heads * call.head_tasks, score_task, &call);
+    return OCTAVO_OK;
+}

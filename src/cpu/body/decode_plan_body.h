@@ -1,0 +1,298 @@
+/* decode_plan_body.h - one decode call taken apart: packed queries, visible spans, scores of a span. After a simd_<isa>.h. */
+#ifndef OCTAVO_CPU_DECODE_PLAN_BODY_H
+#define OCTAVO_CPU_DECODE_PLAN_BODY_H
+
+#include "base/parallel.h"
+#include "cpu/body/decode_axpy_body.h"
+#include "cpu/body/decode_dot_body.h"
+#include "cpu/body/decode_math_body.h"
+#include "format/bf16.h"
+#include "format/fp16.h"
+#include "kernel/visibility.h"
+
+enum { PACK_SERIAL_ELEMENTS = 1 << 16 }; /* fewer elements of q are packed sooner than threads are woken */
+
+typedef struct decode_plan {
+    const octavo_decode_input *in;
+    const octavo_kv_view *kv;
+    const octavo_decode_tiles *tiles;
+    octavo_decode_layout layout;
+    int64_t rows, group, q_tokens, units, units_a_block;
+    octavo_decode_dot *dot, *dot_base; /* of in->planes, and of the base alone */
+    octavo_decode_axpy *axpy, *axpy_mean;
+    uint8_t *q, *packed; /* [heads] blocks of layout.q_bytes and layout.packed_bytes */
+    float *head_floats, *task_floats;
+} decode_plan;
+
+/* One kv head of one sequence. */
+typedef struct decode_head {
+    const decode_plan *plan;
+    int64_t b, head, group, view_row, length;
+    octavo_span any, whole; /* tokens that some query token sees, and that all do */
+    octavo_decode_q q;
+} decode_head;
+
+static octavo_decode_q plan_q(const decode_plan *plan, int64_t group)
+{
+    const octavo_kv_view *kv = plan->kv;
+    return (octavo_decode_q){
+        .rows = (const float *)(const void *)(plan->q + group * plan->layout.q_bytes),
+        .row_floats = octavo_decode_row_floats(kv->k_format, kv->head_dim),
+        .packed = plan->packed + group * plan->layout.packed_bytes, .row_count = plan->rows, .head_dim = kv->head_dim,
+        .format = kv->k_format, .dtype = plan->in->q.dtype, .residual_exponent = kv->k_residual_exponent,
+    };
+}
+
+/* Elements [from, from + count) of a row of q. */
+static void pack_elements(const octavo_tensor *q, int64_t at, int64_t from, int64_t count, float *out)
+{
+    const int64_t stride = q->strides[3];
+    int64_t i = 0;
+    at += from * stride;
+    if (stride == 1 && q->dtype != OCTAVO_F32) {
+        const uint16_t *x = (const uint16_t *)q->data + at;
+        for (; i + SIMD_F32 <= count; i += SIMD_F32)
+            v_store(out + i, q->dtype == OCTAVO_BF16 ? v_load_bf16(x + i) : v_load_f16(x + i));
+    }
+    for (; i < count; i++) {
+        const int64_t element = at + i * stride;
+        out[i] = q->dtype == OCTAVO_F32   ? ((const float *)q->data)[element]
+                 : q->dtype == OCTAVO_F16 ? octavo_fp16_to_float(((const uint16_t *)q->data)[element])
+                                          : octavo_bf16_to_float(((const uint16_t *)q->data)[element]);
+    }
+}
+
+static void pack_head(void *argument, int64_t group)
+{
+    const decode_plan *plan = argument;
+    const octavo_tensor *q = &plan->in->q;
+    const octavo_decode_q packed = plan_q(plan, group);
+    const int64_t b = group / plan->kv->kv_heads, head = group % plan->kv->kv_heads, dim = plan->kv->head_dim;
+    const int64_t first = plan->kv->k_format == OCTAVO_K_INT4X2 ? (dim + 1) / 2 : dim;
+    float *out = (float *)(void *)(plan->q + group * plan->layout.q_bytes);
+    memset(out, 0, (size_t)(plan->rows * packed.row_floats) * sizeof *out);
+    for (int64_t row = 0; row < plan->rows; row++, out += packed.row_floats) {
+        const int64_t q_head = head * plan->group + row / plan->q_tokens;
+        const int64_t at = b * q->strides[0] + row % plan->q_tokens * q->strides[1] + q_head * q->strides[2];
+        pack_elements(q, at, 0, first, out);
+        if (first < dim) pack_elements(q, at, first, dim - first, out + packed.row_floats / 2);
+    }
+    if (plan->tiles->pack) plan->tiles->pack(&packed, plan->packed + group * plan->layout.packed_bytes);
+}
+
+/* Cuts the workspace and packs q into it. */
+static decode_plan plan_open(const octavo_exec *exec, const octavo_decode_input *in, const octavo_decode_tiles *tiles,
+                             octavo_decode_layout layout)
+{
+    const octavo_kv_view *kv = in->kv;
+    decode_plan plan = { .in = in, .kv = kv, .tiles = tiles, .layout = layout };
+    plan.q_tokens = in->q.shape[1];
+    plan.group = in->q.shape[2] / kv->kv_heads;
+    plan.rows = plan.group * plan.q_tokens;
+    plan.units = octavo_view_units(kv);
+    plan.units_a_block = kv->block_tokens / kv->sub_block_tokens;
+    plan.dot = tiles->dot(kv, in->planes);
+    plan.dot_base = tiles->dot(kv, 1);
+    plan.axpy = tiles->axpy(kv->v_format);
+    plan.axpy_mean = tiles->axpy(OCTAVO_V_E4M3);
+    plan.q = (uint8_t *)exec->workspace + (-(uintptr_t)exec->workspace & (DECODE_PAD - 1));
+    plan.packed = plan.q + layout.heads * layout.q_bytes;
+    plan.head_floats = (float *)(void *)(plan.packed + layout.heads * layout.packed_bytes);
+    plan.task_floats = plan.head_floats + layout.heads * layout.head_floats;
+    if (layout.heads * plan.rows * kv->head_dim <= PACK_SERIAL_ELEMENTS)
+        for (int64_t group = 0; group < layout.heads; group++) pack_head(&plan, group);
+    else
+        octavo_parallel(exec, layout.heads, pack_head, &plan);
+    return plan;
+}
+
+static void plan_enter(const decode_plan *plan)
+{
+    if (plan->tiles->enter) plan->tiles->enter();
+}
+
+static void plan_leave(const decode_plan *plan)
+{
+    if (plan->tiles->leave) plan->tiles->leave();
+}
+
+static decode_head head_open(const decode_plan *plan, int64_t group)
+{
+    const octavo_decode_input *in = plan->in;
+    const octavo_kv_view *kv = plan->kv;
+    decode_head of = { .plan = plan, .b = group / kv->kv_heads, .head = group % kv->kv_heads, .group = group };
+    of.view_row = octavo_view_row(kv, of.b);
+    of.length = kv->lengths[of.view_row];
+    of.q = plan_q(plan, group);
+    const octavo_span last = octavo_visible_span(of.length, plan->q_tokens, plan->q_tokens - 1, in->window, in->sink_tokens);
+    octavo_span first = last; /* the oldest query token that exists sees furthest back */
+    for (int64_t i = 0; i < plan->q_tokens; i++) {
+        first = octavo_visible_span(of.length, plan->q_tokens, i, in->window, in->sink_tokens);
+        if (first.end > 0) break;
+    }
+    of.any = (octavo_span){ last.sink_end < first.near_begin ? last.sink_end : first.near_begin, first.near_begin, last.end };
+    of.whole = last;
+    of.whole.end = octavo_visible_span(of.length, plan->q_tokens, 0, in->window, in->sink_tokens).end;
+    return of;
+}
+
+/* How the query tokens see a unit: octavo_unit_seen without going through them. */
+static octavo_unit_view head_sees(const decode_head *of, int64_t unit)
+{
+    const int64_t sub = of->plan->kv->sub_block_tokens, begin = unit * sub, end = begin + sub;
+    if (octavo_span_count(&of->any, begin, end) == 0) return OCTAVO_UNIT_INVISIBLE;
+    /* A sink longer than what the oldest query token sees ends with it. */
+    octavo_span whole = of->whole;
+    if (whole.sink_end > whole.end) whole.sink_end = whole.end;
+    return octavo_span_count(&whole, begin, end) == sub ? OCTAVO_UNIT_WHOLE : OCTAVO_UNIT_PARTLY;
+}
+
+static void span_locate(const decode_head *of, int64_t token, octavo_decode_span *span)
+{
+    const octavo_kv_view *kv = of->plan->kv;
+    const int64_t block = token / kv->block_tokens, in_block = token % kv->block_tokens;
+    const int64_t page = octavo_view_page(kv, of->view_row, block);
+    for (int32_t plane = 0; plane < octavo_k_plane_count(kv->k_format); plane++) {
+        span->k[plane] = octavo_section_at(&kv->k[plane], of->view_row, page, of->head, in_block);
+        span->k_stride[plane] = kv->k[plane].token_bytes;
+        span->k_ahead[plane] = NULL;
+    }
+    span->v = octavo_section_at(&kv->v, of->view_row, page, of->head, in_block);
+    span->v_stride = kv->v.token_bytes;
+    span->v_ahead = NULL;
+}
+
+/* The first run of visible tokens in [token, end), all of one block; 0: there is none. */
+static int span_next(const decode_head *of, int64_t token, int64_t end, octavo_decode_span *span)
+{
+    const octavo_span *any = &of->any;
+    if (token >= any->sink_end && token < any->near_begin) token = any->near_begin;
+    int64_t stop = token < any->sink_end ? any->sink_end : any->end;
+    if (stop > end) stop = end;
+    if (stop > token + DECODE_TOKENS) stop = token + DECODE_TOKENS;
+    if (token >= stop) return 0;
+    span->token = token;
+    span->tokens = stop - token;
+    span_locate(of, token, span);
+    return 1;
+}
+
+/* The first span of a unit. */
+static int span_of_unit(const decode_head *of, int64_t unit, octavo_decode_span *span)
+{
+    const int64_t sub = of->plan->kv->sub_block_tokens;
+    return span_next(of, unit * sub, (unit + 1) * sub, span);
+}
+
+/* Names the data that the work on `span` should bring nearer. */
+static void span_look_ahead(octavo_decode_span *span, const octavo_decode_span *next, int32_t planes, int values)
+{
+    for (int32_t plane = 0; plane < planes; plane++) span->k_ahead[plane] = next ? next->k[plane] : NULL;
+    span->v_ahead = next && values ? next->v : NULL;
+}
+
+/* The scales of a span as consecutive bytes: in place where they are, else gathered. */
+static const uint8_t *span_scales(const decode_head *of, const octavo_decode_span *span, const octavo_section *section, int64_t bytes,
+                                  uint8_t *gathered)
+{
+    const octavo_kv_view *kv = of->plan->kv;
+    const int64_t page = octavo_view_page(kv, of->view_row, span->token / kv->block_tokens);
+    const uint8_t *at = octavo_section_at(section, of->view_row, page, of->head, span->token % kv->block_tokens);
+    if (section->token_bytes == bytes && span->tokens == DECODE_TOKENS) return at;
+    memset(gathered, 0, (size_t)(DECODE_TOKENS * bytes));
+    for (int64_t t = 0; t < span->tokens; t++) memcpy(gathered + t * bytes, at + t * section->token_bytes, (size_t)bytes);
+    return gathered;
+}
+
+/* factors[t] = by * 2^-p or s of token t; [DECODE_TOKENS]. */
+static void span_factors(const decode_head *of, const octavo_decode_span *span, const octavo_section *section, int64_t bytes, float by,
+                         float *factors)
+{
+    uint8_t gathered[2 * DECODE_TOKENS];
+    const uint8_t *scales = section->data && bytes ? span_scales(of, span, section, bytes, gathered) : NULL;
+    for (int64_t t = 0; t < DECODE_TOKENS; t += SIMD_F32) {
+        const vf32 scale = !scales ? v_splat(1.0f) : bytes == 1 ? v_load_exp2_minus(scales + t) : v_load_bf16(scales + 2 * t);
+        v_store(factors + t, v_mul(scale, v_splat(by)));
+    }
+}
+
+static void span_k_factors(const decode_head *of, const octavo_decode_span *span, float *factors)
+{
+    const octavo_kv_view *kv = of->plan->kv;
+    span_factors(of, span, &kv->k_scale, octavo_k_scale_bytes(kv->k_format), of->plan->in->softmax_scale, factors);
+}
+
+static void span_v_factors(const decode_head *of, const octavo_decode_span *span, float *factors)
+{
+    const octavo_kv_view *kv = of->plan->kv;
+    span_factors(of, span, &kv->v_scale, octavo_v_scale_bytes(kv->v_format), 1.0f, factors);
+}
+
+static inline int64_t span_padded(const octavo_decode_span *span) { return octavo_decode_round_up(span->tokens, SIMD_F32); }
+
+/* -inf for tokens that a row does not see, and behind the last one. */
+static void span_mask(const decode_head *of, const octavo_decode_span *span, int64_t row, int64_t rows, int whole, float *scores)
+{
+    const octavo_decode_input *in = of->plan->in;
+    const int64_t padded = span_padded(span);
+    for (int64_t r = 0; r < rows; r++, scores += DECODE_TOKENS) {
+        for (int64_t t = span->tokens; t < padded; t++) scores[t] = -INFINITY;
+        if (whole) continue;
+        const octavo_span sees = octavo_visible_span(of->length, of->plan->q_tokens, (row + r) % of->plan->q_tokens, in->window, in->sink_tokens);
+        for (int64_t t = 0; t < span->tokens; t++)
+            if (!octavo_span_sees(&sees, span->token + t)) scores[t] = -INFINITY;
+    }
+}
+
+static inline vf32 score_capped(const octavo_decode_input *in, vf32 score)
+{
+    if (!(in->soft_cap > 0.0f)) return score;
+    return v_mul(v_splat(in->soft_cap), v_tanh(v_mul(score, v_splat(1.0f / in->soft_cap))));
+}
+
+/* Scores before the cap and the mask; [rows, DECODE_TOKENS]. */
+static void span_raw_scores(const decode_head *of, octavo_decode_dot *dot, const octavo_decode_span *span, const float *factors,
+                            int64_t row, int64_t rows, float *scores)
+{
+    dot(&of->q, row, rows, span, scores);
+    const int64_t padded = span_padded(span);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t t = 0; t < padded; t += SIMD_F32) {
+            float *at = scores + r * DECODE_TOKENS + t;
+            v_store(at, v_mul(v_load(at), v_load(factors + t)));
+        }
+}
+
+static void span_scores(const decode_head *of, octavo_decode_dot *dot, const octavo_decode_span *span, const float *factors, int64_t row,
+                        int64_t rows, int whole, float *scores)
+{
+    span_raw_scores(of, dot, span, factors, row, rows, scores);
+    const int64_t padded = span_padded(span);
+    if (of->plan->in->soft_cap > 0.0f)
+        for (int64_t i = 0; i < rows * DECODE_TOKENS; i += SIMD_F32)
+            if (i % DECODE_TOKENS < padded) v_store(scores + i, score_capped(of->plan->in, v_load(scores + i)));
+    span_mask(of, span, row, rows, whole, scores);
+}
+
+static inline float row_max(const float *scores, int64_t padded)
+{
+    vf32 max = v_load(scores);
+    for (int64_t t = SIMD_F32; t < padded; t += SIMD_F32) max = v_max(max, v_load(scores + t));
+    return v_hmax(max);
+}
+
+/* Adds a span's scores to the running (max, sum of exp(score - max)) of a row. */
+static inline void row_add_mass(const float *scores, int64_t padded, float *max, float *sum)
+{
+    const float largest = row_max(scores, padded);
+    if (largest > *max) {
+        if (*sum > 0.0f) *sum *= v_exp_one(*max - largest);
+        *max = largest;
+    }
+    if (largest == -INFINITY) return;
+    vf32 total = v_zero();
+    for (int64_t t = 0; t < padded; t += SIMD_F32) total = v_add(total, v_exp(v_sub(v_load(scores + t), v_splat(*max))));
+    *sum += v_hsum(total);
+}
+
+#endif

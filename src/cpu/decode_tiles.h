@@ -1,0 +1,92 @@
+/* decode_tiles.h - the two inner products of decode attention, and how a level replaces them.
+ *
+ * Everything between them (scales, caps, masks, softmax, merging) is in body/ and the same for every level. Both work on a tile:
+ * up to DECODE_ROWS rows of a group's queries by up to DECODE_TOKENS tokens that lie at a constant stride. */
+#ifndef OCTAVO_CPU_DECODE_TILES_H
+#define OCTAVO_CPU_DECODE_TILES_H
+
+#include "kernel/kernels.h"
+
+enum {
+    DECODE_TOKENS = 64, /* their K and V of one head stay in the first-level cache */
+    DECODE_ROWS   = 16, /* of q, before the tokens are gone through again           */
+    DECODE_PAD    = 64, /* bytes and floats that packed rows are padded to          */
+};
+
+/* The queries of one kv head of one sequence, packed once a call. */
+typedef struct octavo_decode_q {
+    const float *rows;    /* [rows, row_floats], zeros behind head_dim; int4x2: both halves of the row, each padded */
+    int64_t row_floats;
+    const uint8_t *packed; /* what `pack` of the level made of them */
+    int64_t row_count, head_dim;
+    octavo_k_format format;
+    octavo_dtype dtype;    /* of the caller's q: how many bits its elements have */
+    int32_t residual_exponent;
+} octavo_decode_q;
+
+/* Consecutive tokens of one kv head. */
+typedef struct octavo_decode_span {
+    int64_t token, tokens;                            /* the first one in its sequence; 1 .. DECODE_TOKENS        */
+    const uint8_t *k[OCTAVO_MAX_PLANES], *v;          /* of the first token                                       */
+    int64_t k_stride[OCTAVO_MAX_PLANES], v_stride;    /* bytes                                                    */
+    const uint8_t *k_ahead[OCTAVO_MAX_PLANES], *v_ahead; /* what will be read next, at the same strides, or NULL  */
+} octavo_decode_span;
+
+/* dots[r][t] = q row (row + r) . codes of token t, summed over the first planes, for r < rows <= DECODE_ROWS; [rows, DECODE_TOKENS].
+ * Columns from span->tokens on may be written with anything. */
+typedef void octavo_decode_dot(const octavo_decode_q *q, int64_t row, int64_t rows, const octavo_decode_span *span, float *dots);
+
+/* out[r][i] += sum over t of weights[r][t] * code i of token t; weights [rows, DECODE_TOKENS]. */
+typedef void octavo_decode_axpy(float *out, int64_t out_stride, const float *weights, int64_t rows, const octavo_decode_span *span,
+                                int64_t v_dim);
+
+typedef struct octavo_decode_tiles {
+    octavo_decode_dot *(*dot)(const octavo_kv_view *kv, int32_t planes);
+    octavo_decode_axpy *(*axpy)(octavo_v_format format);
+    /* Writes octavo_decode_packed_bytes() at most; NULL: the level reads the float rows. */
+    void (*pack)(const octavo_decode_q *q, uint8_t *packed);
+    void (*enter)(void), (*leave)(void); /* around a task, on its thread; NULL: nothing to do */
+} octavo_decode_tiles;
+
+static inline int64_t octavo_decode_round_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
+
+/* Floats of one packed row. */
+static inline int64_t octavo_decode_row_floats(octavo_k_format format, int64_t head_dim)
+{
+    return format == OCTAVO_K_INT4X2 ? 2 * octavo_decode_round_up((head_dim + 1) / 2, DECODE_PAD)
+                                     : octavo_decode_round_up(head_dim, DECODE_PAD);
+}
+
+/* Bytes for a level's own form of the queries: three terms of two bytes for each element, in groups of four rows, and
+ * four scales a row. */
+static inline int64_t octavo_decode_packed_bytes(int64_t rows, int64_t row_floats)
+{
+    return octavo_decode_round_up(rows, 4) * row_floats * 8 + octavo_decode_round_up(rows, DECODE_ROWS) * 16;
+}
+
+/* How the workspace of a call is cut up. */
+typedef struct octavo_decode_layout {
+    int64_t q_bytes, packed_bytes; /* of one kv head of one sequence                             */
+    int64_t heads;                 /* batch * kv_heads                                           */
+    int64_t task_floats, tasks;    /* scratch of one task                                        */
+    int64_t head_floats;           /* thresholds of one kv head of one sequence                  */
+    int64_t total_bytes;
+} octavo_decode_layout;
+
+enum {
+    SCORE_TASK_TOKENS = 4096, /* tokens that one task of block_score takes */
+    SCORE_STATES      = 6,    /* floats a row: largest and sum of scores, upper and lower bounds    */
+    ATTEND_STATES     = 2     /* largest score and sum                                               */
+};
+
+static inline int64_t octavo_decode_score_units(const octavo_kv_view *kv)
+{
+    const int64_t units = SCORE_TASK_TOKENS / kv->sub_block_tokens;
+    return units > 0 ? units : 1;
+}
+
+octavo_decode_layout octavo_decode_layout_score(const octavo_block_score_params *p);
+octavo_decode_layout octavo_decode_layout_attend(const octavo_block_attend_params *p);
+octavo_decode_layout octavo_decode_layout_fused(const octavo_decode_fused_params *p);
+
+#endif

@@ -1,0 +1,58 @@
+/* decode_workspace.c - the scratch memory of the decode operations, the same for every CPU level. */
+#include "cpu/decode_tiles.h"
+
+static octavo_decode_layout layout_of(const octavo_decode_input *in, int64_t tasks, int64_t task_floats, int64_t head_floats)
+{
+    const octavo_kv_view *kv = in->kv;
+    const int64_t rows = in->q.shape[1] * in->q.shape[2] / kv->kv_heads;
+    const int64_t row_floats = octavo_decode_row_floats(kv->k_format, kv->head_dim);
+    octavo_decode_layout layout = { .heads = kv->batch * kv->kv_heads, .tasks = tasks };
+    layout.q_bytes = octavo_decode_round_up(rows * row_floats * 4, DECODE_PAD);
+    layout.packed_bytes = octavo_decode_round_up(octavo_decode_packed_bytes(rows, row_floats), DECODE_PAD);
+    layout.task_floats = octavo_decode_round_up(task_floats, DECODE_PAD);
+    layout.head_floats = octavo_decode_round_up(head_floats, DECODE_PAD);
+    layout.total_bytes = layout.heads * (layout.q_bytes + layout.packed_bytes + 4 * layout.head_floats) +
+                         4 * layout.tasks * layout.task_floats + DECODE_PAD;
+    return layout;
+}
+
+static int64_t padded_rows(const octavo_decode_input *in)
+{
+    return octavo_decode_round_up(in->q.shape[1] * in->q.shape[2] / in->kv->kv_heads, DECODE_ROWS);
+}
+
+octavo_decode_layout octavo_decode_layout_score(const octavo_block_score_params *p)
+{
+    const octavo_kv_view *kv = p->in.kv;
+    const int64_t each = octavo_decode_score_units(kv);
+    const int64_t tasks = kv->batch * kv->kv_heads * ((octavo_view_units(kv) + each - 1) / each);
+    return layout_of(&p->in, tasks, SCORE_STATES * padded_rows(&p->in), 0);
+}
+
+octavo_decode_layout octavo_decode_layout_attend(const octavo_block_attend_params *p)
+{
+    return layout_of(&p->in, p->in.kv->batch * p->in.kv->kv_heads * p->splits, ATTEND_STATES * padded_rows(&p->in), 0);
+}
+
+/* DELTA keeps the log masses of a split's dropped units and the thresholds of each head. */
+octavo_decode_layout octavo_decode_layout_fused(const octavo_decode_fused_params *p)
+{
+    const int64_t rows = padded_rows(&p->in), logs = p->rule == OCTAVO_SELECT_DELTA ? rows * p->split_units : 0;
+    return layout_of(&p->in, p->in.kv->batch * p->in.kv->kv_heads * p->splits,
+                     (ATTEND_STATES + SCORE_STATES) * rows + logs, p->rule == OCTAVO_SELECT_DELTA ? rows : 0);
+}
+
+size_t octavo_block_score_workspace(const octavo_block_score_params *p)
+{
+    return (size_t)octavo_decode_layout_score(p).total_bytes;
+}
+
+size_t octavo_block_attend_workspace(const octavo_block_attend_params *p)
+{
+    return (size_t)octavo_decode_layout_attend(p).total_bytes;
+}
+
+size_t octavo_decode_fused_workspace(const octavo_decode_fused_params *p)
+{
+    return (size_t)octavo_decode_layout_fused(p).total_bytes;
+}

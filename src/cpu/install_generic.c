@@ -1,0 +1,19 @@
+/* install_generic.c - what generic improves over the level below. */
+#include "kernel/kernels.h"
+
+#define X(op) octavo_status octavo_##op##_generic(const octavo_exec *exec, const octavo_##op##_params *p);
+#define OPERATIONS(X) \
+    X(quantize) \
+    X(dequantize) \
+    X(kv_append) \
+    X(block_metadata) \
+    X(k_project)
+OPERATIONS(X)
+#undef X
+
+void octavo_install_generic(octavo_kernels *kernels)
+{
+#define X(op) kernels->op = octavo_##op##_generic;
+    OPERATIONS(X)
+#undef X
+}

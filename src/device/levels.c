@@ -1,0 +1,31 @@
+/* levels.c - which levels this build holds. */
+#include "device/levels.h"
+#include <string.h>
+
+const octavo_level octavo_levels[] = {
+    { "ref", octavo_install_ref },
+    { "generic", octavo_install_generic },
+#ifdef OCTAVO_HAVE_AVX2
+    { "avx2", octavo_install_avx2 },
+#endif
+#ifdef OCTAVO_HAVE_AVX512
+    { "avx512", octavo_install_avx512 },
+#endif
+#ifdef OCTAVO_HAVE_NEON
+    { "neon", octavo_install_neon },
+#endif
+};
+const int octavo_level_count = sizeof octavo_levels / sizeof *octavo_levels;
+
+int octavo_level_available(int index)
+{
+    octavo_kernels before, after;
+    memset(&before, 0, sizeof before);
+    memset(&after, 0, sizeof after);
+    octavo_levels[index].install(&after);
+    return memcmp(&before, &after, sizeof before) != 0;
+}
+
+const char *octavo_isa_name(int index) { return index >= 0 && index < octavo_level_count ? octavo_levels[index].name : NULL; }
+
+int octavo_isa_available(int index) { return index >= 0 && index < octavo_level_count && octavo_level_available(index); }

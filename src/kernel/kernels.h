@@ -1,0 +1,285 @@
+/* kernels.h - every operation that a backend can accelerate, listed once: parameters, operands, error budget.
+ *
+ * ref fills every entry of a CPU device's table; faster levels overwrite what they improve, weakest first. Parameters were
+ * validated by the caller (attention/, kvcache/, quant/, layer/); pointers are trusted.
+ * Row r of a kv head's group is query head r / q_tokens, query token r % q_tokens, so that [batch, kv_heads, rows] is the same
+ * memory order as [batch, q_heads, q_tokens]. `units` is octavo_kv_view_units(kv).
+ *
+ * OCTAVO_OPERANDS_operation(A, T, V) lists what the params `p` of an operation point to, for whoever poisons, compares, prints or
+ * copies operands. Each has a direction: IN, OUT (not read; not all of it need be written) or INOUT.
+ *   A(direction, member, dtype, elements) a plain array, NULL where not given; dtype is the word behind OCTAVO_
+ *   T(direction, member)                  a strided tensor, its data NULL where not given
+ *   V(direction, member)                  a view: the direction is that of its sections, its tables are read */
+#ifndef OCTAVO_KERNEL_KERNELS_H
+#define OCTAVO_KERNEL_KERNELS_H
+
+#include "octavo/attention.h"
+#include "octavo/context.h"
+#include "octavo/kproj.h"
+#include "octavo/kvcache.h"
+#include "octavo/quant.h"
+#include "kernel/planes.h"
+
+/* What every decode operation reads. */
+typedef struct octavo_decode_input {
+    const octavo_kv_view *kv;
+    octavo_tensor q;       /* [batch, q_tokens, q_heads, head_dim] f32, f16, bf16 */
+    float softmax_scale;
+    float soft_cap;        /* 0: none              */
+    int64_t window;        /* 0: all               */
+    int64_t sink_tokens;
+    int32_t planes;        /* planes of K that a score sums, >= 1 */
+} octavo_decode_input;
+
+/* [batch, kv_heads, rows] and [batch, kv_heads, units]. */
+static inline int64_t octavo_row_elements(const octavo_decode_input *in) { return in->q.shape[0] * in->q.shape[1] * in->q.shape[2]; }
+static inline int64_t octavo_unit_elements(const octavo_kv_view *kv) { return kv->batch * kv->kv_heads * octavo_view_units(kv); }
+
+/* Scores of all visible tokens, reduced a unit. A unit of which a row sees nothing gets -inf.
+ * With `only`, units that are not OCTAVO_UNIT_KEPT there are neither read nor written. */
+typedef struct octavo_block_score_params {
+    octavo_decode_input in;
+    const uint8_t *only; /* [batch, kv_heads, units] or NULL                                          */
+    float *unit_max;     /* [batch, kv_heads, rows, units] largest score, or NULL                      */
+    float *log_mass;     /* [batch, kv_heads, rows, units] log sum exp(score)                          */
+    float *log_upper;    /* the same with score + e_t, rounded up, or NULL. e_t bounds what the planes that were read leave out
+                          * (softmax_scale * ||q|| * octavo_k_error_bound) and what float32 rounds       */
+    float *log_lower;    /* the same with score - e_t, rounded down; with log_upper                    */
+    float *scores;       /* [batch, kv_heads, rows, max_tokens] each token's score, or NULL            */
+} octavo_block_score_params;
+
+#define OCTAVO_OPERANDS_block_score(A, T, V)                                                          \
+    V(IN, in.kv)                                                                                      \
+    T(IN, in.q)                                                                                       \
+    A(IN, only, UINT8, octavo_unit_elements(p->in.kv))                                                \
+    A(OUT, unit_max, F32, octavo_row_elements(&p->in) * octavo_view_units(p->in.kv))                  \
+    A(OUT, log_mass, F32, octavo_row_elements(&p->in) * octavo_view_units(p->in.kv))                  \
+    A(OUT, log_upper, F32, octavo_row_elements(&p->in) * octavo_view_units(p->in.kv))                 \
+    A(OUT, log_lower, F32, octavo_row_elements(&p->in) * octavo_view_units(p->in.kv))                 \
+    A(OUT, scores, F32, octavo_row_elements(&p->in) * p->in.kv->max_tokens)
+
+typedef enum octavo_select_stage {
+    OCTAVO_STAGE_FIRST  = 0,
+    OCTAVO_STAGE_REFINE = 1 /* CERTIFIED: `kept` holds the first decision; the bounds of its kept units are those of all planes */
+} octavo_select_stage;
+
+/* Which units are read. Fills `kept` (UNSEEN, KEPT, DROPPED). docs/NUMERICS.md defines each rule. */
+typedef struct octavo_block_select_params {
+    const octavo_kv_view *kv;
+    int64_t q_heads, q_tokens;
+    int64_t window, sink_tokens;
+    const float *sink_logits;  /* [q_heads] or NULL */
+    octavo_select_rule rule;   /* DELTA, MASS or CERTIFIED */
+    octavo_select_stage stage;
+    float delta, epsilon;
+    const float *thresholds;   /* DELTA: [batch, q_heads] or NULL */
+    int32_t keep_first_blocks, keep_last_blocks;
+    const float *unit_max;     /* DELTA: [batch, kv_heads, rows, units] */
+    const float *log_mass;     /* [batch, kv_heads, rows, units]        */
+    const float *log_upper, *log_lower; /* CERTIFIED                    */
+    uint8_t *kept;             /* [batch, kv_heads, units]              */
+} octavo_block_select_params;
+
+#define OCTAVO_OPERANDS_block_select(A, T, V)                                                         \
+    V(IN, kv)                                                                                         \
+    A(IN, sink_logits, F32, p->q_heads)                                                               \
+    A(IN, thresholds, F32, p->kv->batch * p->q_heads)                                                 \
+    A(IN, unit_max, F32, p->kv->batch * p->q_heads * p->q_tokens * octavo_view_units(p->kv))          \
+    A(IN, log_mass, F32, p->kv->batch * p->q_heads * p->q_tokens * octavo_view_units(p->kv))          \
+    A(IN, log_upper, F32, p->kv->batch * p->q_heads * p->q_tokens * octavo_view_units(p->kv))         \
+    A(IN, log_lower, F32, p->kv->batch * p->q_heads * p->q_tokens * octavo_view_units(p->kv))         \
+    A(INOUT, kept, UINT8, octavo_unit_elements(p->kv))
+
+/* Attention over the kept units of each split, and the mean rows of its dropped ones. */
+typedef struct octavo_block_attend_params {
+    octavo_decode_input in;
+    const uint8_t *kept;       /* [batch, kv_heads, units]; NULL: every visible unit */
+    const float *scores;       /* [batch, kv_heads, rows, max_tokens] instead of reading K, or NULL */
+    const float *log_mass;     /* [batch, kv_heads, rows, units] of dropped units; NULL: none is dropped */
+    const float *log_upper;    /* the same, taken for part_dropped where given (CERTIFIED)          */
+    octavo_compensation compensate;
+    int64_t splits, split_units; /* split s covers units [s * split_units, (s + 1) * split_units) */
+    float *part_out;           /* [batch, kv_heads, rows, splits, v_dim] normalised; nothing there: 0 */
+    float *part_lse;           /* [batch, kv_heads, rows, splits] compensation included; nothing: -inf */
+    float *part_kept;          /* the same of kept units alone, or NULL                               */
+    float *part_dropped;       /* log of the mass in dropped units (log_upper, else log_mass), with part_kept */
+} octavo_block_attend_params;
+
+#define OCTAVO_OPERANDS_block_attend(A, T, V)                                                         \
+    V(IN, in.kv)                                                                                      \
+    T(IN, in.q)                                                                                       \
+    A(IN, kept, UINT8, octavo_unit_elements(p->in.kv))                                                \
+    A(IN, scores, F32, octavo_row_elements(&p->in) * p->in.kv->max_tokens)                            \
+    A(IN, log_mass, F32, octavo_row_elements(&p->in) * octavo_view_units(p->in.kv))                   \
+    A(IN, log_upper, F32, octavo_row_elements(&p->in) * octavo_view_units(p->in.kv))                  \
+    A(OUT, part_out, F32, octavo_row_elements(&p->in) * p->splits * p->in.kv->v_dim)                  \
+    A(OUT, part_lse, F32, octavo_row_elements(&p->in) * p->splits)                                    \
+    A(OUT, part_kept, F32, octavo_row_elements(&p->in) * p->splits)                                   \
+    A(OUT, part_dropped, F32, octavo_row_elements(&p->in) * p->splits)
+
+/* NONE, BASE and DELTA in one pass: scores, decides and attends a unit while it is in the cache. */
+typedef struct octavo_decode_fused_params {
+    octavo_decode_input in;    /* planes: all that the format has; BASE and the scan of DELTA read one */
+    octavo_select_rule rule;
+    float delta;
+    const float *thresholds;   /* DELTA: [batch, q_heads] or NULL */
+    octavo_compensation compensate;
+    int32_t keep_first_blocks, keep_last_blocks;
+    int64_t splits, split_units;
+    uint8_t *kept;             /* [batch, kv_heads, units]; may be NULL for NONE and BASE */
+    float *part_out, *part_lse, *part_kept, *part_dropped; /* as block_attend          */
+} octavo_decode_fused_params;
+
+#define OCTAVO_OPERANDS_decode_fused(A, T, V)                                                         \
+    V(IN, in.kv)                                                                                      \
+    T(IN, in.q)                                                                                       \
+    A(IN, thresholds, F32, p->in.q.shape[0] * p->in.q.shape[2])                                       \
+    A(OUT, kept, UINT8, octavo_unit_elements(p->in.kv))                                               \
+    A(OUT, part_out, F32, octavo_row_elements(&p->in) * p->splits * p->in.kv->v_dim)                  \
+    A(OUT, part_lse, F32, octavo_row_elements(&p->in) * p->splits)                                    \
+    A(OUT, part_kept, F32, octavo_row_elements(&p->in) * p->splits)                                   \
+    A(OUT, part_dropped, F32, octavo_row_elements(&p->in) * p->splits)
+
+/* Merges splits by log-sum-exp. */
+typedef struct octavo_partial_merge_params {
+    int64_t batch, kv_heads, group, q_tokens, v_dim, splits; /* rows = group * q_tokens */
+    const float *part_out;     /* [batch, kv_heads, rows, splits, v_dim] */
+    const float *part_lse;     /* [batch, kv_heads, rows, splits]        */
+    const float *part_kept, *part_dropped; /* the same, or NULL          */
+    const float *sink_logits;  /* [kv_heads * group] or NULL             */
+    octavo_tensor lse_shift_q; /* q of the call, where lse_shift_mean is given */
+    const float *lse_shift_mean; /* [rows, kv_heads, head_dim] the view's k_mean or NULL: lse += softmax_scale * q . mean */
+    const int32_t *lse_shift_rows; /* [batch] the view's sequences, or NULL */
+    float softmax_scale;
+    octavo_tensor out;         /* [batch, q_tokens, q_heads, v_dim] f32, f16, bf16 */
+    float *lse;                /* [batch, kv_heads, rows] or NULL        */
+    float *dropped_mass;       /* [batch, q_heads] max over q_tokens of dropped / (dropped + kept + sink), or NULL */
+} octavo_partial_merge_params;
+
+/* [batch, kv_heads, rows], and the rows of lse_shift_mean that are read. */
+static inline int64_t octavo_merge_rows(const octavo_partial_merge_params *p) { return p->batch * p->kv_heads * p->group * p->q_tokens; }
+static inline int64_t octavo_merge_mean_rows(const octavo_partial_merge_params *p)
+{
+    int64_t rows = p->lse_shift_rows ? 0 : p->batch;
+    for (int64_t b = 0; b < p->batch && p->lse_shift_rows; b++)
+        if (p->lse_shift_rows[b] >= rows) rows = p->lse_shift_rows[b] + 1;
+    return rows;
+}
+
+#define OCTAVO_OPERANDS_partial_merge(A, T, V)                                                        \
+    A(IN, part_out, F32, octavo_merge_rows(p) * p->splits * p->v_dim)                                 \
+    A(IN, part_lse, F32, octavo_merge_rows(p) * p->splits)                                            \
+    A(IN, part_kept, F32, octavo_merge_rows(p) * p->splits)                                           \
+    A(IN, part_dropped, F32, octavo_merge_rows(p) * p->splits)                                        \
+    A(IN, sink_logits, F32, p->kv_heads * p->group)                                                   \
+    T(IN, lse_shift_q)                                                                                \
+    A(IN, lse_shift_mean, F32, octavo_merge_mean_rows(p) * p->kv_heads * p->lse_shift_q.shape[3])     \
+    A(IN, lse_shift_rows, INT32, p->batch)                                                            \
+    T(OUT, out)                                                                                       \
+    A(OUT, lse, F32, octavo_merge_rows(p))                                                            \
+    A(OUT, dropped_mass, F32, p->batch * p->kv_heads * p->group)
+
+/* What a decode call skipped and read, from its masks. */
+typedef struct octavo_decode_stats_params {
+    const octavo_kv_view *kv;
+    int64_t q_tokens, window, sink_tokens;
+    octavo_select_rule rule;
+    octavo_compensation compensate;
+    const float *thresholds;   /* DELTA: given thresholds save the threshold blocks' second read; NULL otherwise */
+    const uint8_t *kept;       /* [batch, kv_heads, units] final decision; NULL: all visible units kept   */
+    const uint8_t *kept_first; /* CERTIFIED: the first decision (whose kept units had all planes read)    */
+    float *skip_ratio;         /* [batch, kv_heads] or NULL */
+    float *skip_ratio_first;   /* the same of the first decision, or NULL */
+    int64_t *bytes_read;       /* [batch, kv_heads] or NULL */
+} octavo_decode_stats_params;
+
+#define OCTAVO_OPERANDS_decode_stats(A, T, V)                                                         \
+    V(IN, kv)                                                                                         \
+    A(IN, thresholds, F32, 0) /* only whether it is given matters */                                  \
+    A(IN, kept, UINT8, octavo_unit_elements(p->kv))                                                   \
+    A(IN, kept_first, UINT8, octavo_unit_elements(p->kv))                                             \
+    A(OUT, skip_ratio, F32, p->kv->batch * p->kv->kv_heads)                                           \
+    A(OUT, bytes_read, INT64, p->kv->batch * p->kv->kv_heads)
+
+typedef struct octavo_kv_append_params {
+    const octavo_kv_view *kv;
+    octavo_tensor k, v;        /* [batch, tokens, kv_heads, dim] f32, f16, bf16; data NULL: not given */
+    const int32_t *positions;  /* [batch] */
+} octavo_kv_append_params;
+
+#define OCTAVO_OPERANDS_kv_append(A, T, V)                                                            \
+    V(INOUT, kv)                                                                                      \
+    T(IN, k)                                                                                          \
+    T(IN, v)                                                                                          \
+    A(IN, positions, INT32, p->kv->batch)
+
+typedef struct octavo_block_metadata_params {
+    const octavo_kv_view *kv;  /* k_norm, v_mean and v_mean_scale are written where present */
+} octavo_block_metadata_params;
+
+#define OCTAVO_OPERANDS_block_metadata(A, T, V) V(INOUT, kv)
+
+/* Of the operations whose params are public: quant.h, kproj.h. */
+#define OCTAVO_OPERANDS_quantize(A, T, V)                                                             \
+    T(IN, x)                                                                                          \
+    T(OUT, codes)                                                                                     \
+    A(INOUT, scales, F32, octavo_scale_count(p->granularity, p->x.shape[0], p->x.shape[1], p->block_rows, p->block_cols)) \
+    A(OUT, saturated, INT64, 1)                                                                       \
+    A(OUT, underflowed, INT64, 1)
+
+#define OCTAVO_OPERANDS_dequantize(A, T, V)                                                           \
+    T(IN, codes)                                                                                      \
+    A(IN, scales, F32, octavo_scale_count(p->granularity, p->x.shape[0], p->x.shape[1], p->block_rows, p->block_cols)) \
+    T(OUT, x)
+
+static inline int64_t octavo_weight_scale_count(const octavo_weight *w)
+{
+    const int64_t rows = w->codes.shape[0], cols = w->codes.shape[1];
+    const int64_t block_rows = w->block_rows ? w->block_rows : rows, block_cols = w->block_cols ? w->block_cols : cols;
+    return ((rows + block_rows - 1) / block_rows) * ((cols + block_cols - 1) / block_cols);
+}
+
+#define OCTAVO_OPERANDS_k_project(A, T, V)                                                            \
+    T(IN, h)                                                                                          \
+    T(IN, weight.codes)                                                                               \
+    A(IN, weight.scales, F32, octavo_weight_scale_count(&p->weight))                                  \
+    A(IN, bias, F32, p->weight.codes.shape[0])                                                        \
+    A(IN, rope.inv_freq, F32, (p->rope.rotary_dim ? p->rope.rotary_dim : p->kv->head_dim) / 2)        \
+    A(IN, positions, INT32, p->kv->batch)                                                             \
+    A(IN, rope_positions, INT32, p->h.shape[0] * p->h.shape[1])                                       \
+    V(INOUT, kv)
+
+/*    operation       error budget against ref (docs/NUMERICS.md derives each) */
+#define OCTAVO_KERNEL_LIST(X) \
+    X(quantize,       OCTAVO_BUDGET_EXACT)  \
+    X(dequantize,     OCTAVO_BUDGET_EXACT)  \
+    X(kv_append,      OCTAVO_BUDGET_EXACT)  \
+    X(block_metadata, OCTAVO_BUDGET_EXACT)  \
+    X(block_score,    OCTAVO_BUDGET_SCORE)  \
+    X(block_select,   OCTAVO_BUDGET_SELECT) \
+    X(block_attend,   OCTAVO_BUDGET_ATTEND) \
+    X(decode_fused,   OCTAVO_BUDGET_ATTEND) \
+    X(partial_merge,  OCTAVO_BUDGET_MERGE)  \
+    X(decode_stats,   OCTAVO_BUDGET_EXACT)  \
+    X(k_project,      OCTAVO_BUDGET_PROJECT)
+
+typedef struct octavo_kernels {
+#define X(op, budget) octavo_status (*op)(const octavo_exec *exec, const octavo_##op##_params *p);
+    OCTAVO_KERNEL_LIST(X)
+#undef X
+} octavo_kernels;
+
+/* Each returns without writing where the machine lacks the level's features. */
+void octavo_install_ref(octavo_kernels *kernels);
+void octavo_install_generic(octavo_kernels *kernels);
+void octavo_install_avx2(octavo_kernels *kernels);
+void octavo_install_avx512(octavo_kernels *kernels);
+void octavo_install_neon(octavo_kernels *kernels);
+
+/* Workspace of the operations that need one, the same for every CPU level. */
+size_t octavo_block_score_workspace(const octavo_block_score_params *p);
+size_t octavo_block_attend_workspace(const octavo_block_attend_params *p);
+size_t octavo_decode_fused_workspace(const octavo_decode_fused_params *p);
+size_t octavo_k_project_kernel_workspace(const octavo_k_project_params *p);
+
+#endif

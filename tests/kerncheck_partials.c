@@ -1,0 +1,142 @@
+/* kerncheck_partials.c - the ATTEND budget: what every score, weight and value may contribute to the error of a split's output. */
+#include "budget.h"
+#include "kerncheck.h"
+
+#include <string.h>
+
+enum { DIM_MAX = 512 };
+
+/* One row of one split, and what its sums came to in float64. */
+typedef struct part {
+    const kc_decode *c;
+    const kc_partials *p;
+    int64_t b, head, row, begin, end; /* units */
+    double max, mass, mass_error, terms;
+    double kept, kept_error, dropped, dropped_error;
+    double *sum, *size, *size_error; /* [v_dim] of w v, w |v|, and w |v| times the relative error of w */
+} part;
+
+static int64_t flat_row(const part *of) { return (of->b * of->c->view.kv_heads + of->head) * of->c->rows + of->row; }
+
+static int state_of(const part *of, int64_t unit)
+{
+    return of->p->kept ? of->p->kept[(of->b * of->c->view.kv_heads + of->head) * of->c->units + unit] : OCTAVO_UNIT_KEPT;
+}
+
+/* Adds one weight exp(x), and its row where it has one. rounding: of the weight before it meets a row. */
+static void add(part *of, double x, double error, const double *row, double rounding)
+{
+    if (x == -INFINITY) return;
+    const double weight = exp(x - of->max), relative = budget_weight(error, of->max - x);
+    of->mass += weight, of->mass_error += weight * relative, of->terms += 1.0;
+    for (int64_t i = 0; row && i < of->c->view.v_dim; i++) {
+        of->sum[i] += weight * row[i], of->size[i] += weight * fabs(row[i]);
+        of->size_error[i] += weight * fabs(row[i]) * (relative + rounding);
+    }
+}
+
+/* Calls `visit` for every visible token of kept units and for every dropped unit. */
+static void walk(part *of, void (*token)(part *, int64_t t), void (*dropped)(part *, int64_t unit))
+{
+    const int64_t sub = of->c->view.sub_block_tokens;
+    const octavo_span span = kc_span(of->c, of->b, of->row);
+    for (int64_t unit = of->begin; unit < of->end; unit++) {
+        const int state = state_of(of, unit);
+        if (state == OCTAVO_UNIT_DROPPED) dropped(of, unit);
+        for (int64_t t = unit * sub; state == OCTAVO_UNIT_KEPT && t < (unit + 1) * sub && t < span.end; t++)
+            if (octavo_span_sees(&span, t)) token(of, t);
+    }
+}
+
+static int64_t token_at(const part *of, int64_t t) { return flat_row(of) * of->c->view.max_tokens + t; }
+static double mass_of_unit(const part *of, int64_t unit) { return (double)of->p->log_mass[flat_row(of) * of->c->units + unit]; }
+static double mass_error_of_unit(const part *of, int64_t unit)
+{
+    return of->p->log_mass_error ? of->p->log_mass_error[flat_row(of) * of->c->units + unit] : 0.0;
+}
+
+static void weigh_token(part *of, int64_t t)
+{
+    of->kept = kc_log_add(of->kept, of->p->scores.score[token_at(of, t)]);
+    of->kept_error = fmax(of->kept_error, of->p->scores.error[token_at(of, t)]);
+    of->max = fmax(of->max, of->p->scores.score[token_at(of, t)]);
+}
+
+static void weigh_dropped(part *of, int64_t unit)
+{
+    const double bound = of->p->log_upper ? (double)of->p->log_upper[flat_row(of) * of->c->units + unit] : mass_of_unit(of, unit);
+    of->dropped = kc_log_add(of->dropped, bound);
+    of->dropped_error = fmax(of->dropped_error, mass_error_of_unit(of, unit));
+    if (of->p->compensate == OCTAVO_COMPENSATE_MEAN) of->max = fmax(of->max, mass_of_unit(of, unit));
+}
+
+static void add_token(part *of, int64_t t)
+{
+    const octavo_v_format format = of->c->view.v_format;
+    double row[DIM_MAX];
+    kc_decode_v(&of->c->view, of->b, of->head, t, row);
+    add(of, of->p->scores.score[token_at(of, t)], of->p->scores.error[token_at(of, t)], row,
+        format == OCTAVO_V_E4M3 || format == OCTAVO_V_INT8 ? BUDGET_P_BF16 : 0.0);
+}
+
+static void add_dropped(part *of, int64_t unit)
+{
+    double row[DIM_MAX];
+    if (of->p->compensate != OCTAVO_COMPENSATE_MEAN) return;
+    kc_decode_mean(&of->c->view, of->b, of->head, unit, row);
+    add(of, mass_of_unit(of, unit), mass_error_of_unit(of, unit), row, BUDGET_P_BF16);
+}
+
+/* |o - o'| for o = sum w v / sum w, each w off by its relative error: each error meets |v| in the sum above and |o| in that below. */
+static double output_budget(const part *of, int64_t i)
+{
+    if (of->terms == 0.0) return 0.0;
+    const double out = fabs(of->sum[i] / of->mass), size = of->size[i] / of->mass;
+    const double relative = of->mass_error / of->mass, sums = budget_gamma(of->terms + 2 * BUDGET_SLACK);
+    const double underflow = 0x1p-124 * of->terms * (1.0 + size); /* exp may flush what it should make subnormal */
+    const double first = of->size_error[i] / of->mass + out * relative + sums * (size + out) + underflow;
+    return first * (1.0 + 2.0 * relative) + 0x1p-140;
+}
+
+static int close_row(part *of, int64_t split)
+{
+    const kc_partials *p = of->p;
+    const int64_t dim = of->c->view.v_dim, at = flat_row(of) * p->splits + split;
+    of->max = of->kept = of->dropped = -INFINITY;
+    of->mass = of->mass_error = of->terms = of->kept_error = of->dropped_error = 0.0;
+    for (int64_t i = 0; i < dim; i++) of->sum[i] = of->size[i] = of->size_error[i] = 0.0;
+    walk(of, weigh_token, weigh_dropped);
+    walk(of, add_token, add_dropped);
+    for (int64_t i = 0; i < dim; i++) {
+        const double budget = output_budget(of, i), wanted = (double)*(const float *)kc_want(&p->part_out[at * dim + i]);
+        const double exact = of->terms > 0.0 ? of->sum[i] / of->mass : 0.0;
+        if (!(fabs(wanted - exact) <= budget))
+            return kc_fail("part_out[%lld] of the reference is %.9g, by definition %.9g", (long long)(at * dim + i), wanted, exact);
+        if (!kc_close("part_out", p->part_out, at * dim + i, budget)) return 0;
+    }
+    const double error = of->terms > 0.0 ? of->mass_error / of->mass : 0.0;
+    if (!kc_close("part_lse", p->part_lse, at, budget_log_sum(of->terms, error, (double)p->part_lse[at]))) return 0;
+    const double tokens = (double)(of->end - of->begin) * (double)of->c->view.sub_block_tokens;
+    if (p->part_kept && !kc_close("part_kept", p->part_kept, at, budget_log_sum(tokens, of->kept_error, (double)p->part_kept[at])))
+        return 0;
+    if (p->part_dropped) {
+        const double units = (double)(of->end - of->begin);
+        return kc_close("part_dropped", p->part_dropped, at, budget_log_sum(units, of->dropped_error, (double)p->part_dropped[at]));
+    }
+    return 1;
+}
+
+int kc_close_partials(const kc_decode *c, const kc_partials *p)
+{
+    double sums[3][DIM_MAX];
+    for (int64_t b = 0; b < c->view.batch; b++)
+        for (int64_t head = 0; head < c->view.kv_heads; head++)
+            for (int64_t row = 0; row < c->rows; row++)
+                for (int64_t split = 0; split < p->splits; split++) {
+                    const int64_t begin = split * p->split_units, end = begin + p->split_units;
+                    part of = { .c = c, .p = p, .b = b, .head = head, .row = row, .begin = begin < c->units ? begin : c->units,
+                                .end = end < c->units ? end : c->units, .sum = sums[0], .size = sums[1], .size_error = sums[2] };
+                    if (!close_row(&of, split)) return 0;
+                }
+    return 1;
+}

@@ -1,0 +1,325 @@
+/* test_attention.c - decode attention through the public API against plain float64 attention. */
+#include "attention_fixture.h"
+
+static const fixture_shape PLAIN = { .batch = 2, .tokens = 200, .kv_heads = 2, .group = 4, .q_tokens = 1, .head_dim = 64, .v_dim = 64,
+                                     .block_tokens = 32, .sub_block_tokens = 32, .k_format = OCTAVO_K_BF16,
+                                     .v_format = OCTAVO_V_BF16 };
+
+static void test_exact_shapes(void **state)
+{
+    (void)state;
+    static const struct { int64_t kv_heads, group, q_tokens, head_dim, v_dim; } CASES[] = {
+        { 4, 1, 1, 64, 64 }, { 2, 4, 1, 96, 96 }, { 1, 16, 1, 128, 128 }, { 2, 3, 5, 256, 256 }, { 1, 2, 16, 80, 40 }, { 1, 1, 2, 7, 13 },
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        fixture_shape shape = PLAIN;
+        shape.kv_heads = CASES[i].kv_heads, shape.group = CASES[i].group, shape.q_tokens = CASES[i].q_tokens;
+        shape.head_dim = CASES[i].head_dim, shape.v_dim = CASES[i].v_dim;
+        fixture *f = fixture_create(&shape, 11 + i);
+        f->lengths[1] = 77;
+        fixture_decode(f);
+        assert_true(fixture_error(f, 1e-5) < 3e-6);
+        fixture_destroy(f);
+    }
+}
+
+static void test_visibility(void **state)
+{
+    (void)state;
+    static const float SINKS[8] = { 0.5f, -1.0f, 3.0f, 0.0f, 8.0f, -20.0f, 1.0f, 2.0f };
+    fixture_shape shape = PLAIN;
+    shape.q_tokens = 3;
+    fixture *f = fixture_create(&shape, 5);
+    f->params.window = 50, f->params.sink_tokens = 4;
+    fixture_decode(f);
+    assert_true(fixture_error(f, 1e-5) < 3e-6);
+    f->params.sink_logits = SINKS, f->params.soft_cap = 2.0f;
+    fixture_decode(f);
+    assert_true(fixture_error(f, 1e-5) < 3e-6);
+    f->lengths[0] = 2, f->lengths[1] = 0; /* the first query tokens of sequence 0 see nothing, sequence 1 is empty */
+    fixture_decode(f);
+    assert_true(fixture_error(f, 1e-5) < 3e-6);
+    fixture_destroy(f);
+}
+
+/* Every stored format read whole, at the error that its bits allow. */
+static void test_formats(void **state)
+{
+    (void)state;
+    static const struct { octavo_k_format k; octavo_v_format v; double error; } CASES[] = {
+        { OCTAVO_K_E4M3X2, OCTAVO_V_BF16, 5e-6 }, { OCTAVO_K_F16, OCTAVO_V_F16, 5e-6 },
+        { OCTAVO_K_INT8X2, OCTAVO_V_BF16, 2e-4 }, { OCTAVO_K_E5M2X2, OCTAVO_V_BF16, 2e-2 },
+        { OCTAVO_K_INT8, OCTAVO_V_INT8, 3e-2 },   { OCTAVO_K_INT4X2, OCTAVO_V_INT8, 3e-2 },
+        { OCTAVO_K_E4M3, OCTAVO_V_E4M3, 1.5e-1 }, { OCTAVO_K_E5M2, OCTAVO_V_BF16, 2.5e-1 },
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        fixture_shape shape = PLAIN;
+        shape.k_format = CASES[i].k, shape.v_format = CASES[i].v;
+        fixture *f = fixture_create(&shape, 21);
+        fixture_decode(f);
+        const double error = fixture_error(f, 0.1);
+        if (error > CASES[i].error) print_error("%s %s: %g\n", octavo_k_format_name(CASES[i].k), octavo_v_format_name(CASES[i].v), error);
+        assert_true(error <= CASES[i].error);
+        fixture_destroy(f);
+    }
+}
+
+/* Makes the queries of a group alike and points some keys along them, so that blocks differ in weight by many nats. */
+static void plant_peaks(fixture *f, float strength)
+{
+    const fixture_shape *s = &f->shape;
+    for (int64_t b = 0; b < s->batch; b++)
+        for (int64_t i = 0; i < s->q_tokens * s->kv_heads * s->group; i++)
+            for (int64_t d = 0; d < s->head_dim; d++) {
+                float *q = f->q + b * s->q_tokens * s->kv_heads * s->group * s->head_dim;
+                const float common = q[i % (s->kv_heads * s->group) / s->group * s->group * s->head_dim + d];
+                q[i * s->head_dim + d] = fixture_as_bf16(1.5f * common + 0.25f * q[i * s->head_dim + d]);
+            }
+    for (int64_t b = 0; b < s->batch; b++)
+        for (int64_t t = 0; t < s->tokens; t += 61)
+            for (int64_t h = 0; h < s->kv_heads; h++)
+                for (int64_t d = 0; d < s->head_dim; d++)
+                    f->k[((b * s->tokens + t) * s->kv_heads + h) * s->head_dim + d] +=
+                        fixture_as_bf16(strength * f->q[((b * s->q_tokens) * s->kv_heads * s->group + h * s->group) * s->head_dim + d]);
+    for (int64_t i = 0; i < s->batch * s->tokens * s->kv_heads * s->head_dim; i++) f->k[i] = fixture_as_bf16(f->k[i]);
+    fixture_encode(f);
+}
+
+/* True share of the mass that the kept mask drops, the worst over a head's query tokens. */
+static double dropped_share(const fixture *f, int64_t b, int64_t q_head)
+{
+    const fixture_shape *s = &f->shape;
+    const int64_t units = octavo_kv_view_units(&f->view);
+    const uint8_t *kept = f->kept + (b * s->kv_heads + q_head / s->group) * units;
+    double worst = 0.0;
+    for (int64_t i = 0; i < s->q_tokens; i++) {
+        double dropped = 0.0, whole = f->params.sink_logits ? exp((double)f->params.sink_logits[q_head]) : 0.0;
+        for (int64_t t = 0; t < s->tokens; t++) {
+            if (!fixture_sees(f, b, i, t)) continue;
+            const double weight = exp(fixture_score(f, b, q_head, i, t));
+            whole += weight;
+            if (kept[t / s->sub_block_tokens] == OCTAVO_UNIT_DROPPED) dropped += weight;
+        }
+        worst = fmax(worst, dropped / whole);
+    }
+    return worst;
+}
+
+static int64_t count_state(const fixture *f, int state)
+{
+    int64_t count = 0;
+    for (int64_t i = 0; i < f->shape.batch * f->shape.kv_heads * octavo_kv_view_units(&f->view); i++) count += f->kept[i] == state;
+    return count;
+}
+
+static void test_mass_and_compensation(void **state)
+{
+    (void)state;
+    fixture_shape shape = PLAIN;
+    shape.tokens = 800, shape.sub_block_tokens = 16, shape.k_format = OCTAVO_K_E4M3X2;
+    fixture *f = fixture_create(&shape, 31);
+    plant_peaks(f, 0.3f);
+    f->params.select = OCTAVO_SELECT_MASS, f->params.epsilon = 0.1f;
+    fixture_decode(f);
+    const double plain = fixture_error(f, 0.2);
+    assert_true(count_state(f, OCTAVO_UNIT_DROPPED) > 0);
+    for (int64_t b = 0; b < shape.batch; b++)
+        for (int64_t h = 0; h < shape.kv_heads * shape.group; h++) {
+            const double share = dropped_share(f, b, h);
+            assert_true(share <= 0.11);
+            assert_true(fabs(share - (double)f->dropped_mass[b * shape.kv_heads * shape.group + h]) < 0.01);
+        }
+    f->params.compensate = OCTAVO_COMPENSATE_MEAN;
+    fixture_decode(f);
+    assert_true(fixture_error(f, 0.2) < plain); /* what was dropped comes back on average */
+    fixture_destroy(f);
+}
+
+/* Keys whose residual points along q, so that the base alone misleads: the certificate must hold all the same. */
+static void test_certified_holds(void **state)
+{
+    (void)state;
+    static const octavo_k_format FORMATS[] = { OCTAVO_K_E4M3X2, OCTAVO_K_INT8X2, OCTAVO_K_INT4X2, OCTAVO_K_E5M2X2 };
+    for (size_t i = 0; i < sizeof FORMATS / sizeof *FORMATS; i++)
+        for (int trial = 0; trial < 3; trial++) {
+            fixture_shape shape = PLAIN;
+            shape.tokens = 640, shape.q_tokens = 1 + 2 * trial, shape.k_format = FORMATS[i];
+            fixture *f = fixture_create(&shape, 41 + (uint64_t)trial);
+            plant_peaks(f, 0.25f);
+            for (int64_t n = 0; n < shape.batch * shape.tokens * shape.kv_heads; n++) { /* a quarter step of e4m3 with q's sign */
+                const int64_t head = n % shape.kv_heads, b = n / shape.kv_heads / shape.tokens;
+                for (int64_t d = 0; d < shape.head_dim; d++) {
+                    const float q = f->q[(b * shape.q_tokens * shape.kv_heads + head) * shape.group * shape.head_dim + d];
+                    float *k = &f->k[n * shape.head_dim + d];
+                    *k = fixture_as_bf16(*k + copysignf(fabsf(*k) * 0.05f, q));
+                }
+            }
+            fixture_encode(f);
+            f->params.select = OCTAVO_SELECT_CERTIFIED, f->params.epsilon = 0.2f;
+            fixture_decode(f);
+            if (FORMATS[i] == OCTAVO_K_INT8X2) assert_true(count_state(f, OCTAVO_UNIT_DROPPED) > 0);
+            for (int64_t b = 0; b < shape.batch; b++)
+                for (int64_t h = 0; h < shape.kv_heads * shape.group; h++) {
+                    const double share = dropped_share(f, b, h), bound = (double)f->dropped_mass[b * shape.kv_heads * shape.group + h];
+                    assert_true(share <= bound + 1e-6);
+                    assert_true(bound <= 0.2);
+                }
+            fixture_destroy(f);
+        }
+}
+
+static void test_delta(void **state)
+{
+    (void)state;
+    fixture_shape shape = PLAIN;
+    shape.tokens = 800, shape.k_format = OCTAVO_K_INT8X2;
+    fixture *f = fixture_create(&shape, 51);
+    plant_peaks(f, 0.2f);
+    f->params.select = OCTAVO_SELECT_DELTA, f->params.delta = 1e6f;
+    fixture_decode(f);
+    assert_int_equal(count_state(f, OCTAVO_UNIT_DROPPED), 0);
+    assert_true(fixture_error(f, 1e-2) < 2e-4);
+    f->params.delta = 0.0f;
+    float thresholds[16];
+    for (int i = 0; i < 16; i++) thresholds[i] = 1e6f; /* nothing reaches it: only what is always kept stays */
+    f->params.thresholds = thresholds, f->params.keep_first_blocks = 2, f->params.keep_last_blocks = 3;
+    fixture_decode(f);
+    const int64_t units = octavo_kv_view_units(&f->view);
+    for (int64_t i = 0; i < shape.batch * shape.kv_heads * units; i++) {
+        const int64_t unit = i % units;
+        assert_int_equal(f->kept[i], unit < 2 || unit >= units - 3 ? OCTAVO_UNIT_KEPT : OCTAVO_UNIT_DROPPED);
+    }
+    assert_true(fabsf(f->skip_ratio[0] - (float)(units - 5) / (float)units) < 1e-6f);
+    const int64_t scan = 64 + 2, rest = 64 + 2 * 64; /* bytes a token: base and scale of all, residual and V of five blocks */
+    assert_int_equal(f->bytes_read[0], 800 * scan + 5 * 32 * rest);
+    fixture_destroy(f);
+}
+
+static void test_merge_of_splits(void **state)
+{
+    (void)state;
+    fixture *f = fixture_create(&PLAIN, 61);
+    const int64_t rows = PLAIN.batch * PLAIN.kv_heads * PLAIN.group, dim = PLAIN.v_dim;
+    fixture_decode(f);
+    float *whole = malloc((size_t)(rows * dim) * sizeof *whole), *parts = malloc((size_t)(rows * 3 * dim) * sizeof *parts);
+    float part_lse[16 * 3], merged_lse[16], whole_lse[16];
+    assert_true(whole && parts && rows == 16);
+    memcpy(whole, f->out, (size_t)(rows * dim) * sizeof *whole);
+    memcpy(whole_lse, f->lse, sizeof whole_lse);
+    /* Part 0 sees the first 96 tokens; part 1 the rest, as a window over the whole; part 2 nothing. */
+    for (int part = 0; part < 3; part++) {
+        f->params.window = part == 1 ? 200 - 96 : 0;
+        for (int b = 0; b < 2; b++) f->lengths[b] = part == 0 ? 96 : part == 1 ? 200 : 0;
+        fixture_decode(f);
+        for (int64_t r = 0; r < rows; r++) {
+            memcpy(parts + (r * 3 + part) * dim, f->out + r * dim, (size_t)dim * sizeof *parts);
+            part_lse[r * 3 + part] = f->lse[r];
+        }
+    }
+    octavo_merge_params merge = OCTAVO_MERGE_PARAMS_INIT;
+    merge.parts = 3, merge.rows = rows, merge.v_dim = dim, merge.part_out = parts, merge.part_lse = part_lse;
+    merge.out = f->out, merge.lse = merged_lse;
+    assert_int_equal(octavo_partial_merge(&f->exec, &merge), OCTAVO_OK);
+    for (int64_t i = 0; i < rows * dim; i++) assert_true(fabsf(f->out[i] - whole[i]) <= 2e-6f * (1.0f + fabsf(whole[i])));
+    for (int64_t r = 0; r < rows; r++) assert_true(fabsf(merged_lse[r] - whole_lse[r]) <= 1e-5f);
+    free(whole), free(parts);
+    fixture_destroy(f);
+}
+
+static void test_smoothing_is_exact(void **state)
+{
+    (void)state;
+    fixture_shape shape = PLAIN;
+    shape.k_format = OCTAVO_K_E4M3X2;
+    fixture *f = fixture_create(&shape, 71);
+    const int64_t keys = shape.batch * shape.kv_heads * shape.head_dim;
+    float *mean = malloc((size_t)keys * sizeof *mean);
+    assert_non_null(mean);
+    for (int64_t i = 0; i < keys; i++) mean[i] = (float)(i % 5) - 2.0f;
+    for (int64_t i = 0; i < shape.batch * shape.tokens * shape.kv_heads * shape.head_dim; i++)
+        f->k[i] = fixture_as_bf16(f->k[i]);
+    f->view.k_mean = mean;
+    fixture_encode(f);
+    fixture_decode(f);
+    assert_true(fixture_error(f, 2e-2) < 1e-2); /* k - mean has more bits than bf16, so this is the planes' own error */
+    free(mean);
+    fixture_destroy(f);
+}
+
+static void counting_for(void *user, int64_t count, octavo_task task, void *argument)
+{
+    *(int *)user += 1;
+    for (int64_t i = count; i-- > 0;) task(argument, i); /* backwards: tasks are independent */
+}
+
+static void test_threads_do_not_matter(void **state)
+{
+    (void)state;
+    fixture_shape shape = PLAIN;
+    shape.tokens = 5000, shape.batch = 1, shape.k_format = OCTAVO_K_E4M3X2, shape.v_format = OCTAVO_V_INT8;
+    fixture *f = fixture_create(&shape, 81);
+    plant_peaks(f, 0.2f);
+    f->params.select = OCTAVO_SELECT_MASS, f->params.epsilon = 0.05f, f->params.compensate = OCTAVO_COMPENSATE_MEAN;
+    const size_t bytes = (size_t)(shape.kv_heads * shape.group * shape.v_dim) * sizeof(float);
+    float *first = malloc(bytes);
+    assert_non_null(first);
+    for (int threads = 1; threads <= 3; threads++) {
+        f->exec.threads = threads;
+        fixture_decode(f);
+        if (threads == 1) memcpy(first, f->out, bytes);
+        assert_memory_equal(first, f->out, bytes);
+    }
+    int calls = 0;
+    f->exec.parallel_for = counting_for, f->exec.parallel_user = &calls;
+    fixture_decode(f);
+    assert_memory_equal(first, f->out, bytes);
+    assert_true(calls > 0);
+    free(first);
+    fixture_destroy(f);
+}
+
+static void refuses(fixture *f, octavo_status expected, const char *word)
+{
+    const octavo_status status = octavo_attention_decode(&f->exec, &f->params);
+    if (status != expected || !strstr(octavo_last_error(), word)) print_error("%d: %s\n", (int)status, octavo_last_error());
+    assert_int_equal(status, expected);
+    assert_non_null(strstr(octavo_last_error(), word));
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    fixture *f = fixture_create(&PLAIN, 91);
+    fixture_set_workspace(f);
+    memset(f->out, 0x5A, 64);
+    const octavo_decode_params good = f->params;
+    f->params.struct_size = 3, refuses(f, OCTAVO_E_VERSION, "struct_size"), f->params = good;
+    f->params.q.shape[2] = 7, refuses(f, OCTAVO_E_SHAPE, "multiple of kv_heads"), f->params = good;
+    f->params.q.shape[1] = 17, refuses(f, OCTAVO_E_SHAPE, "query tokens"), f->params = good;
+    f->params.q.dtype = OCTAVO_INT8, refuses(f, OCTAVO_E_ARGUMENT, "f32, f16, bf16"), f->params = good;
+    f->params.select = OCTAVO_SELECT_MASS, refuses(f, OCTAVO_E_ARGUMENT, "epsilon"), f->params = good;
+    f->params.select = OCTAVO_SELECT_DELTA, f->params.delta = NAN, refuses(f, OCTAVO_E_ARGUMENT, "delta"), f->params = good;
+    f->params.select = OCTAVO_SELECT_CERTIFIED, f->params.epsilon = 0.1f;
+    refuses(f, OCTAVO_E_UNSUPPORTED, "nested"), f->params = good;
+    f->params.window = 8, f->params.keep_first_blocks = 1, refuses(f, OCTAVO_E_ARGUMENT, "window"), f->params = good;
+    f->params.out.data = f->q, refuses(f, OCTAVO_E_ARGUMENT, "overlaps q"), f->params = good;
+    f->params.out.data = f->view.v.data, refuses(f, OCTAVO_E_ARGUMENT, "overlaps"), f->params = good;
+    f->lengths[0] = 201, refuses(f, OCTAVO_E_RANGE, "length"), f->lengths[0] = 200;
+    f->exec.workspace_bytes = 1, refuses(f, OCTAVO_E_RANGE, "workspace");
+    for (int i = 0; i < 64; i++) assert_int_equal(((uint8_t *)f->out)[i], 0x5A); /* nothing was written */
+    f->table[0] = 1000; /* stale */
+    assert_int_equal(octavo_kv_view_check(&f->view), OCTAVO_E_RANGE);
+    fixture_destroy(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_exact_shapes),        cmocka_unit_test(test_visibility),
+        cmocka_unit_test(test_formats),             cmocka_unit_test(test_mass_and_compensation),
+        cmocka_unit_test(test_certified_holds),     cmocka_unit_test(test_delta),
+        cmocka_unit_test(test_merge_of_splits),     cmocka_unit_test(test_smoothing_is_exact),
+        cmocka_unit_test(test_threads_do_not_matter), cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
