@@ -28,9 +28,6 @@ static int open_recording(const bench_settings *settings, bench_data *data)
     data->tokens = recording->tokens;
     data->queries = recording->queries;
     data->dtype = recording->q.dtype;
-    if (data->q_heads % data->kv_heads != 0)
-        return cli_refuse("%s: q_heads is %" PRId64 ", expected a multiple of kv_heads, %" PRId64, settings->file, data->q_heads,
-                          data->kv_heads);
     if (data->tokens > INT32_MAX) return cli_refuse("%s: holds %" PRId64 " tokens, at most %d fit", settings->file, data->tokens, INT32_MAX);
     fnv_hash hash = FNV_START;
     hash_tensor(&hash, &recording->q);

@@ -1,7 +1,5 @@
 /* bench_result_read.c - reads the JSON of a measurement, which may come from anywhere. */
-#define _GNU_SOURCE
 #include "bench_result.h"
-#include <errno.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -14,7 +12,6 @@
 #define END_OF_FIELDS { NULL, FIELD_TEXT, FIELD_ALWAYS, 0, 0, 0, 0 }
 
 enum { COUNT_MOST = 1 << 30 };
-static const size_t FILE_BYTES_MOST = (size_t)16 << 20;
 #define LARGEST 1e300        /* any finite measurement */
 #define LARGEST_EXACT 9.0e15 /* integers that a double holds */
 
@@ -186,28 +183,6 @@ int bench_result_parse(const char *text, size_t size, bench_result *result, char
     const int status = read_document(root, result, reason, reason_bytes);
     json_decref(root);
     if (status != 0) bench_result_fini(result);
-    return status;
-}
-
-int bench_result_load(const char *path, bench_result *result, char *reason, size_t reason_bytes)
-{
-    memset(result, 0, sizeof *result);
-    FILE *file = fopen(path, "rb");
-    if (!file) {
-        snprintf(reason, reason_bytes, "%s", strerror(errno));
-        return errno == ENOENT ? 1 : -1;
-    }
-    char *text = malloc(FILE_BYTES_MOST + 1);
-    const size_t size = text ? fread(text, 1, FILE_BYTES_MOST + 1, file) : 0;
-    int status = -1;
-    if (!text || ferror(file))
-        snprintf(reason, reason_bytes, "it could not be read");
-    else if (size > FILE_BYTES_MOST)
-        snprintf(reason, reason_bytes, "it is longer than %zu MiB", FILE_BYTES_MOST >> 20);
-    else
-        status = bench_result_parse(text, size, result, reason, reason_bytes);
-    free(text);
-    fclose(file);
     return status;
 }
 

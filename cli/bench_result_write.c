@@ -1,16 +1,9 @@
-/* bench_result_write.c - a measurement as JSON and as a table, its key, and the file it is kept in. */
-#define _GNU_SOURCE
+/* bench_result_write.c - a measurement as JSON and as a table, and its key. */
 #include "bench_result.h"
-#include "cli.h"
 #include "fnv.h"
-#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 static json_t *field_value(const result_field *field, const void *base)
 {
@@ -94,32 +87,4 @@ void bench_result_print(const bench_result *result, FILE *stream)
                 row->gbps, 100 * row->read_share, 100 * row->skip_ratio, row->dropped_mass_bound, row->bytes_token_head, row->rel_error,
                 row->rel_error_max, 1 - row->cosine, row->max_error, row->baseline_ms, row->ms > 0 ? row->baseline_ms / row->ms : 0);
     }
-}
-
-int bench_result_store(const char *path, const char *text)
-{
-    const size_t bytes = strlen(path) + sizeof ".XXXXXX";
-    char *temporary = malloc(bytes);
-    if (!temporary) return cli_refuse("there is no memory to write '%s'", path);
-    snprintf(temporary, bytes, "%s.XXXXXX", path);
-    const int descriptor = mkstemp(temporary);
-    FILE *file = descriptor < 0 ? NULL : fdopen(descriptor, "w");
-    if (!file) {
-        const int status = cli_refuse("'%s' cannot be written: %s", path, strerror(errno));
-        if (descriptor >= 0) {
-            close(descriptor);
-            unlink(temporary);
-        }
-        free(temporary);
-        return status;
-    }
-    const mode_t mask = umask(0);
-    umask(mask);
-    int failed = fputs(text, file) == EOF || fflush(file) != 0 || fchmod(descriptor, 0666 & ~mask) != 0 || fsync(descriptor) != 0;
-    int reason = errno;
-    if (fclose(file) != 0 && !failed) failed = 1, reason = errno;
-    if (!failed && rename(temporary, path) != 0) failed = 1, reason = errno;
-    if (failed) unlink(temporary);
-    free(temporary);
-    return failed ? cli_refuse("'%s' cannot be written: %s", path, strerror(reason)) : EXIT_DONE;
 }

@@ -18,6 +18,7 @@ int cli_finish_output(void);
 int cmd_info(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_bench_decode(int argc, char **argv);
+int cmd_bench_kproj(int argc, char **argv);
 int cmd_plot(int argc, char **argv);
 
 typedef struct cli_command {

@@ -18,10 +18,12 @@ static void describe(plot_point *point)
     const int mass = strcmp(r->select, "mass") == 0 || strcmp(r->select, "certified") == 0, delta = strcmp(r->select, "delta") == 0;
     point->threshold = mass ? r->epsilon : delta ? r->delta : 0;
     if (mass || delta) snprintf(point->number, sizeof point->number, "%.3g", point->threshold);
-    char block[64];
-    snprintf(block, sizeof block, r->sub_block == r->block ? "%" PRId64 : "%" PRId64 "/%" PRId64, r->block, r->sub_block);
-    snprintf(point->curve, sizeof point->curve, "K %s, V %s, %s%s, block %s", r->cache_k, r->cache_v,
-             strcmp(r->select, "none") == 0 ? "dense" : r->select, strcmp(r->compensate, "none") == 0 ? "" : " compensated", block);
+    if (r->sub_block == r->block)
+        snprintf(point->block, sizeof point->block, "block %" PRId64, r->block);
+    else
+        snprintf(point->block, sizeof point->block, "block %" PRId64 "/%" PRId64, r->block, r->sub_block);
+    snprintf(point->curve, sizeof point->curve, "K %s, V %s, %s%s", r->cache_k, r->cache_v,
+             strcmp(r->select, "none") == 0 ? "dense" : r->select, strcmp(r->compensate, "none") == 0 ? "" : " compensated");
 }
 
 plot_point *plot_points_of(const bench_result *results, size_t result_count, size_t *count)
@@ -43,15 +45,15 @@ static int compare_numbers(double a, double b) { return (a > b) - (a < b); }
 
 static int same_curve(const plot_point *a, const plot_point *b, plot_by by)
 {
-    return strcmp(a->curve, b->curve) == 0 && (by == PLOT_BY_CURVE || compare_numbers(a->threshold, b->threshold) == 0);
+    return strcmp(a->curve, b->curve) == 0 && strcmp(a->block, b->block) == 0 && (by == PLOT_BY_CURVE || compare_numbers(a->threshold, b->threshold) == 0);
 }
 
 static int compare_points(const plot_point *a, const plot_point *b, plot_by by)
 {
     const int64_t x = a->row->tokens, y = b->row->tokens;
-    const int scene = strcmp(a->scene, b->scene), curve = strcmp(a->curve, b->curve), length = (x > y) - (x < y);
-    const int threshold = compare_numbers(a->threshold, b->threshold);
-    if (scene || curve) return scene ? scene : curve;
+    const int scene = strcmp(a->scene, b->scene), curve = strcmp(a->curve, b->curve), block = strcmp(a->block, b->block);
+    const int threshold = compare_numbers(a->threshold, b->threshold), length = (x > y) - (x < y);
+    if (scene || curve || block) return scene ? scene : curve ? curve : block;
     if (by == PLOT_BY_THRESHOLD && (threshold || length)) return threshold ? threshold : length;
     if (length || threshold) return length ? length : threshold;
     return (a->age > b->age) - (a->age < b->age);
@@ -85,4 +87,11 @@ plot_span plot_curve(const plot_point *points, size_t count, plot_by by)
     size_t n = 1;
     while (n < count && same_curve(&points[0], &points[n], by)) n++;
     return (plot_span){ points, n };
+}
+
+int plot_has_one_block(plot_span scene)
+{
+    for (size_t i = 1; i < scene.count; i++)
+        if (strcmp(scene.points[0].block, scene.points[i].block) != 0) return 0;
+    return 1;
 }

@@ -4,14 +4,15 @@
 
 #include "bench_result.h"
 
-enum { PLOT_LABEL_BYTES = 640, PLOT_TITLE_BYTES = 160 };
+enum { PLOT_LABEL_BYTES = 640, PLOT_TITLE_BYTES = 192 };
 
 /* One length of one measurement. */
 typedef struct plot_point {
     const bench_result *result;
     const bench_row *row;
     char scene[PLOT_LABEL_BYTES]; /* data, shape and machine in two lines: what one picture shows */
-    char curve[PLOT_TITLE_BYTES]; /* formats, rule and block size                               */
+    char curve[PLOT_TITLE_BYTES]; /* formats and rule                                            */
+    char block[48];               /* "block 64", "block 64/16"                                   */
     char number[32];              /* the rule's threshold, or ""                                 */
     double threshold;
     size_t age;                   /* of two measurements of the same the later one counts        */
@@ -23,7 +24,7 @@ typedef struct plot_span {
     size_t count;
 } plot_span;
 
-/* What a speed picture tells apart (curve and threshold), or a frontier (curve alone). */
+/* What a speed picture tells apart (formats, rule, block and threshold), or a frontier (all but the threshold). */
 typedef enum plot_by { PLOT_BY_THRESHOLD, PLOT_BY_CURVE } plot_by;
 
 /* All rows of the results, which must outlive them; NULL: no memory. */
@@ -35,5 +36,8 @@ void plot_points_sort(plot_point *points, size_t *count, plot_by by);
 /* The span that starts at points[0]. */
 plot_span plot_scene(const plot_point *points, size_t count);
 plot_span plot_curve(const plot_point *points, size_t count, plot_by by);
+
+/* 1: the whole scene has one block size, which then is said once. */
+int plot_has_one_block(plot_span scene);
 
 #endif

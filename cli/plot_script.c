@@ -37,13 +37,14 @@ void plot_quote(FILE *script, const char *text)
     fputc('\'', script);
 }
 
-void plot_begin(FILE *script, const char *stem, const char *heading, const char *scene, int width, int height)
+void plot_begin(FILE *script, const char *stem, const char *heading, plot_span scene, int width, int height)
 {
-    const char *second = strchr(scene, '\n');
-    char first[PLOT_LABEL_BYTES];
-    snprintf(first, sizeof first, "%.*s", second ? (int)(second - scene) : (int)strlen(scene), scene);
+    const char *label = scene.points[0].scene, *second = strchr(label, '\n');
+    char first[PLOT_LABEL_BYTES + 64];
+    snprintf(first, sizeof first, "%.*s%s%s", second ? (int)(second - label) : (int)strlen(label), label,
+             plot_has_one_block(scene) ? ", " : "", plot_has_one_block(scene) ? scene.points[0].block : "");
     fprintf(script, "# %s.gp - run gnuplot in this folder to draw the pictures anew\nset encoding utf8\n", stem);
-    fprintf(script, "do for [picture=1:2] {\n");
+    fprintf(script, "do for [picture=1:2] {\nreset\n");
     fprintf(script, "if (picture == 1) {\n  set terminal svg size %d,%d font 'DejaVu Sans,13' background rgb 'white' noenhanced\n", width, height);
     fprintf(script, "  set output '%s.svg'\n} else {\n  if (strstrt(GPVAL_TERMINALS, 'pngcairo')) {\n", stem);
     fprintf(script, "    set terminal pngcairo size %d,%d font 'DejaVu Sans,10' background rgb 'white' noenhanced\n", width, height);

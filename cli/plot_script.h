@@ -4,7 +4,7 @@
 
 #include "plot_points.h"
 
-enum { PLOT_STEM_BYTES = 128, PLOT_CURVES_MOST = 32 };
+enum { PLOT_STEM_BYTES = 128, PLOT_CURVES_MOST = 24 };
 
 /* Opens FOLDER/STEM.SUFFIX for writing; NULL after a sentence. */
 FILE *plot_open(const char *folder, const char *stem, const char *suffix);
@@ -12,7 +12,7 @@ FILE *plot_open(const char *folder, const char *stem, const char *suffix);
 int plot_close(FILE *file, const char *stem);
 
 /* Everything before the first plot command: it is run once for SVG and once for PNG, until plot_end. */
-void plot_begin(FILE *script, const char *stem, const char *heading, const char *scene, int width, int height);
+void plot_begin(FILE *script, const char *stem, const char *heading, plot_span scene, int width, int height);
 void plot_end(FILE *script);
 
 /* Text between single quotes, as gnuplot wants it. */

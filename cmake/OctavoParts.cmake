@@ -11,7 +11,7 @@ else()
   message(NOTICE "octavo: warning: no OpenMP for ${CMAKE_C_COMPILER}; everything runs on one thread")
 endif()
 
-# The header and the library alone: oneDNN's own package file may ask for OpenCL, which nothing here needs.
+# For the program alone, which measures itself against it. The header and the library: oneDNN's own package file may ask for OpenCL, which nothing here needs.
 set(OCTAVO_HAVE_ONEDNN OFF)
 set(octavo_onednn "")
 if(NOT OCTAVO_ONEDNN STREQUAL "OFF")
@@ -29,7 +29,7 @@ if(NOT OCTAVO_ONEDNN STREQUAL "OFF")
   endif()
 endif()
 
-set(octavo_private_libraries ${octavo_onednn} ${octavo_openmp} m)
+set(octavo_private_libraries ${octavo_openmp} m)
 
 set(OCTAVO_HAVE_JANSSON OFF)
 if(OCTAVO_LM)

@@ -8,7 +8,8 @@
 #define BUDGET_TINY   0x1p-100 /* what underflow may cost a score                                  */
 #define BUDGET_EXP    0x1p-21  /* relative error of a float32 exp, absolute error of log and tanh  */
 #define BUDGET_Q15    0x1p-15  /* error of an element of a q that is rounded to 15 bits, over max |q| */
-#define BUDGET_P_BF16 0x1p-9   /* unit roundoff of bf16: softmax weights of 8-bit rows             */
+#define BUDGET_P_BF16 0x1p-8   /* unit roundoff of bf16 (8 bits): softmax weights of 8-bit rows       */
+#define BUDGET_FAINT  0x1p-98  /* a weight that small beside the largest may be taken for 0           */
 
 enum { BUDGET_SLACK = 16 }; /* roundings beside a sum's own: factors, scales, stores */
 

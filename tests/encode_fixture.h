@@ -84,7 +84,8 @@ static inline void fixture_put(void *data, octavo_dtype dtype, int64_t i, float 
 static inline float fixture_get(const void *data, octavo_dtype dtype, int64_t i)
 {
     if (dtype == OCTAVO_F32) return ((const float *)data)[i];
-    return dtype == OCTAVO_F16 ? octavo_fp16_to_float(((const uint16_t *)data)[i]) : octavo_bf16_to_float(((const uint16_t *)data)[i]);
+    return dtype == OCTAVO_F16 ? octavo_fp16_to_float(((const uint16_t *)data)[i])
+                               : octavo_bf16_to_float(((const uint16_t *)data)[i]);
 }
 
 /* The call failed in this way and its sentence holds these words. */

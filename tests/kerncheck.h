@@ -95,7 +95,7 @@ enum {
     KC_NORMS    = 1, /* nested K formats only, with residual norms */
     KC_MEANS    = 2, /* with mean rows                             */
     KC_WRITABLE = 4, /* the view is an output: no page is shared, every block has one, unwritten rows stay poisoned */
-    KC_LONE     = 8  /* one kv head group and short: for checks that are slow a token */
+    KC_BARE     = 8  /* lengths and sizes alone, and more of them: for operations that read no planes */
 };
 
 /* A drawn decode input and its view. */
@@ -117,7 +117,7 @@ void kc_decode_k(const octavo_kv_view *view, int64_t b, int64_t head, int64_t to
 void kc_decode_v(const octavo_kv_view *view, int64_t b, int64_t head, int64_t token, double *value);
 void kc_decode_mean(const octavo_kv_view *view, int64_t b, int64_t head, int64_t unit, double *value);
 double kc_k_factor(const octavo_kv_view *view, int64_t b, int64_t head, int64_t token);
-/* Encodes a row that is drawn with kc_draw_row; part of kc_draw_decode, for checks that append to a view. */
+/* Stores the mean row of a full unit of a view's row. */
 void kc_store_v_mean(const octavo_kv_view *view, int64_t row, int64_t head, int64_t unit);
 
 /* ---- scores (kerncheck_scores.c) ---- */
@@ -145,6 +145,8 @@ double kc_log_add(double a, double b);
 
 /* A legal random mask: only whole, unfixed units are dropped, about `percent` of them. */
 void kc_draw_mask(const kc_decode *c, uint8_t *kept, int percent);
+
+/* ---- partial results (kerncheck_partials.c) ---- */
 
 /* Compares the partial results of an attend with the reference's under the ATTEND budget. */
 typedef struct kc_partials {

@@ -57,7 +57,7 @@ int kc_check_block_attend(const kc_pair *pair)
     kc_describe(" planes=%d splits=%lld%s%s%s%s", p.in.planes, (long long)p.splits, prune ? " pruned" : "",
                 p.compensate ? " compensated" : "", p.scores ? " scores" : "", p.log_upper ? " log_upper" : "");
     const kc_outcome outcome = kc_run(pair, KC_block_attend, &p, octavo_block_attend_workspace(&p));
-    if (outcome != KC_COMPARE) return outcome;
+    if (outcome != KC_COMPARE) return outcome == KC_SETTLED;
     const kc_partials of = { .kept = kept, .scores = scores, .log_mass = p.log_mass, .log_upper = p.log_upper, .compensate = p.compensate,
                              .splits = p.splits, .split_units = p.split_units, .part_out = p.part_out, .part_lse = p.part_lse,
                              .part_kept = p.part_kept, .part_dropped = p.part_dropped };

@@ -98,14 +98,14 @@ static int compare(const kc_pair *pair, const kc_decode *c, octavo_decode_fused_
     const kc_scores scores = kc_score_all(c, p->rule == OCTAVO_SELECT_BASE ? 1 : p->in.planes, KC_SCAN_EXACT_Q);
     const maxima all = unit_maxima(c, &base);
     if (p->kept && !check_mask(c, p, &all)) return 0;
-    if (p->rule == OCTAVO_SELECT_DELTA) {
-        if (!redo_reference(pair, c, p)) return 0;
-        kc_accept(p->kept, (size_t)octavo_unit_elements(&c->view)); /* judged above */
-    }
-    uint8_t *kept = NULL;
+    uint8_t *kept = NULL; /* the kernel's own, which the reference's replaces in the arena once it is judged */
     if (p->kept) {
         kept = kc_scratch(octavo_unit_elements(&c->view));
         memcpy(kept, p->kept, (size_t)octavo_unit_elements(&c->view));
+    }
+    if (p->rule == OCTAVO_SELECT_DELTA) {
+        if (!redo_reference(pair, c, p)) return 0;
+        kc_accept(p->kept, (size_t)octavo_unit_elements(&c->view));
     }
     const kc_partials of = { .kept = kept, .scores = scores, .log_mass = all.log_mass, .log_mass_error = all.log_mass_error,
                              .compensate = p->compensate, .splits = p->splits, .split_units = p->split_units, .part_out = p->part_out,
@@ -141,5 +141,6 @@ int kc_check_decode_fused(const kc_pair *pair)
     kc_describe(" rule=%s delta=%g splits=%lld%s%s", octavo_select_rule_name(p.rule), (double)p.delta, (long long)p.splits,
                 p.compensate ? " compensated" : "", p.thresholds ? " thresholds" : "");
     const kc_outcome outcome = kc_run(pair, KC_decode_fused, &p, octavo_decode_fused_workspace(&p));
-    return outcome == KC_COMPARE ? compare(pair, &c, &p) : outcome;
+    if (outcome != KC_COMPARE) return outcome == KC_SETTLED;
+    return compare(pair, &c, &p);
 }

@@ -11,9 +11,9 @@ typedef struct part {
     const kc_decode *c;
     const kc_partials *p;
     int64_t b, head, row, begin, end; /* units */
-    double max, mass, mass_error, terms;
+    double max, mass, mass_error, terms, largest; /* largest: of all |v| */
     double kept, kept_error, dropped, dropped_error;
-    double *sum, *size, *size_error; /* [v_dim] of w v, w |v|, and w |v| times the relative error of w */
+    double *sum, *size, *size_error, *plain; /* [v_dim] of w v, w |v|, w |v| times the relative error of w, and |v| */
 } part;
 
 static int64_t flat_row(const part *of) { return (of->b * of->c->view.kv_heads + of->head) * of->c->rows + of->row; }
@@ -32,6 +32,8 @@ static void add(part *of, double x, double error, const double *row, double roun
     for (int64_t i = 0; row && i < of->c->view.v_dim; i++) {
         of->sum[i] += weight * row[i], of->size[i] += weight * fabs(row[i]);
         of->size_error[i] += weight * fabs(row[i]) * (relative + rounding);
+        of->plain[i] += fabs(row[i]);
+        of->largest = fmax(of->largest, fabs(row[i]));
     }
 }
 
@@ -93,7 +95,7 @@ static double output_budget(const part *of, int64_t i)
     if (of->terms == 0.0) return 0.0;
     const double out = fabs(of->sum[i] / of->mass), size = of->size[i] / of->mass;
     const double relative = of->mass_error / of->mass, sums = budget_gamma(of->terms + 2 * BUDGET_SLACK);
-    const double underflow = 0x1p-124 * of->terms * (1.0 + size); /* exp may flush what it should make subnormal */
+    const double underflow = 0x1p-99 * of->terms * (1.0 + of->largest); /* weights below 2^-99 of the largest may become 0 */
     const double first = of->size_error[i] / of->mass + out * relative + sums * (size + out) + underflow;
     return first * (1.0 + 2.0 * relative) + 0x1p-140;
 }
@@ -103,8 +105,8 @@ static int close_row(part *of, int64_t split)
     const kc_partials *p = of->p;
     const int64_t dim = of->c->view.v_dim, at = flat_row(of) * p->splits + split;
     of->max = of->kept = of->dropped = -INFINITY;
-    of->mass = of->mass_error = of->terms = of->kept_error = of->dropped_error = 0.0;
-    for (int64_t i = 0; i < dim; i++) of->sum[i] = of->size[i] = of->size_error[i] = 0.0;
+    of->mass = of->mass_error = of->terms = of->largest = of->kept_error = of->dropped_error = 0.0;
+    for (int64_t i = 0; i < dim; i++) of->sum[i] = of->size[i] = of->size_error[i] = of->plain[i] = 0.0;
     walk(of, weigh_token, weigh_dropped);
     walk(of, add_token, add_dropped);
     for (int64_t i = 0; i < dim; i++) {
@@ -128,14 +130,14 @@ static int close_row(part *of, int64_t split)
 
 int kc_close_partials(const kc_decode *c, const kc_partials *p)
 {
-    double sums[3][DIM_MAX];
+    double sums[4][DIM_MAX];
     for (int64_t b = 0; b < c->view.batch; b++)
         for (int64_t head = 0; head < c->view.kv_heads; head++)
             for (int64_t row = 0; row < c->rows; row++)
                 for (int64_t split = 0; split < p->splits; split++) {
                     const int64_t begin = split * p->split_units, end = begin + p->split_units;
                     part of = { .c = c, .p = p, .b = b, .head = head, .row = row, .begin = begin < c->units ? begin : c->units,
-                                .end = end < c->units ? end : c->units, .sum = sums[0], .size = sums[1], .size_error = sums[2] };
+                                .end = end < c->units ? end : c->units, .sum = sums[0], .size = sums[1], .size_error = sums[2], .plain = sums[3] };
                     if (!close_row(&of, split)) return 0;
                 }
     return 1;

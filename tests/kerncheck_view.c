@@ -41,13 +41,12 @@ static void draw_formats(octavo_kv_view *view, unsigned flags)
     view->k_residual_exponent = view->k_format == OCTAVO_K_E4M3X2 && kc_chance(75) ? 4 : 0;
 }
 
-enum { WORK = 160000, LONE_WORK = 40000, BENCH_TOKENS = 8192 };
+enum { WORK = 160000, BARE_WORK = 200000, BENCH_TOKENS = 8192 };
 
 /* Dimensions whose product with some dozens of tokens is work that a scalar reference does in milliseconds. */
 static void draw_dims(kc_decode *c, plan *of)
 {
     octavo_kv_view *view = &c->view;
-    const int64_t work = of->flags & KC_LONE ? LONE_WORK : WORK;
     int64_t limit;
     do {
         view->head_dim = draw_dim();
@@ -57,10 +56,12 @@ static void draw_dims(kc_decode *c, plan *of)
         c->group = kc_chance(70) ? 1 << kc_between(0, 3) : kc_between(1, 16);
         c->q_tokens = kc_chance(60) ? 1 : kc_between(1, 16);
         const int64_t widest = view->head_dim > view->v_dim ? view->head_dim : view->v_dim;
-        limit = work / (view->batch * view->kv_heads * c->group * c->q_tokens * widest);
+        limit = WORK / (view->batch * view->kv_heads * c->group * c->q_tokens * widest);
     } while (limit < 16 || (limit < 100 && kc_chance(80)));
     draw_blocks(view);
-    of->longest = kc_between(1, limit < 800 ? limit : 800);
+    if (of->flags & KC_BARE) limit = BARE_WORK / (view->batch * view->kv_heads * c->group * c->q_tokens) * view->sub_block_tokens;
+    const int64_t most = of->flags & KC_BARE ? 300 * view->sub_block_tokens : 800;
+    of->longest = kc_between(1, limit < most ? limit : most);
 }
 
 static void set_bench(kc_decode *c, plan *of)
@@ -205,6 +206,18 @@ static void draw_sections(kc_decode *c, const plan *of)
     draw_section(c, of, &view->v_mean_scale, "v_mean_scale", 1, 1, units, all_units);
 }
 
+/* Which arrays there are, for operations that ask no more of them. */
+static void draw_presence(kc_decode *c)
+{
+    octavo_kv_view *view = &c->view;
+    void *somewhere = kc_bytes("view", 1, 1);
+    view->k[0].data = view->v.data = somewhere;
+    if (octavo_k_plane_count(view->k_format) > 1) view->k[1].data = somewhere;
+    if (octavo_k_scale_bytes(view->k_format) == 2 || kc_chance(70)) view->k_scale.data = somewhere;
+    if (octavo_v_scale_bytes(view->v_format) == 2 || kc_chance(70)) view->v_scale.data = somewhere;
+    if (kc_chance(50)) view->k_norm.data = somewhere;
+}
+
 static octavo_section section_in_page(uint8_t *pool, int64_t offset, int64_t stride, int64_t head_bytes, int64_t row_bytes)
 {
     if (offset < 0) return (octavo_section){ 0 };
@@ -295,7 +308,8 @@ void kc_draw_decode(kc_decode *c, const kc_pair *pair, unsigned flags)
     draw_visibility(c, pair->bench);
     c->units = octavo_view_units(&c->view);
     if (of.kind != TENSORS) draw_page_table(c, &of);
-    if (of.kind == OUR_PAGES) lay_out_pages(c, flags);
+    if (flags & KC_BARE) draw_presence(c);
+    else if (of.kind == OUR_PAGES) lay_out_pages(c, flags);
     else draw_sections(c, &of);
     draw_channel_scale(&c->view);
     kc_describe("k=%s%s v=%s %s batch=%lld kv_heads=%d group=%lld q_tokens=%lld head_dim=%d v_dim=%d block=%d sub=%d tokens=%lld "
@@ -305,6 +319,6 @@ void kc_draw_decode(kc_decode *c, const kc_pair *pair, unsigned flags)
                 c->view.head_dim, c->view.v_dim, c->view.block_tokens, c->view.sub_block_tokens, (long long)of.longest,
                 (long long)c->view.max_tokens, (long long)c->in.window, (long long)c->in.sink_tokens, (double)c->in.soft_cap,
                 (double)c->in.softmax_scale);
-    fill(c, &of);
     c->in.kv = &c->view;
+    if (!(flags & KC_BARE)) fill(c, &of);
 }

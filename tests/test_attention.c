@@ -1,4 +1,5 @@
 /* test_attention.c - decode attention through the public API against plain float64 attention. */
+#define _POSIX_C_SOURCE 200809L
 #include "attention_fixture.h"
 
 static const fixture_shape PLAIN = { .batch = 2, .tokens = 200, .kv_heads = 2, .group = 4, .q_tokens = 1, .head_dim = 64, .v_dim = 64,
@@ -308,6 +309,7 @@ static void test_refusals(void **state)
     f->exec.workspace_bytes = 1, refuses(f, OCTAVO_E_RANGE, "workspace");
     for (int i = 0; i < 64; i++) assert_int_equal(((uint8_t *)f->out)[i], 0x5A); /* nothing was written */
     f->table[0] = 1000; /* stale */
+    f->exec.workspace_bytes = SIZE_MAX, refuses(f, OCTAVO_E_RANGE, "page");
     assert_int_equal(octavo_kv_view_check(&f->view), OCTAVO_E_RANGE);
     fixture_destroy(f);
 }

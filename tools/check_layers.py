@@ -57,7 +57,8 @@ def reason_against(root, path, form, name):
     if top == "tests":
         if rest and used in MAY_USE:
             return None if (root / "src" / name).is_file() else "does not exist"
-        return None if (path.parent / name).is_file() or (root / "tests" / name).is_file() else "is neither ours nor a test's"
+        found = any((folder / name).is_file() for folder in (path.parent, root / "tests", root / "cli"))
+        return None if found else "is neither ours nor a test's"
     if top == "cli":
         return None if not rest and (root / "cli" / name).is_file() else "is not a public header"
     return "is not a public header"  # include/, examples/ and bench/ see octavo/ alone

@@ -66,7 +66,8 @@ typedef struct octavo_decode_params {
 /* Units of a view: the last dimension of `kept`. */
 OCTAVO_API int64_t octavo_kv_view_units(const octavo_kv_view *view);
 
-/* Bytes of workspace that octavo_attention_decode needs for this call; data pointers are not looked at. */
+/* Bytes of workspace that octavo_attention_decode needs for this call, which must be valid but for exec->workspace. The size depends
+ * on shapes and switches only: not on lengths, nor on any data. */
 OCTAVO_API octavo_status octavo_attention_decode_workspace(const octavo_exec *exec, const octavo_decode_params *params, size_t *bytes);
 
 /* Attention of the newest tokens over a cache. The result depends on nothing but inputs and device: not on threads.

@@ -74,6 +74,18 @@ static octavo_status check_rule(const octavo_decode_params *params)
     return OCTAVO_OK;
 }
 
+/* Pages that the call will read: a stale one would be read before anybody noticed. */
+static octavo_status check_pages(const octavo_decode_params *params, int64_t b)
+{
+    const octavo_kv_view *kv = params->kv;
+    const int64_t length = kv->lengths[octavo_view_row(kv, b)], q_tokens = params->q.shape[1];
+    const octavo_span oldest = octavo_visible_span(length, q_tokens, 0, params->window, params->sink_tokens);
+    const int64_t near_block = oldest.near_begin / kv->block_tokens, sink_blocks = (oldest.sink_end + kv->block_tokens - 1) / kv->block_tokens;
+    if (!kv->page_table || length == 0) return OCTAVO_OK;
+    if (oldest.end > 0) OCTAVO_TRY(octavo_kv_view_check_pages(kv, b, 0, sink_blocks < near_block ? sink_blocks : near_block));
+    return octavo_kv_view_check_pages(kv, b, near_block, (length + kv->block_tokens - 1) / kv->block_tokens);
+}
+
 static octavo_status check_memory(const octavo_decode_params *params)
 {
     const octavo_kv_view *kv = params->kv;
@@ -86,6 +98,7 @@ static octavo_status check_memory(const octavo_decode_params *params)
         if (kv->lengths[row] < 0 || kv->lengths[row] > kv->max_tokens)
             return octavo_fail(OCTAVO_E_RANGE, "kv.lengths[%lld] is %d, expected 0 to max_tokens = %lld", (long long)row, kv->lengths[row],
                                (long long)kv->max_tokens);
+        OCTAVO_TRY(check_pages(params, b));
     }
     return octavo_kv_view_check_overlap(kv, OCTAVO_VIEW_K | OCTAVO_VIEW_V, out, "out");
 }

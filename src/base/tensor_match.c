@@ -20,7 +20,8 @@ static const char *dtype_names(unsigned dtypes, char text[NAMES_BYTES])
     return text;
 }
 
-octavo_status octavo_tensor_match(const char *name, const octavo_tensor *tensor, unsigned dtypes, int32_t ndim, const int64_t *shape)
+octavo_status octavo_tensor_match(const char *name, const octavo_tensor *tensor, unsigned dtypes, int32_t ndim,
+                                  const int64_t *shape)
 {
     OCTAVO_TRY(octavo_tensor_check(name, tensor, ndim));
     if (!(dtypes & OCTAVO_DTYPE_BIT(tensor->dtype))) {
@@ -30,7 +31,8 @@ octavo_status octavo_tensor_match(const char *name, const octavo_tensor *tensor,
     }
     const size_t bytes = octavo_dtype_bytes(tensor->dtype);
     if ((uintptr_t)tensor->data % bytes)
-        return octavo_fail(OCTAVO_E_ARGUMENT, "%s.data is not aligned, expected a multiple of its elements' %zu bytes", name, bytes);
+        return octavo_fail(OCTAVO_E_ARGUMENT, "%s.data is not aligned, expected a multiple of its elements' %zu bytes", name,
+                           bytes);
     for (int32_t i = 0; i < ndim; i++)
         if (shape[i] > 0 && tensor->shape[i] != shape[i])
             return octavo_fail(OCTAVO_E_SHAPE, "%s.shape[%d] is %lld, expected %lld", name, i, (long long)tensor->shape[i],
@@ -66,6 +68,7 @@ octavo_status octavo_tensor_match_output(const char *name, const octavo_tensor *
 {
     OCTAVO_TRY(octavo_tensor_match(name, tensor, dtypes, ndim, shape));
     if (!elements_are_apart(tensor))
-        return octavo_fail(OCTAVO_E_SHAPE, "%s has strides that let its elements overlap, expected distinct memory for each", name);
+        return octavo_fail(OCTAVO_E_SHAPE, "%s has strides that let its elements overlap, expected distinct memory for each",
+                           name);
     return OCTAVO_OK;
 }

@@ -13,7 +13,8 @@ enum {
 
 /* octavo_tensor_check (base/extent.h), and: one of `dtypes`, data aligned to its elements, the sizes in `shape` where these are
  * positive. `name` is what the sentence calls it. */
-octavo_status octavo_tensor_match(const char *name, const octavo_tensor *tensor, unsigned dtypes, int32_t ndim, const int64_t *shape);
+octavo_status octavo_tensor_match(const char *name, const octavo_tensor *tensor, unsigned dtypes, int32_t ndim,
+                                  const int64_t *shape);
 
 /* The same for a tensor that is written: no two elements share memory. */
 octavo_status octavo_tensor_match_output(const char *name, const octavo_tensor *tensor, unsigned dtypes, int32_t ndim,

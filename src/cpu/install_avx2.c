@@ -8,6 +8,11 @@
     X(dequantize) \
     X(kv_append) \
     X(block_metadata) \
+    X(block_score) \
+    X(block_select) \
+    X(block_attend) \
+    X(decode_fused) \
+    X(partial_merge) \
     X(k_project)
 OPERATIONS(X)
 #undef X

@@ -36,4 +36,17 @@ OCTAVO_INLINE float octavo_e4m3_to_float(uint8_t code)
     return octavo_float_from_bits(sign | (magnitude == OCTAVO_E4M3_NAN_CODE ? 0x7FC00000u : finite));
 }
 
+/* octavo_e4m3_to_float(octavo_e4m3_from_float(x)) of a finite x, without the detour through a code. */
+OCTAVO_INLINE float octavo_e4m3_round(float x)
+{
+    const uint32_t bits = octavo_float_bits(x);
+    const float magnitude = octavo_float_from_bits(bits & 0x7FFFFFFFu);
+    const uint32_t nearest = (bits & 0x7FFFFFFFu) + 0x7FFFFu + ((bits >> 20) & 1u);
+    const float normal = octavo_float_from_bits(nearest & 0xFFF00000u);
+    const float tiny = (magnitude + 16384.0f) - 16384.0f;
+    const float rounded = magnitude < 0x1p-6f ? tiny : normal;
+    const float held = rounded < OCTAVO_E4M3_MAX ? rounded : OCTAVO_E4M3_MAX;
+    return octavo_float_from_bits(octavo_float_bits(held) | (bits & 0x80000000u));
+}
+
 #endif

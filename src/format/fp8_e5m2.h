@@ -37,4 +37,17 @@ OCTAVO_INLINE float octavo_e5m2_to_float(uint8_t code)
     return octavo_float_from_bits(sign | (magnitude < OCTAVO_E5M2_INF_CODE ? finite : special));
 }
 
+/* octavo_e5m2_to_float(octavo_e5m2_from_float(x)) of a finite x, without the detour through a code. */
+OCTAVO_INLINE float octavo_e5m2_round(float x)
+{
+    const uint32_t bits = octavo_float_bits(x);
+    const float magnitude = octavo_float_from_bits(bits & 0x7FFFFFFFu);
+    const uint32_t nearest = (bits & 0x7FFFFFFFu) + 0xFFFFFu + ((bits >> 21) & 1u);
+    const float normal = octavo_float_from_bits(nearest & 0xFFE00000u);
+    const float tiny = (magnitude + 128.0f) - 128.0f;
+    const float rounded = magnitude < 0x1p-14f ? tiny : normal;
+    const float held = rounded < OCTAVO_E5M2_MAX ? rounded : OCTAVO_E5M2_MAX;
+    return octavo_float_from_bits(octavo_float_bits(held) | (bits & 0x80000000u));
+}
+
 #endif

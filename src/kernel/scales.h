@@ -21,8 +21,8 @@ static inline float octavo_code_clamp(octavo_dtype dtype)
     return dtype == OCTAVO_E4M3 ? 0x1.d00002p+8f : dtype == OCTAVO_E5M2 ? 61440.0f : 127.5f;
 }
 
-/* The scale of a group whose largest magnitude is amax, finite. Never below FLT_MIN: a subnormal scale would lose its precision, and
- * a zero one would make NaN. */
+/* The scale of a group whose largest magnitude is amax, finite. Never below FLT_MIN: a subnormal scale would lose its precision,
+ * and a zero one would make NaN. */
 static inline float octavo_scale_of(float amax, octavo_dtype dtype, octavo_scale_kind kind)
 {
     if (!(amax > 0.0f)) return 1.0f;

@@ -66,7 +66,8 @@ octavo_status octavo_kv_view_over_pool(const octavo_page_config *config, void *p
                            (long long)page_stride, OCTAVO_PAGE_ALIGN, (long long)at.page_bytes);
     int64_t pool_bytes;
     if (!octavo_checked_mul_int64(pages, page_stride, &pool_bytes))
-        return octavo_fail(OCTAVO_E_RANGE, "%lld pages of %lld bytes do not fit the address space", (long long)pages, (long long)page_stride);
+        return octavo_fail(OCTAVO_E_RANGE, "%lld pages of %lld bytes do not fit the address space", (long long)pages,
+                           (long long)page_stride);
 
     octavo_kv_view made = view_of(&page);
     uint8_t *base = pool;
@@ -140,13 +141,14 @@ static octavo_status scale_section(const octavo_tensor *tensor, const char *name
     rows.ndim = 4;
     rows.shape[3] = 1;
     rows.strides[3] = 1;
-    OCTAVO_TRY(octavo_tensor_match(name, &rows, scale_dtypes(scale_bytes), 4, (const int64_t[]){ shape[0], shape[1], shape[2], 1 }));
+    OCTAVO_TRY(
+        octavo_tensor_match(name, &rows, scale_dtypes(scale_bytes), 4, (const int64_t[]){ shape[0], shape[1], shape[2], 1 }));
     return tensor_section(&rows, name, block_tokens, section);
 }
 
-octavo_status octavo_kv_view_over_tensors(const octavo_page_config *config, const octavo_tensor *k_planes, const octavo_tensor *k_scale,
-                                          const octavo_tensor *v, const octavo_tensor *v_scale, const int32_t *lengths,
-                                          octavo_kv_view *view)
+octavo_status octavo_kv_view_over_tensors(const octavo_page_config *config, const octavo_tensor *k_planes,
+                                          const octavo_tensor *k_scale, const octavo_tensor *v, const octavo_tensor *v_scale,
+                                          const int32_t *lengths, octavo_kv_view *view)
 {
     static const char *const names[OCTAVO_MAX_PLANES] = { "k_planes[0]", "k_planes[1]", "k_planes[2]" };
     octavo_page_config page;

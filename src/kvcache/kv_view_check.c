@@ -31,7 +31,8 @@ static octavo_status check_blocks(int32_t block_tokens, int32_t sub_block_tokens
     OCTAVO_TRY(check_dim("block_tokens", block_tokens));
     OCTAVO_TRY(check_dim("sub_block_tokens", sub_block_tokens));
     if (block_tokens % sub_block_tokens)
-        return octavo_fail(OCTAVO_E_SHAPE, "sub_block_tokens is %d, expected a divisor of block_tokens = %d", sub_block_tokens, block_tokens);
+        return octavo_fail(OCTAVO_E_SHAPE, "sub_block_tokens is %d, expected a divisor of block_tokens = %d", sub_block_tokens,
+                           block_tokens);
     return OCTAVO_OK;
 }
 
@@ -75,7 +76,8 @@ static octavo_status check_section(const octavo_kv_view *view, const octavo_sect
         aligned = aligned && strides[i] % alignment == 0;
     }
     if (!aligned)
-        return octavo_fail(OCTAVO_E_ARGUMENT, "view.%s is not aligned, expected its data and strides to be multiples of %lld bytes", name,
+        return octavo_fail(OCTAVO_E_ARGUMENT,
+                           "view.%s is not aligned, expected its data and strides to be multiples of %lld bytes", name,
                            (long long)alignment);
     return OCTAVO_OK;
 }
@@ -118,7 +120,8 @@ static octavo_status check_v(const octavo_kv_view *view)
     OCTAVO_TRY(check_section(view, &view->v_mean, "v_mean", units, 1));
     OCTAVO_TRY(check_section(view, &view->v_mean_scale, "v_mean_scale", units, 1));
     if (view->v_channel_scale && view->v_format != OCTAVO_V_E4M3)
-        return octavo_fail(OCTAVO_E_ARGUMENT, "view.v_channel_scale is given for %s, expected NULL: factors a channel belong to e4m3", format);
+        return octavo_fail(OCTAVO_E_ARGUMENT,
+                           "view.v_channel_scale is given for %s, expected NULL: factors a channel belong to e4m3", format);
     return OCTAVO_OK;
 }
 
@@ -132,9 +135,11 @@ static octavo_status check_extent(const octavo_kv_view *view, int parts)
         return octavo_fail(OCTAVO_E_ARGUMENT, "view.lengths is NULL, expected the tokens stored of each row");
     if (!view->page_table) return OCTAVO_OK;
     if (view->pages < 1 || view->pages > INT32_MAX)
-        return octavo_fail(OCTAVO_E_SHAPE, "view.pages is %lld, expected 1 to %d with a page table", (long long)view->pages, INT32_MAX);
+        return octavo_fail(OCTAVO_E_SHAPE, "view.pages is %lld, expected 1 to %d with a page table", (long long)view->pages,
+                           INT32_MAX);
     if (view->page_table_stride < view_blocks(view))
-        return octavo_fail(OCTAVO_E_SHAPE, "view.page_table_stride is %lld, expected at least %lld: the blocks of max_tokens = %lld",
+        return octavo_fail(OCTAVO_E_SHAPE,
+                           "view.page_table_stride is %lld, expected at least %lld: the blocks of max_tokens = %lld",
                            (long long)view->page_table_stride, (long long)view_blocks(view), (long long)view->max_tokens);
     return OCTAVO_OK;
 }
@@ -160,7 +165,8 @@ octavo_status octavo_kv_view_check_rows(const octavo_kv_view *view)
 {
     for (int64_t b = 0; view->sequences && b < view->batch; b++)
         if (view->sequences[b] < 0)
-            return octavo_fail(OCTAVO_E_RANGE, "view.sequences[%lld] is %d, expected a row, 0 or more", (long long)b, view->sequences[b]);
+            return octavo_fail(OCTAVO_E_RANGE, "view.sequences[%lld] is %d, expected a row, 0 or more", (long long)b,
+                               view->sequences[b]);
     return OCTAVO_OK;
 }
 
@@ -171,8 +177,8 @@ octavo_status octavo_kv_view_check_pages(const octavo_kv_view *view, int64_t b, 
     for (int64_t block = first; block < end; block++) {
         const int64_t page = octavo_view_page(view, row, block);
         if (page < 0 || page >= view->pages)
-            return octavo_fail(OCTAVO_E_RANGE, "the page table's row %lld has page %lld for block %lld, expected 0 to %lld", (long long)row,
-                               (long long)page, (long long)block, (long long)view->pages - 1);
+            return octavo_fail(OCTAVO_E_RANGE, "the page table's row %lld has page %lld for block %lld, expected 0 to %lld",
+                               (long long)row, (long long)page, (long long)block, (long long)view->pages - 1);
     }
     return OCTAVO_OK;
 }
@@ -193,7 +199,8 @@ octavo_status octavo_kv_view_check(const octavo_kv_view *view)
 
 /* ---- overlap ---- */
 
-octavo_extent octavo_section_extent(const octavo_kv_view *view, const octavo_section *section, int64_t entries, int64_t entry_bytes)
+octavo_extent octavo_section_extent(const octavo_kv_view *view, const octavo_section *section, int64_t entries,
+                                    int64_t entry_bytes)
 {
     if (!section->data) return (octavo_extent){ 0, 0 };
     int64_t rows = view->batch;

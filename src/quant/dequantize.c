@@ -23,6 +23,7 @@ octavo_status octavo_dequantize(const octavo_exec *exec, const octavo_dequantize
     if (octavo_extents_overlap(x, octavo_array_extent(p.scales, (size_t)count * sizeof(float))))
         return octavo_fail(OCTAVO_E_ARGUMENT, "x and scales overlap, expected distinct memory");
 
-    if (!kernels->dequantize) return octavo_fail(OCTAVO_E_UNSUPPORTED, "the device %s has no dequantize", octavo_device_name(exec->device));
+    if (!kernels->dequantize)
+        return octavo_fail(OCTAVO_E_UNSUPPORTED, "the device %s has no dequantize", octavo_device_name(exec->device));
     return kernels->dequantize(exec, &p);
 }

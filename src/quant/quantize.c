@@ -13,8 +13,10 @@ static octavo_status check_overlap(const octavo_quantize_params *p, int64_t scal
     const octavo_extent x = octavo_tensor_extent(&p->x), codes = octavo_tensor_extent(&p->codes);
     const octavo_extent scales = octavo_array_extent(p->scales, (size_t)scale_count * sizeof(float));
     if (octavo_extents_overlap(x, codes)) return octavo_fail(OCTAVO_E_ARGUMENT, "x and codes overlap, expected distinct memory");
-    if (octavo_extents_overlap(scales, codes)) return octavo_fail(OCTAVO_E_ARGUMENT, "scales and codes overlap, expected distinct memory");
-    if (octavo_extents_overlap(scales, x)) return octavo_fail(OCTAVO_E_ARGUMENT, "scales and x overlap, expected distinct memory");
+    if (octavo_extents_overlap(scales, codes))
+        return octavo_fail(OCTAVO_E_ARGUMENT, "scales and codes overlap, expected distinct memory");
+    if (octavo_extents_overlap(scales, x))
+        return octavo_fail(OCTAVO_E_ARGUMENT, "scales and x overlap, expected distinct memory");
     return OCTAVO_OK;
 }
 
@@ -37,7 +39,8 @@ octavo_status octavo_quantize(const octavo_exec *exec, const octavo_quantize_par
     OCTAVO_TRY(check_overlap(&p, count));
     if (p.scale_source == OCTAVO_SCALE_STATIC) OCTAVO_TRY(octavo_scales_check_values(p.scales, count));
 
-    if (!kernels->quantize) return octavo_fail(OCTAVO_E_UNSUPPORTED, "the device %s has no quantize", octavo_device_name(exec->device));
+    if (!kernels->quantize)
+        return octavo_fail(OCTAVO_E_UNSUPPORTED, "the device %s has no quantize", octavo_device_name(exec->device));
     const octavo_status status = kernels->quantize(exec, &p);
     return status == OCTAVO_E_NONFINITE ? octavo_fail(status, "x holds NaN or Inf, expected finite values") : status;
 }

@@ -69,7 +69,8 @@ octavo_status octavo_block_score_ref(const octavo_exec *exec, const octavo_block
                     const int64_t at = (group * rows + row) * units + unit;
                     p->log_mass[at] = (float)of.plain;
                     if (p->unit_max) p->unit_max[at] = (float)of.max;
-                    if (p->log_upper) p->log_upper[at] = nextafterf((float)of.upper, INFINITY);
+                    /* nothing seen stays -inf, which has a larger neighbour */
+                    if (p->log_upper) p->log_upper[at] = isinf(of.upper) ? -INFINITY : nextafterf((float)of.upper, INFINITY);
                     if (p->log_lower) p->log_lower[at] = nextafterf((float)of.lower, -INFINITY);
                 }
             }

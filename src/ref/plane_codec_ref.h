@@ -1,4 +1,5 @@
-/* plane_codec_ref.h - how a row of K or V becomes codes, scales and its residual norm: the definitions that the cache stands on. */
+/* plane_codec_ref.h - how a row of K or V becomes codes, scales and its residual norm: the definitions that the cache stands on.
+ */
 #ifndef OCTAVO_REF_PLANE_CODEC_REF_H
 #define OCTAVO_REF_PLANE_CODEC_REF_H
 
@@ -70,7 +71,8 @@ static inline void octavo_ref_put_nibble(uint8_t *row, int64_t i, int64_t dim, i
 
 /* Finds and stores a row's scale. Returns 2^p, by which FP8 rows are multiplied, or s, by which int8 rows are divided (0: a row
  * so small that all codes are 0); 1 where the format or the view has none. */
-static inline float octavo_ref_put_scale(const octavo_section *section, int64_t scale_bytes, const octavo_ref_token *at, float amax)
+static inline float octavo_ref_put_scale(const octavo_section *section, int64_t scale_bytes, const octavo_ref_token *at,
+                                         float amax)
 {
     if (!section->data || scale_bytes == 0) return 1.0f;
     uint8_t *out = octavo_section_at(section, at->row, at->page, at->head, at->in_block);
@@ -84,7 +86,8 @@ static inline float octavo_ref_put_scale(const octavo_section *section, int64_t 
     return octavo_bf16_to_float(s);
 }
 
-/* Writes element i of K to its planes; returns k - base in units of 2^-p, or in the units of k for int8 (the caller divides by s). */
+/* Writes element i of K to its planes; returns k - base in units of 2^-p, or in the units of k for int8 (the caller divides by
+ * s). */
 static inline float octavo_ref_put_k(const octavo_kv_view *kv, uint8_t *base, uint8_t *more, int64_t i, float x, float factor)
 {
     switch (kv->k_format) {
@@ -135,8 +138,8 @@ static inline void octavo_ref_encode_k(const octavo_kv_view *kv, const octavo_re
     const int64_t scale_bytes = octavo_k_scale_bytes(kv->k_format);
     const float factor = octavo_ref_put_scale(&kv->k_scale, scale_bytes, at, octavo_ref_row_amax(row));
     uint8_t *base = octavo_section_at(&kv->k[0], at->row, at->page, at->head, at->in_block);
-    uint8_t *more = octavo_k_plane_count(kv->k_format) > 1 ? octavo_section_at(&kv->k[1], at->row, at->page, at->head, at->in_block)
-                                                           : NULL;
+    uint8_t *more =
+        octavo_k_plane_count(kv->k_format) > 1 ? octavo_section_at(&kv->k[1], at->row, at->page, at->head, at->in_block) : NULL;
     double lane[OCTAVO_REF_NORM_LANES] = { 0 };
     for (int64_t i = 0; i < row->dim; i++) {
         const double rest = (double)octavo_ref_put_k(kv, base, more, i, octavo_ref_row_at(row, i), factor);
@@ -144,7 +147,8 @@ static inline void octavo_ref_encode_k(const octavo_kv_view *kv, const octavo_re
     }
     if (!kv->k_norm.data) return;
     const double unit = scale_bytes == 2 && factor > 0.0f ? (double)factor : 1.0;
-    *octavo_section_at(&kv->k_norm, at->row, at->page, at->head, at->in_block) = octavo_ref_norm_code(octavo_ref_norm(lane) / unit);
+    *octavo_section_at(&kv->k_norm, at->row, at->page, at->head, at->in_block) =
+        octavo_ref_norm_code(octavo_ref_norm(lane) / unit);
 }
 
 /* One token's row of V. */
@@ -184,7 +188,8 @@ static inline void octavo_ref_unit_mean(const octavo_kv_view *kv, const octavo_r
     const int32_t p = octavo_row_exponent(amax);
     *octavo_section_at(&kv->v_mean_scale, first->row, first->page, first->head, unit) = (uint8_t)(int8_t)p;
     uint8_t *mean = octavo_section_at(&kv->v_mean, first->row, first->page, first->head, unit);
-    for (int64_t i = 0; i < kv->v_dim; i++) mean[i] = octavo_e4m3_from_float(octavo_ref_unit_mean_at(kv, first, i) * ldexpf(1.0f, p));
+    for (int64_t i = 0; i < kv->v_dim; i++)
+        mean[i] = octavo_e4m3_from_float(octavo_ref_unit_mean_at(kv, first, i) * ldexpf(1.0f, p));
 }
 
 #endif

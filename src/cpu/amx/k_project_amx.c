@@ -14,7 +14,7 @@ octavo_status octavo_kv_append_avx512(const octavo_exec *exec, const octavo_kv_a
 /* With few tokens W's way from memory decides, and its rows are multiplied where they lie. With many, a panel of W is multiplied
  * from the first-level cache: a copy, since rows that are a power of two apart would share its sets, and short enough that a pair
  * of token groups fits beside it. */
-enum { FEW_GROUPS = 4, SEGMENT_LONG = 16, SEGMENT_SHORT = 12, STRIP_SHORT = 64, STRIP_LONG = 512 };
+enum { FEW_GROUPS = 4, SEGMENT_LONG = 16, SEGMENT_SHORT = 8, STRIP_SHORT = 64, STRIP_LONG = 256 };
 
 /* One chunk of tokens. */
 typedef struct projection {

@@ -94,9 +94,15 @@ static void attend_mean_columns(const decode_head *of, const attend_state *state
     plan->axpy_mean(state->out + row * state->out_stride + from, state->out_stride, weights, rows, &span, columns);
 }
 
-/* Adds dropped units at their means; unit units[i] weighs exp(log_mass[row * log_stride + logs[i]]). */
-static void attend_means(const decode_head *of, const attend_state *state, const int64_t *units, int64_t count, const float *log_mass,
-                         int64_t log_stride)
+/* log masses of units from `first` on; row r at log_mass + r * stride. */
+typedef struct attend_logs {
+    const float *log_mass;
+    int64_t first, stride;
+} attend_logs;
+
+/* Adds dropped units at their means. */
+static void attend_means(const decode_head *of, const attend_state *state, const int64_t *units, int64_t count,
+                         const attend_logs *logs)
 {
     const decode_plan *plan = of->plan;
     const octavo_kv_view *kv = plan->kv;
@@ -112,13 +118,27 @@ static void attend_means(const decode_head *of, const attend_state *state, const
         const int64_t left = plan->rows - row, rows = left < DECODE_ROWS ? left : DECODE_ROWS;
         for (int64_t r = 0; r < rows; r++) {
             float *at = weights + r * DECODE_TOKENS;
-            for (int64_t i = 0; i < padded; i++) at[i] = i < count ? log_mass[(row + r) * log_stride + units[i]] : -INFINITY;
+            const float *log_mass = logs->log_mass + (row + r) * logs->stride;
+            for (int64_t i = 0; i < padded; i++) at[i] = i < count ? log_mass[units[i] - logs->first] : -INFINITY;
             attend_weigh_row(plan, state, row + r, at, padded, factors);
         }
         for (int64_t from = 0; from < kv->v_dim; from += MEAN_COLUMNS) {
             const int64_t columns = kv->v_dim - from < MEAN_COLUMNS ? kv->v_dim - from : MEAN_COLUMNS;
             attend_mean_columns(of, state, units, count, weights, row, rows, from, columns);
         }
+    }
+}
+
+/* The means of all dropped units of [begin, end). */
+static void attend_dropped_means(const decode_head *of, const attend_state *state, const uint8_t *kept, int64_t begin, int64_t end,
+                                 const attend_logs *logs)
+{
+    int64_t units[DECODE_TOKENS], count = 0;
+    for (int64_t unit = begin; unit < end; unit++) {
+        if (kept[unit] == OCTAVO_UNIT_DROPPED) units[count++] = unit;
+        if (count < DECODE_TOKENS && unit + 1 < end) continue;
+        if (count > 0) attend_means(of, state, units, count, logs);
+        count = 0;
     }
 }
 
@@ -130,14 +150,15 @@ static inline float attend_log(const attend_state *state, int64_t row)
     return state->max[row] + lanes[0];
 }
 
-/* log of the sum of exp(logs[unit]) over the dropped units of [begin, end). */
-static float attend_dropped(const uint8_t *kept, const float *logs, int64_t begin, int64_t end)
+/* log of the whole mass of a row's dropped units of [begin, end). */
+static float attend_dropped(const uint8_t *kept, const attend_logs *logs, int64_t row, int64_t begin, int64_t end)
 {
+    const float *log_mass = logs->log_mass + row * logs->stride;
     float max = -INFINITY, sum = 0.0f, scores[DECODE_TOKENS];
     for (int64_t from = begin; from < end; from += DECODE_TOKENS) {
         for (int64_t i = 0; i < DECODE_TOKENS; i++) {
             const int64_t unit = from + i;
-            scores[i] = unit < end && kept[unit] == OCTAVO_UNIT_DROPPED ? logs[unit] : -INFINITY;
+            scores[i] = unit < end && kept[unit] == OCTAVO_UNIT_DROPPED ? log_mass[unit - logs->first] : -INFINITY;
         }
         row_add_mass(scores, DECODE_TOKENS, &max, &sum);
     }

@@ -8,16 +8,21 @@ typedef struct attend_call {
     decode_plan plan;
 } attend_call;
 
-/* The span after `span` in its unit, or the first one of the next kept unit before `last`. */
+/* The first span of the first kept unit in [unit, last). */
+static int attend_first(const decode_head *of, const uint8_t *kept, int64_t unit, int64_t last, octavo_decode_span *first)
+{
+    for (; unit < last && unit * of->plan->kv->sub_block_tokens < of->sight.any.end; unit++)
+        if ((!kept || kept[unit] == OCTAVO_UNIT_KEPT) && span_of_unit(of, unit, first)) return 1;
+    return 0;
+}
+
+/* The span after `span`: of its unit, or of the next kept one. */
 static int attend_next(const decode_head *of, const uint8_t *kept, const octavo_decode_span *span, int64_t last,
                        octavo_decode_span *next)
 {
-    const int64_t sub = of->plan->kv->sub_block_tokens;
-    int64_t unit = span->token / sub;
+    const int64_t sub = of->plan->kv->sub_block_tokens, unit = span->token / sub;
     if (span_next(of, span->token + span->tokens, (unit + 1) * sub, next)) return 1;
-    for (unit++; unit < last && unit * sub < of->any.end; unit++)
-        if ((!kept || kept[unit] == OCTAVO_UNIT_KEPT) && span_of_unit(of, unit, next)) return 1;
-    return 0;
+    return attend_first(of, kept, unit + 1, last, next);
 }
 
 static void attend_kept_units(const attend_call *call, const decode_head *of, const uint8_t *kept, int64_t begin, int64_t end,
@@ -25,29 +30,13 @@ static void attend_kept_units(const attend_call *call, const decode_head *of, co
 {
     const decode_plan *plan = &call->plan;
     const float *given = call->p->scores ? call->p->scores + of->group * plan->rows * plan->kv->max_tokens : NULL;
-    octavo_decode_span span = { .token = begin * plan->kv->sub_block_tokens - 1, .tokens = 1 }, next;
-    for (int more = attend_next(of, kept, &span, end, &span); more;) {
+    octavo_decode_span span, next;
+    for (int more = attend_first(of, kept, begin, end, &span); more; span = next) {
         const int whole = head_sees(of, span.token / plan->kv->sub_block_tokens) == OCTAVO_UNIT_WHOLE;
         more = attend_next(of, kept, &span, end, &next);
         span_look_ahead(&span, more ? &next : NULL, plan->in->planes, 1);
         attend_span(of, plan->dot, &span, whole, given, state);
-        span = next;
     }
-}
-
-static void attend_dropped_means(const attend_call *call, const decode_head *of, const uint8_t *kept, int64_t begin, int64_t end,
-                                 const attend_state *state)
-{
-    const float *logs = call->p->log_mass + of->group * call->plan.rows * call->plan.units;
-    int64_t units[DECODE_TOKENS], count = 0;
-    for (int64_t unit = begin; unit < end; unit++) {
-        if (kept[unit] != OCTAVO_UNIT_DROPPED) continue;
-        units[count++] = unit;
-        if (count < DECODE_TOKENS) continue;
-        attend_means(of, state, units, count, logs, call->plan.units);
-        count = 0;
-    }
-    if (count > 0) attend_means(of, state, units, count, logs, call->plan.units);
 }
 
 static void attend_task(void *argument, int64_t index)
@@ -66,12 +55,12 @@ static void attend_task(void *argument, int64_t index)
     attend_reset(plan, &state);
     attend_kept_units(call, &of, kept, begin, end, &state);
     for (int64_t row = 0; p->part_kept && row < plan->rows; row++) p->part_kept[first + row * p->splits] = attend_log(&state, row);
-    for (int64_t row = 0; p->part_dropped && row < plan->rows; row++) {
-        const float *logs = p->log_upper ? p->log_upper : p->log_mass;
-        p->part_dropped[first + row * p->splits] =
-            kept && logs ? attend_dropped(kept, logs + (of.group * plan->rows + row) * plan->units, begin, end) : -INFINITY;
-    }
-    if (p->compensate == OCTAVO_COMPENSATE_MEAN && kept && p->log_mass) attend_dropped_means(call, &of, kept, begin, end, &state);
+    const float *bounds = p->log_upper ? p->log_upper : p->log_mass;
+    const attend_logs bound = { bounds ? bounds + of.group * plan->rows * plan->units : NULL, 0, plan->units };
+    const attend_logs mass = { p->log_mass ? p->log_mass + of.group * plan->rows * plan->units : NULL, 0, plan->units };
+    for (int64_t row = 0; p->part_dropped && row < plan->rows; row++)
+        p->part_dropped[first + row * p->splits] = kept && bounds ? attend_dropped(kept, &bound, row, begin, end) : -INFINITY;
+    if (p->compensate == OCTAVO_COMPENSATE_MEAN && kept && p->log_mass) attend_dropped_means(&of, &state, kept, begin, end, &mass);
     attend_finish(&of, &state, p->part_lse + first, p->splits);
     plan_leave(plan);
 }

@@ -14,7 +14,8 @@ typedef struct block_metadata_job {
 } block_metadata_job;
 
 /* Elements [begin, begin + n) of what the residual plane adds, in its own steps. */
-static void block_metadata_rest(float *restrict rest, const octavo_kv_view *kv, const uint8_t *restrict more, int64_t begin, int64_t n)
+static void block_metadata_rest(float *restrict rest, const octavo_kv_view *kv, const uint8_t *restrict more, int64_t begin,
+                                int64_t n)
 {
     const int64_t half = ((int64_t)kv->head_dim + 1) / 2;
     switch (kv->k_format) {

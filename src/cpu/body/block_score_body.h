@@ -103,13 +103,15 @@ static void score_span(const score_call *call, const decode_head *of, octavo_dec
     }
 }
 
-/* log(sum) + max, moved by `margin` parts of itself away from the other bound. */
-static vf32 score_log(const float *max, const float *sum, float margin)
+/* log(sum) + max, moved by `margin` times what its own float32 arithmetic may have rounded. */
+static vf32 score_log(const decode_plan *plan, const float *max, const float *sum, float margin)
 {
     const vf32 log = v_log(v_load(sum)), whole = v_add(v_load(max), log);
-    /* Rounding of the exponentials, of their sum, and of scores as large as the largest: parts in 2^24, generously counted. */
-    const vf32 slack = v_fma(v_add(v_abs(v_load(max)), v_abs(log)), v_splat(0x1p-21f), v_splat(0x1p-16f));
-    return margin != 0.0f ? v_if_less(v_zero(), v_load(sum), v_fma(v_splat(margin), slack, whole), v_splat(-INFINITY)) : whole;
+    if (margin == 0.0f) return whole;
+    /* One exponential, a sum over the lanes, and four roundings of values as large as the largest score. */
+    const float adds = (float)(plan->kv->sub_block_tokens / SIMD_F32 + 16);
+    const vf32 slack = v_fma(v_add(v_abs(v_load(max)), v_abs(log)), v_splat(0x1p-22f), v_splat(0x1p-21f + adds * 0x1p-24f));
+    return v_if_less(v_zero(), v_load(sum), v_fma(v_splat(margin), slack, whole), v_splat(-INFINITY));
 }
 
 static void score_scatter(const score_call *call, int64_t group, int64_t unit, int64_t row, vf32 values, float *out)
@@ -126,10 +128,10 @@ static void score_store(const score_call *call, int64_t group, int64_t unit, con
     const octavo_block_score_params *p = call->p;
     for (int64_t row = 0; row < call->plan.rows; row += SIMD_F32) {
         score_scatter(call, group, unit, row, v_load(state->max + row), p->unit_max);
-        score_scatter(call, group, unit, row, score_log(state->max + row, state->sum + row, 0.0f), p->log_mass);
+        score_scatter(call, group, unit, row, score_log(&call->plan, state->max + row, state->sum + row, 0.0f), p->log_mass);
         if (!p->log_upper) continue;
-        score_scatter(call, group, unit, row, score_log(state->upper_max + row, state->upper_sum + row, 1.0f), p->log_upper);
-        score_scatter(call, group, unit, row, score_log(state->lower_max + row, state->lower_sum + row, -1.0f), p->log_lower);
+        score_scatter(call, group, unit, row, score_log(&call->plan, state->upper_max + row, state->upper_sum + row, 1.0f), p->log_upper);
+        score_scatter(call, group, unit, row, score_log(&call->plan, state->lower_max + row, state->lower_sum + row, -1.0f), p->log_lower);
     }
 }
 
@@ -145,7 +147,7 @@ static int score_next(const score_call *call, const decode_head *of, const octav
     const int64_t sub = call->plan.kv->sub_block_tokens;
     int64_t unit = span->token / sub;
     if (span_next(of, span->token + span->tokens, (unit + 1) * sub, next)) return 1;
-    for (unit++; unit < last && unit * sub < of->any.end; unit++)
+    for (unit++; unit < last && unit * sub < of->sight.any.end; unit++)
         if (score_wanted(call, of, unit) && span_of_unit(of, unit, next)) return 1;
     return 0;
 }

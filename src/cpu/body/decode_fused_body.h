@@ -26,7 +26,7 @@ static void fused_scan_unit(const decode_head *of, int64_t unit, const octavo_de
     const int whole = head_sees(of, unit) == OCTAVO_UNIT_WHOLE;
     octavo_decode_span span;
     float factors[DECODE_TOKENS], scores[DECODE_ROWS * DECODE_TOKENS];
-    for (int64_t r = 0; r < plan->rows; r++) max[r] = -INFINITY, sum[r] = 0.0f;
+    for (int64_t r = 0; r < octavo_decode_round_up(plan->rows, DECODE_ROWS); r++) max[r] = -INFINITY, sum[r] = 0.0f;
     for (int more = span_of_unit(of, unit, &span); more; more = span_next(of, span.token + span.tokens, (unit + 1) * sub, &span)) {
         span_look_ahead(&span, ahead, 1, 0);
         span_k_factors(of, &span, factors);
@@ -118,18 +118,6 @@ static void fused_split(const fused_call *call, const decode_head *of, int64_t b
     if (pending >= 0) fused_attend(call, of, pending, NULL, state);
 }
 
-static void fused_dropped_means(const decode_head *of, const attend_state *state, const uint8_t *kept, int64_t begin, int64_t end,
-                                const float *logs, int64_t log_stride)
-{
-    int64_t units[DECODE_TOKENS], count = 0;
-    for (int64_t unit = begin; unit < end; unit++) {
-        if (kept[unit] == OCTAVO_UNIT_DROPPED) units[count++] = unit;
-        if (count < DECODE_TOKENS && unit + 1 < end) continue;
-        if (count > 0) attend_means(of, state, units, count, logs - begin, log_stride);
-        count = 0;
-    }
-}
-
 static void fused_task(void *argument, int64_t index)
 {
     const fused_call *call = argument;
@@ -148,11 +136,11 @@ static void fused_task(void *argument, int64_t index)
     attend_reset(plan, &state);
     fused_split(call, &of, begin, end, &scan, &state, kept);
     for (int64_t row = 0; p->part_kept && row < plan->rows; row++) p->part_kept[first + row * p->splits] = attend_log(&state, row);
+    const attend_logs logs = { scan.logs, begin, p->split_units };
+    const int drops = kept && p->rule == OCTAVO_SELECT_DELTA;
     for (int64_t row = 0; p->part_dropped && row < plan->rows; row++)
-        p->part_dropped[first + row * p->splits] =
-            kept && p->rule == OCTAVO_SELECT_DELTA ? attend_dropped(kept, scan.logs + row * p->split_units - begin, begin, end) : -INFINITY;
-    if (p->compensate == OCTAVO_COMPENSATE_MEAN && p->rule == OCTAVO_SELECT_DELTA)
-        fused_dropped_means(&of, &state, kept, begin, end, scan.logs, p->split_units);
+        p->part_dropped[first + row * p->splits] = drops ? attend_dropped(kept, &logs, row, begin, end) : -INFINITY;
+    if (p->compensate == OCTAVO_COMPENSATE_MEAN && drops) attend_dropped_means(&of, &state, kept, begin, end, &logs);
     attend_finish(&of, &state, p->part_lse + first, p->splits);
     plan_leave(plan);
 }

@@ -6,9 +6,9 @@
 #include "cpu/body/decode_axpy_body.h"
 #include "cpu/body/decode_dot_body.h"
 #include "cpu/body/decode_math_body.h"
+#include "cpu/decode_sight.h"
 #include "format/bf16.h"
 #include "format/fp16.h"
-#include "kernel/visibility.h"
 
 enum { PACK_SERIAL_ELEMENTS = 1 << 16 }; /* fewer elements of q are packed sooner than threads are woken */
 
@@ -28,7 +28,7 @@ typedef struct decode_plan {
 typedef struct decode_head {
     const decode_plan *plan;
     int64_t b, head, group, view_row, length;
-    octavo_span any, whole; /* tokens that some query token sees, and that all do */
+    octavo_decode_sight sight;
     octavo_decode_q q;
 } decode_head;
 
@@ -124,28 +124,11 @@ static decode_head head_open(const decode_plan *plan, int64_t group)
     of.view_row = octavo_view_row(kv, of.b);
     of.length = kv->lengths[of.view_row];
     of.q = plan_q(plan, group);
-    const octavo_span last = octavo_visible_span(of.length, plan->q_tokens, plan->q_tokens - 1, in->window, in->sink_tokens);
-    octavo_span first = last; /* the oldest query token that exists sees furthest back */
-    for (int64_t i = 0; i < plan->q_tokens; i++) {
-        first = octavo_visible_span(of.length, plan->q_tokens, i, in->window, in->sink_tokens);
-        if (first.end > 0) break;
-    }
-    of.any = (octavo_span){ last.sink_end < first.near_begin ? last.sink_end : first.near_begin, first.near_begin, last.end };
-    of.whole = last;
-    of.whole.end = octavo_visible_span(of.length, plan->q_tokens, 0, in->window, in->sink_tokens).end;
+    of.sight = octavo_decode_sight_of(kv, of.length, plan->q_tokens, in->window, in->sink_tokens);
     return of;
 }
 
-/* How the query tokens see a unit: octavo_unit_seen without going through them. */
-static octavo_unit_view head_sees(const decode_head *of, int64_t unit)
-{
-    const int64_t sub = of->plan->kv->sub_block_tokens, begin = unit * sub, end = begin + sub;
-    if (octavo_span_count(&of->any, begin, end) == 0) return OCTAVO_UNIT_INVISIBLE;
-    /* A sink longer than what the oldest query token sees ends with it. */
-    octavo_span whole = of->whole;
-    if (whole.sink_end > whole.end) whole.sink_end = whole.end;
-    return octavo_span_count(&whole, begin, end) == sub ? OCTAVO_UNIT_WHOLE : OCTAVO_UNIT_PARTLY;
-}
+static octavo_unit_view head_sees(const decode_head *of, int64_t unit) { return octavo_decode_sees(&of->sight, unit); }
 
 static void span_locate(const decode_head *of, int64_t token, octavo_decode_span *span)
 {
@@ -165,7 +148,7 @@ static void span_locate(const decode_head *of, int64_t token, octavo_decode_span
 /* The first run of visible tokens in [token, end), all of one block; 0: there is none. */
 static int span_next(const decode_head *of, int64_t token, int64_t end, octavo_decode_span *span)
 {
-    const octavo_span *any = &of->any;
+    const octavo_span *any = &of->sight.any;
     if (token >= any->sink_end && token < any->near_begin) token = any->near_begin;
     int64_t stop = token < any->sink_end ? any->sink_end : any->end;
     if (stop > end) stop = end;

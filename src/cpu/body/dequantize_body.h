@@ -11,7 +11,8 @@ typedef struct dequantize_job {
 } dequantize_job;
 
 /* out [n] = codes [n] * scale [n] */
-static void dequantize_run(float *restrict out, const uint8_t *restrict codes, octavo_dtype dtype, const float *restrict scale, int64_t n)
+static void dequantize_run(float *restrict out, const uint8_t *restrict codes, octavo_dtype dtype, const float *restrict scale,
+                           int64_t n)
 {
     switch (dtype) {
     case OCTAVO_E4M3:

@@ -1,7 +1,7 @@
 /* float_rows_body.h - runs of floats that every encoder shares: loading any input dtype, largest magnitude, rounding.
  *
- * ISA-free: plain loops that the instruction set of the including file vectorises, branch-free and without reassociation, so that
- * every level gives the same bits. */
+ * Included after a level's vocabulary. Where a loop says `omp simd`, the compiler vectorises plain branch-free C for the level;
+ * either way nothing is reassociated, so that every level gives the same bits. */
 #ifndef OCTAVO_CPU_FLOAT_ROWS_BODY_H
 #define OCTAVO_CPU_FLOAT_ROWS_BODY_H
 
@@ -19,37 +19,60 @@ enum {
 /* Elements from `offset` on of a tensor of f32, f16 or bf16, as float32. */
 static inline void rows_load(float *restrict out, const octavo_tensor *tensor, int64_t offset, int64_t n)
 {
-    switch (tensor->dtype) {
-    case OCTAVO_F32: memcpy(out, (const float *)tensor->data + offset, (size_t)n * sizeof *out); break;
-    case OCTAVO_F16: {
-        const uint16_t *restrict half = (const uint16_t *)tensor->data + offset;
-#pragma omp simd
-        for (int64_t i = 0; i < n; i++) out[i] = octavo_fp16_to_float(half[i]);
-        break;
+    if (tensor->dtype == OCTAVO_F32) {
+        memcpy(out, (const float *)tensor->data + offset, (size_t)n * sizeof *out);
+        return;
     }
-    default: {
-        const uint16_t *restrict half = (const uint16_t *)tensor->data + offset;
-#pragma omp simd
-        for (int64_t i = 0; i < n; i++) out[i] = octavo_bf16_to_float(half[i]);
-        break;
-    }
+    const uint16_t *half = (const uint16_t *)tensor->data + offset;
+    const int64_t whole = n - n % SIMD_F32;
+    if (tensor->dtype == OCTAVO_F16) {
+        for (int64_t i = 0; i < whole; i += SIMD_F32) v_store(out + i, v_load_f16(half + i));
+        for (int64_t i = whole; i < n; i++) out[i] = octavo_fp16_to_float(half[i]);
+    } else {
+        for (int64_t i = 0; i < whole; i += SIMD_F32) v_store(out + i, v_load_bf16(half + i));
+        for (int64_t i = whole; i < n; i++) out[i] = octavo_bf16_to_float(half[i]);
     }
 }
 
-/* The bits of the largest magnitude: they order like the magnitudes, with Inf and NaN on top. */
-static inline int32_t rows_amax_bits(int32_t amax, const float *restrict x, int64_t n)
+/* The same without a copy where the elements are float32 already; buffer [n]. */
+static inline const float *rows_at(float *buffer, const octavo_tensor *tensor, int64_t offset, int64_t n)
 {
-#pragma omp simd reduction(max : amax)
-    for (int64_t i = 0; i < n; i++) {
-        const int32_t magnitude = (int32_t)(octavo_float_bits(x[i]) & 0x7FFFFFFFu);
+    if (tensor->dtype == OCTAVO_F32) return (const float *)tensor->data + offset;
+    rows_load(buffer, tensor, offset, n);
+    return buffer;
+}
+
+/* The largest magnitude of finite elements, `amax` included. */
+static inline float rows_amax(float amax, const float *x, int64_t n)
+{
+    const int64_t whole = n - n % (2 * SIMD_F32);
+    vf32 even = v_zero(), odd = v_zero();
+    for (int64_t i = 0; i < whole; i += 2 * SIMD_F32) {
+        even = v_max(even, v_abs(v_load(x + i)));
+        odd = v_max(odd, v_abs(v_load(x + i + SIMD_F32)));
+    }
+    const float most = v_hmax(v_max(even, odd));
+    amax = most > amax ? most : amax;
+    for (int64_t i = whole; i < n; i++) {
+        const float magnitude = octavo_float_from_bits(octavo_float_bits(x[i]) & 0x7FFFFFFFu);
         amax = magnitude > amax ? magnitude : amax;
     }
     return amax;
 }
 
-enum { ROWS_INF_BITS = 0x7F800000 }; /* from here on rows_amax_bits found no finite number */
-
-static inline float rows_amax(int32_t amax_bits) { return octavo_float_from_bits((uint32_t)amax_bits); }
+/* 0 where every element is finite: Inf and NaN times 0 are NaN, which no sum loses. */
+static inline int rows_nonfinite(const float *x, int64_t n)
+{
+    const int64_t whole = n - n % (2 * SIMD_F32);
+    vf32 even = v_zero(), odd = v_zero();
+    for (int64_t i = 0; i < whole; i += 2 * SIMD_F32) {
+        even = v_fma(v_load(x + i), v_zero(), even);
+        odd = v_fma(v_load(x + i + SIMD_F32), v_zero(), odd);
+    }
+    float sum = v_hsum(v_add(even, odd));
+    for (int64_t i = whole; i < n; i++) sum += x[i] * 0.0f;
+    return !(sum == 0.0f);
+}
 
 static inline float rows_clamp(float x, float limit)
 {

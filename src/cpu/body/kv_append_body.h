@@ -38,23 +38,20 @@ static void kv_append_scan_task(void *argument, int64_t index)
     const octavo_kv_append_params *p = job->p;
     const int64_t heads = p->kv->kv_heads, begin = index * job->rows_per_task;
     const int64_t end = begin + job->rows_per_task < job->rows ? begin + job->rows_per_task : job->rows;
-    float x[ROWS_CHUNK];
-    int32_t amax = 0;
-    for (int64_t r = begin; r < end && amax < ROWS_INF_BITS; r++) {
+    int found = 0;
+    for (int64_t r = begin; r < end && !found; r++) {
         const int64_t head = r % heads, i = r / heads % job->tokens, b = r / heads / job->tokens;
         if (p->k.data) {
             const codec_row row = kv_append_k_row(p, b, i, head);
-            const int32_t bits = codec_amax_bits(x, &row);
-            amax = bits > amax ? bits : amax;
+            found |= codec_nonfinite(&row);
         }
         if (p->v.data) {
             codec_row row = kv_append_v_row(p, b, i, head);
             row.over = NULL;
-            const int32_t bits = codec_amax_bits(x, &row);
-            amax = bits > amax ? bits : amax;
+            found |= codec_nonfinite(&row);
         }
     }
-    if (amax >= ROWS_INF_BITS) __atomic_store_n(&job->nonfinite, 1, __ATOMIC_RELAXED);
+    if (found) __atomic_store_n(&job->nonfinite, 1, __ATOMIC_RELAXED);
 }
 
 /* The new tokens [begin, end) of one unit of one head. */

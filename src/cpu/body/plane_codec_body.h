@@ -1,4 +1,6 @@
-/* plane_codec_body.h - a row of K or V into its stored planes, scale and norm; kv_append and k_project encode through it. */
+/* plane_codec_body.h - a row of K or V into its stored planes, scale and norm.
+ *
+ * Included after a level's vocabulary. */
 #ifndef OCTAVO_CPU_PLANE_CODEC_BODY_H
 #define OCTAVO_CPU_PLANE_CODEC_BODY_H
 
@@ -25,35 +27,47 @@ static inline uint8_t *codec_at(const octavo_section *section, const codec_place
     return octavo_section_at(section, at->row, at->page, at->head, at->in_block);
 }
 
-/* Elements [begin, begin + n) of a row as they are encoded. */
-static inline void codec_load(float *restrict x, const codec_row *row, int64_t begin, int64_t n)
-{
-    rows_load(x, row->tensor, row->offset + begin, n);
-    if (row->minus) {
-        const float *restrict minus = row->minus + begin;
-#pragma omp simd
-        for (int64_t i = 0; i < n; i++) x[i] -= minus[i];
-    }
-    if (row->over) {
-        const float *restrict over = row->over + begin;
-#pragma omp simd
-        for (int64_t i = 0; i < n; i++) x[i] = rows_clamp(x[i] / over[i], FLT_MAX);
-    }
-}
-
 static inline int64_t codec_chunk(const codec_row *row, int64_t begin)
 {
     return row->dim - begin < ROWS_CHUNK ? row->dim - begin : ROWS_CHUNK;
 }
 
-/* The largest magnitude of a row as bits. x [ROWS_CHUNK] is left with the row's last chunk: all of a short row. */
-static inline int32_t codec_amax_bits(float *restrict x, const codec_row *row)
+/* Elements [begin, begin + n) of a row as they are encoded; in `buffer` [ROWS_CHUNK] unless they need no conversion. */
+static inline const float *codec_load(float *restrict buffer, const codec_row *row, int64_t begin, int64_t n)
 {
-    int32_t amax = 0;
+    if (!row->minus && !row->over) return rows_at(buffer, row->tensor, row->offset + begin, n);
+    rows_load(buffer, row->tensor, row->offset + begin, n);
+    if (row->minus) {
+        const float *restrict minus = row->minus + begin;
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) buffer[i] -= minus[i];
+    }
+    if (row->over) {
+        const float *restrict over = row->over + begin;
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) buffer[i] = rows_clamp(buffer[i] / over[i], FLT_MAX);
+    }
+    return buffer;
+}
+
+/* 1: the row holds NaN or Inf. */
+static inline int codec_nonfinite(const codec_row *row)
+{
+    float buffer[ROWS_CHUNK];
+    int found = 0;
     for (int64_t begin = 0; begin < row->dim; begin += ROWS_CHUNK) {
         const int64_t n = codec_chunk(row, begin);
-        codec_load(x, row, begin, n);
-        amax = rows_amax_bits(amax, x, n);
+        found |= rows_nonfinite(codec_load(buffer, row, begin, n), n);
+    }
+    return found;
+}
+
+static inline float codec_amax(const codec_row *row)
+{
+    float buffer[ROWS_CHUNK], amax = 0.0f;
+    for (int64_t begin = 0; begin < row->dim; begin += ROWS_CHUNK) {
+        const int64_t n = codec_chunk(row, begin);
+        amax = rows_amax(amax, codec_load(buffer, row, begin, n), n);
     }
     return amax;
 }
@@ -62,9 +76,11 @@ static inline float codec_exp2(int32_t p) { return octavo_float_from_bits((uint3
 
 /* Finds and stores a row's scale: 2^p, by which FP8 rows are multiplied, or s, by which int8 rows are divided (0: a row so small
  * that all codes are 0); 1 where the format or the view has none. */
-static inline float codec_put_scale(const octavo_section *section, int64_t scale_bytes, const codec_place *at, float amax)
+static inline float codec_put_scale(const octavo_section *section, int64_t scale_bytes, const codec_place *at,
+                                    const codec_row *row)
 {
     if (!section->data || scale_bytes == 0) return 1.0f;
+    const float amax = codec_amax(row);
     uint8_t *out = codec_at(section, at);
     if (scale_bytes == 1) {
         const int32_t p = octavo_row_exponent(amax);
@@ -105,51 +121,58 @@ static inline uint8_t codec_norm_code(const codec_norm *norm, double unit)
     return octavo_ue4m4_from_float_up((float)(sqrt(sum) / unit * 1.000001));
 }
 
-/* ---- one chunk of one format: x [n] to codes, and what the base leaves out to rest [n] ---- */
+/* ---- one chunk of one format: x [n] to codes, and what the base leaves out to rest [n] unless that is NULL ---- */
 
 static inline void codec_bf16(uint16_t *restrict out, float *restrict rest, const float *restrict x, int64_t n)
 {
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) {
-        out[i] = octavo_bf16_from_float(rows_clamp(x[i], 0x1.fep+127f)); /* the largest bf16: Inf is no code */
-        rest[i] = x[i] - octavo_bf16_to_float(out[i]);
-    }
+    for (int64_t i = 0; i < n; i++)
+        out[i] = octavo_bf16_from_float(rows_clamp(x[i], 0x1.fep+127f)); /* the largest: Inf is no code */
+    if (!rest) return;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) rest[i] = x[i] - octavo_bf16_to_float(out[i]);
 }
 
 static inline void codec_f16(uint16_t *restrict out, float *restrict rest, const float *restrict x, int64_t n)
 {
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) {
-        out[i] = octavo_fp16_from_float(rows_clamp(x[i], OCTAVO_FP16_MAX));
-        rest[i] = x[i] - octavo_fp16_to_float(out[i]);
-    }
+    for (int64_t i = 0; i < n; i++) out[i] = octavo_fp16_from_float(rows_clamp(x[i], OCTAVO_FP16_MAX));
+    if (!rest) return;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) rest[i] = x[i] - octavo_fp16_to_float(out[i]);
 }
 
 static inline void codec_e4m3(uint8_t *restrict out, float *restrict rest, const float *restrict x, int64_t n, float factor)
 {
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) {
-        const float scaled = x[i] * factor;
-        out[i] = octavo_e4m3_from_float(scaled);
-        rest[i] = scaled - octavo_e4m3_to_float(out[i]);
-    }
+    for (int64_t i = 0; i < n; i++) out[i] = octavo_e4m3_from_float(x[i] * factor);
+    if (!rest) return;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) rest[i] = x[i] * factor - octavo_e4m3_round(x[i] * factor);
 }
 
 static inline void codec_e5m2(uint8_t *restrict out, float *restrict rest, const float *restrict x, int64_t n, float factor)
 {
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) {
-        const float scaled = x[i] * factor;
-        out[i] = octavo_e5m2_from_float(scaled);
-        rest[i] = scaled - octavo_e5m2_to_float(out[i]);
-    }
+    for (int64_t i = 0; i < n; i++) out[i] = octavo_e5m2_from_float(x[i] * factor);
+    if (!rest) return;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) rest[i] = x[i] * factor - octavo_e5m2_round(x[i] * factor);
 }
 
-/* rest in the units of x, exact but for one rounding; `left` is x / s - code, as the residual plane takes it. s = 0 belongs
- * to a row so small that every quotient by 1 rounds to 0, too. */
-static inline void codec_int8(int8_t *restrict out, float *restrict rest, float *restrict left, const float *restrict x, int64_t n, float s)
+/* s = 0 belongs to a row so small that every quotient by 1 rounds to 0, too. */
+static inline float codec_divisor(float s) { return s > 0.0f ? s : 1.0f; }
+
+/* rest in the units of x, exact but for one rounding; `left` is x / s - code, as the residual plane takes it. */
+static inline void codec_int8(int8_t *restrict out, float *restrict rest, float *restrict left, const float *restrict x,
+                              int64_t n, float s)
 {
-    const float divisor = s > 0.0f ? s : 1.0f;
+    const float divisor = codec_divisor(s);
+    if (!rest) {
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) out[i] = (int8_t)(int32_t)rows_round_int8(x[i] / divisor);
+        return;
+    }
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
         const float quotient = x[i] / divisor, code = rows_round_int8(quotient);
@@ -159,7 +182,8 @@ static inline void codec_int8(int8_t *restrict out, float *restrict rest, float 
     }
 }
 
-static inline void codec_residual(octavo_k_format format, uint8_t *restrict more, const float *restrict left, int64_t n, float factor)
+static inline void codec_residual(octavo_k_format format, uint8_t *restrict more, const float *restrict left, int64_t n,
+                                  float factor)
 {
     switch (format) {
     case OCTAVO_K_E4M3X2:
@@ -178,7 +202,8 @@ static inline void codec_residual(octavo_k_format format, uint8_t *restrict more
 }
 
 /* Nibbles of elements [begin, begin + n) into their bytes. The low half of a row comes first and starts each byte anew. */
-static inline void codec_put_nibbles(uint8_t *restrict row, const uint8_t *restrict nibble, int64_t begin, int64_t n, int64_t half)
+static inline void codec_put_nibbles(uint8_t *restrict row, const uint8_t *restrict nibble, int64_t begin, int64_t n,
+                                     int64_t half)
 {
     const int64_t room = half - begin, low = room < 0 ? 0 : room > n ? n : room;
     if (low > 0) memcpy(row + begin, nibble, (size_t)low);
@@ -188,11 +213,11 @@ static inline void codec_put_nibbles(uint8_t *restrict row, const uint8_t *restr
     for (int64_t i = 0; i < n - low; i++) second[i] = (uint8_t)(second[i] | nibble[low + i] << 4);
 }
 
-static inline void codec_int4x2(const octavo_kv_view *kv, uint8_t *base, uint8_t *more, float *restrict rest, const float *restrict x,
-                                int64_t begin, int64_t n, float s)
+static inline void codec_int4x2(const octavo_kv_view *kv, uint8_t *base, uint8_t *more, float *restrict rest,
+                                const float *restrict x, int64_t begin, int64_t n, float s)
 {
     uint8_t high[ROWS_CHUNK], low[ROWS_CHUNK];
-    const float divisor = s > 0.0f ? s : 1.0f;
+    const float divisor = codec_divisor(s);
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
         const int32_t code = (int32_t)rows_round_int8(x[i] / divisor), nibble = code >> 4;
@@ -207,9 +232,10 @@ static inline void codec_int4x2(const octavo_kv_view *kv, uint8_t *base, uint8_t
 
 /* ---- rows ---- */
 
-/* Chunk [begin, begin + n) of a row of K; `scale` is what codec_put_scale returned. */
-static inline void codec_k_chunk(const octavo_kv_view *kv, uint8_t *base, uint8_t *more, float *restrict rest, const float *restrict x,
-                                 int64_t begin, int64_t n, float scale)
+/* Chunk [begin, begin + n) of a row of K; `scale` is what codec_put_scale returned. rest: NULL where neither a norm nor a
+ * residual plane asks for it. */
+static inline void codec_k_chunk(const octavo_kv_view *kv, uint8_t *base, uint8_t *more, float *restrict rest,
+                                 const float *restrict x, int64_t begin, int64_t n, float scale)
 {
     float left[ROWS_CHUNK];
     switch (kv->k_format) {
@@ -237,38 +263,37 @@ static inline void codec_k_chunk(const octavo_kv_view *kv, uint8_t *base, uint8_
 /* One token's row of K: scale, planes, and the norm of what the base leaves out where the view keeps it. */
 static inline void codec_encode_k(const octavo_kv_view *kv, const codec_place *at, const codec_row *row)
 {
-    float x[ROWS_CHUNK], rest[ROWS_CHUNK];
+    float buffer[ROWS_CHUNK], rest[ROWS_CHUNK];
     const int64_t scale_bytes = octavo_k_scale_bytes(kv->k_format);
-    const float amax = rows_amax(codec_amax_bits(x, row));
-    const float scale = codec_put_scale(&kv->k_scale, scale_bytes, at, amax);
+    const float scale = codec_put_scale(&kv->k_scale, scale_bytes, at, row);
     uint8_t *base = codec_at(&kv->k[0], at);
     uint8_t *more = octavo_k_plane_count(kv->k_format) > 1 ? codec_at(&kv->k[1], at) : NULL;
 
+    float *wanted = more || kv->k_norm.data ? rest : NULL;
     codec_norm norm = { { 0 } };
     for (int64_t begin = 0; begin < row->dim; begin += ROWS_CHUNK) {
         const int64_t n = codec_chunk(row, begin);
-        if (row->dim > ROWS_CHUNK) codec_load(x, row, begin, n);
-        codec_k_chunk(kv, base, more, rest, x, begin, n, scale);
+        codec_k_chunk(kv, base, more, wanted, codec_load(buffer, row, begin, n), begin, n, scale);
         if (kv->k_norm.data) codec_norm_add(&norm, rest, n);
     }
-    if (kv->k_norm.data) *codec_at(&kv->k_norm, at) = codec_norm_code(&norm, scale_bytes == 2 && scale > 0.0f ? (double)scale : 1.0);
+    if (kv->k_norm.data)
+        *codec_at(&kv->k_norm, at) = codec_norm_code(&norm, scale_bytes == 2 && scale > 0.0f ? (double)scale : 1.0);
 }
 
 /* One token's row of V. */
 static inline void codec_encode_v(const octavo_kv_view *kv, const codec_place *at, const codec_row *row)
 {
-    float x[ROWS_CHUNK], rest[ROWS_CHUNK], left[ROWS_CHUNK];
-    const float amax = rows_amax(codec_amax_bits(x, row));
-    const float scale = codec_put_scale(&kv->v_scale, octavo_v_scale_bytes(kv->v_format), at, amax);
+    float buffer[ROWS_CHUNK];
+    const float scale = codec_put_scale(&kv->v_scale, octavo_v_scale_bytes(kv->v_format), at, row);
     uint8_t *v = codec_at(&kv->v, at);
     for (int64_t begin = 0; begin < row->dim; begin += ROWS_CHUNK) {
         const int64_t n = codec_chunk(row, begin);
-        if (row->dim > ROWS_CHUNK) codec_load(x, row, begin, n);
+        const float *x = codec_load(buffer, row, begin, n);
         switch (kv->v_format) {
-        case OCTAVO_V_BF16: codec_bf16((uint16_t *)(void *)v + begin, rest, x, n); break;
-        case OCTAVO_V_F16:  codec_f16((uint16_t *)(void *)v + begin, rest, x, n); break;
-        case OCTAVO_V_E4M3: codec_e4m3(v + begin, rest, x, n, scale); break;
-        case OCTAVO_V_INT8: codec_int8((int8_t *)v + begin, rest, left, x, n, scale); break;
+        case OCTAVO_V_BF16: codec_bf16((uint16_t *)(void *)v + begin, NULL, x, n); break;
+        case OCTAVO_V_F16:  codec_f16((uint16_t *)(void *)v + begin, NULL, x, n); break;
+        case OCTAVO_V_E4M3: codec_e4m3(v + begin, NULL, x, n, scale); break;
+        case OCTAVO_V_INT8: codec_int8((int8_t *)v + begin, NULL, NULL, x, n, scale); break;
         }
     }
 }

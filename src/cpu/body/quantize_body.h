@@ -17,7 +17,8 @@ typedef struct quantize_job {
     int64_t rows, cols, band;        /* rows of a task where rows are split       */
     int64_t group_rows, group_cols;  /* rectangles of OCTAVO_PER_TOKEN, PER_BLOCK */
     int64_t groups_across, groups, groups_per_task;
-    int32_t amax_bits;               /* the largest of all tasks of phase 1       */
+    int nonfinite;                   /* set by any task of phase 1                */
+    uint32_t amax_bits;              /* the largest of all tasks of phase 1       */
     int64_t saturated, underflowed;  /* sums of all tasks                         */
 } quantize_job;
 
@@ -31,7 +32,8 @@ static void quantize_count(quantize_job *job, const quantize_counts *counts)
     __atomic_fetch_add(&job->underflowed, counts->underflowed, __ATOMIC_RELAXED);
 }
 
-static void quantize_e4m3(uint8_t *restrict codes, const float *restrict x, const float *restrict scale, int64_t n, quantize_counts *counts)
+static void quantize_e4m3(uint8_t *restrict codes, const float *restrict x, const float *restrict scale, int64_t n,
+                          quantize_counts *counts)
 {
     const float clamp = octavo_code_clamp(OCTAVO_E4M3);
     int32_t saturated = 0, underflowed = 0;
@@ -40,14 +42,15 @@ static void quantize_e4m3(uint8_t *restrict codes, const float *restrict x, cons
         const float quotient = x[i] / scale[i];
         const uint8_t code = octavo_e4m3_from_float(quotient);
         codes[i] = code;
-        saturated += fabsf(quotient) >= clamp ? 1 : 0;
-        underflowed += ((code & 0x7F) == 0) & (x[i] != 0.0f) ? 1 : 0;
+        saturated += fabsf(quotient) >= clamp;
+        underflowed += ((code & 0x7F) == 0) & (x[i] != 0.0f);
     }
     counts->saturated += saturated;
     counts->underflowed += underflowed;
 }
 
-static void quantize_e5m2(uint8_t *restrict codes, const float *restrict x, const float *restrict scale, int64_t n, quantize_counts *counts)
+static void quantize_e5m2(uint8_t *restrict codes, const float *restrict x, const float *restrict scale, int64_t n,
+                          quantize_counts *counts)
 {
     const float clamp = octavo_code_clamp(OCTAVO_E5M2);
     int32_t saturated = 0, underflowed = 0;
@@ -56,14 +59,15 @@ static void quantize_e5m2(uint8_t *restrict codes, const float *restrict x, cons
         const float quotient = x[i] / scale[i];
         const uint8_t code = octavo_e5m2_from_float(quotient);
         codes[i] = code;
-        saturated += fabsf(quotient) >= clamp ? 1 : 0;
-        underflowed += ((code & 0x7F) == 0) & (x[i] != 0.0f) ? 1 : 0;
+        saturated += fabsf(quotient) >= clamp;
+        underflowed += ((code & 0x7F) == 0) & (x[i] != 0.0f);
     }
     counts->saturated += saturated;
     counts->underflowed += underflowed;
 }
 
-static void quantize_int8(int8_t *restrict codes, const float *restrict x, const float *restrict scale, int64_t n, quantize_counts *counts)
+static void quantize_int8(int8_t *restrict codes, const float *restrict x, const float *restrict scale, int64_t n,
+                          quantize_counts *counts)
 {
     const float clamp = octavo_code_clamp(OCTAVO_INT8);
     int32_t saturated = 0, underflowed = 0;
@@ -72,8 +76,8 @@ static void quantize_int8(int8_t *restrict codes, const float *restrict x, const
         const float quotient = x[i] / scale[i];
         const int32_t code = (int32_t)rows_round_int8(quotient);
         codes[i] = (int8_t)code;
-        saturated += fabsf(quotient) >= clamp ? 1 : 0;
-        underflowed += (code == 0) & (x[i] != 0.0f) ? 1 : 0;
+        saturated += fabsf(quotient) >= clamp;
+        underflowed += (code == 0) & (x[i] != 0.0f);
     }
     counts->saturated += saturated;
     counts->underflowed += underflowed;
@@ -83,29 +87,28 @@ static void quantize_int8(int8_t *restrict codes, const float *restrict x, const
 static void quantize_run(const quantize_job *job, int64_t r, int64_t c, int64_t n, const float *scale, quantize_counts *counts)
 {
     const octavo_tensor *x = &job->p->x, *codes = &job->p->codes;
-    float values[ROWS_CHUNK];
-    rows_load(values, x, r * x->strides[0] + c, n);
+    float buffer[ROWS_CHUNK];
+    const float *values = rows_at(buffer, x, r * x->strides[0] + c, n);
     uint8_t *out = (uint8_t *)codes->data + r * codes->strides[0] + c;
     if (codes->dtype == OCTAVO_E4M3) quantize_e4m3(out, values, scale, n, counts);
     else if (codes->dtype == OCTAVO_E5M2) quantize_e5m2(out, values, scale, n, counts);
     else quantize_int8((int8_t *)out, values, scale, n, counts);
 }
 
-static int32_t quantize_amax_bits(const octavo_tensor *x, int64_t r0, int64_t r1, int64_t c0, int64_t c1)
+static float quantize_amax(const octavo_tensor *x, int64_t r0, int64_t r1, int64_t c0, int64_t c1)
 {
-    float values[ROWS_CHUNK];
-    int32_t amax = 0;
+    float buffer[ROWS_CHUNK], amax = 0.0f;
     for (int64_t r = r0; r < r1; r++)
         for (int64_t c = c0; c < c1; c += ROWS_CHUNK) {
             const int64_t n = c1 - c < ROWS_CHUNK ? c1 - c : ROWS_CHUNK;
-            rows_load(values, x, r * x->strides[0] + c, n);
-            amax = rows_amax_bits(amax, values, n);
+            amax = rows_amax(amax, rows_at(buffer, x, r * x->strides[0] + c, n), n);
         }
     return amax;
 }
 
 /* All of a rectangle with one scale. */
-static void quantize_rectangle(const quantize_job *job, int64_t r0, int64_t r1, int64_t c0, int64_t c1, float scale, quantize_counts *counts)
+static void quantize_rectangle(const quantize_job *job, int64_t r0, int64_t r1, int64_t c0, int64_t c1, float scale,
+                               quantize_counts *counts)
 {
     float scales[ROWS_CHUNK];
     const int64_t width = c1 - c0 < ROWS_CHUNK ? c1 - c0 : ROWS_CHUNK;
@@ -115,9 +118,9 @@ static void quantize_rectangle(const quantize_job *job, int64_t r0, int64_t r1, 
             quantize_run(job, r, c, c1 - c < ROWS_CHUNK ? c1 - c : ROWS_CHUNK, scales, counts);
 }
 
-static float quantize_scale(const quantize_job *job, int32_t amax_bits)
+static float quantize_scale(const quantize_job *job, float amax)
 {
-    return octavo_scale_of(rows_amax(amax_bits), job->p->codes.dtype, job->p->scale_kind);
+    return octavo_scale_of(amax, job->p->codes.dtype, job->p->scale_kind);
 }
 
 /* ---- tasks ---- */
@@ -130,9 +133,21 @@ static int64_t quantize_band_end(const quantize_job *job, int64_t index)
 static void quantize_scan_task(void *argument, int64_t index)
 {
     quantize_job *job = argument;
-    const int32_t amax = quantize_amax_bits(&job->p->x, index * job->band, quantize_band_end(job, index), 0, job->cols);
-    int32_t seen = __atomic_load_n(&job->amax_bits, __ATOMIC_RELAXED);
-    while (seen < amax && !__atomic_compare_exchange_n(&job->amax_bits, &seen, amax, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+    const octavo_tensor *x = &job->p->x;
+    float buffer[ROWS_CHUNK], amax = 0.0f;
+    for (int64_t r = index * job->band; r < quantize_band_end(job, index); r++)
+        for (int64_t c = 0; c < job->cols; c += ROWS_CHUNK) {
+            const int64_t n = job->cols - c < ROWS_CHUNK ? job->cols - c : ROWS_CHUNK;
+            const float *values = rows_at(buffer, x, r * x->strides[0] + c, n);
+            if (rows_nonfinite(values, n)) {
+                __atomic_store_n(&job->nonfinite, 1, __ATOMIC_RELAXED);
+                return;
+            }
+            amax = rows_amax(amax, values, n);
+        }
+    const uint32_t bits = octavo_float_bits(amax); /* they order like the magnitudes */
+    uint32_t seen = __atomic_load_n(&job->amax_bits, __ATOMIC_RELAXED);
+    while (seen < bits && !__atomic_compare_exchange_n(&job->amax_bits, &seen, bits, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
 }
 
 static void quantize_band_task(void *argument, int64_t index)
@@ -150,9 +165,9 @@ static void quantize_strip_task(void *argument, int64_t index)
     const int64_t c = index * QUANTIZE_STRIP, n = job->cols - c < QUANTIZE_STRIP ? job->cols - c : QUANTIZE_STRIP;
     float *scales = job->p->scales + c;
     if (job->p->scale_source == OCTAVO_SCALE_DYNAMIC) {
-        float values[QUANTIZE_STRIP], amax[QUANTIZE_STRIP] = { 0 };
+        float buffer[QUANTIZE_STRIP], amax[QUANTIZE_STRIP] = { 0 };
         for (int64_t r = 0; r < job->rows; r++) {
-            rows_load(values, x, r * x->strides[0] + c, n);
+            const float *values = rows_at(buffer, x, r * x->strides[0] + c, n);
 #pragma omp simd
             for (int64_t i = 0; i < n; i++) amax[i] = fabsf(values[i]) > amax[i] ? fabsf(values[i]) : amax[i];
         }
@@ -174,7 +189,7 @@ static void quantize_group_task(void *argument, int64_t index)
         const int64_t r1 = job->rows - r0 < job->group_rows ? job->rows : r0 + job->group_rows;
         const int64_t c1 = job->cols - c0 < job->group_cols ? job->cols : c0 + job->group_cols;
         float *scale = job->p->scales + g;
-        if (job->p->scale_source == OCTAVO_SCALE_DYNAMIC) *scale = quantize_scale(job, quantize_amax_bits(&job->p->x, r0, r1, c0, c1));
+        if (job->p->scale_source == OCTAVO_SCALE_DYNAMIC) *scale = quantize_scale(job, quantize_amax(&job->p->x, r0, r1, c0, c1));
         quantize_rectangle(job, r0, r1, c0, c1, *scale, &counts);
     }
     quantize_count(job, &counts);
@@ -195,11 +210,11 @@ octavo_status SIMD(quantize)(const octavo_exec *exec, const octavo_quantize_para
     job.band = ROWS_GRAIN / job.cols + 1;
     const int64_t bands = (job.rows - 1) / job.band + 1;
     octavo_parallel(exec, bands, quantize_scan_task, &job);
-    if (job.amax_bits >= ROWS_INF_BITS) return OCTAVO_E_NONFINITE;
+    if (job.nonfinite) return OCTAVO_E_NONFINITE;
 
     switch (p->granularity) {
     case OCTAVO_PER_TENSOR:
-        if (p->scale_source == OCTAVO_SCALE_DYNAMIC) p->scales[0] = quantize_scale(&job, job.amax_bits);
+        if (p->scale_source == OCTAVO_SCALE_DYNAMIC) p->scales[0] = quantize_scale(&job, octavo_float_from_bits(job.amax_bits));
         octavo_parallel(exec, bands, quantize_band_task, &job);
         break;
     case OCTAVO_PER_CHANNEL:

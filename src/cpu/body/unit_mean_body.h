@@ -25,7 +25,8 @@ static inline double unit_mean_factor(const octavo_kv_view *kv, const codec_plac
     return (double)octavo_bf16_to_float(s);
 }
 
-static inline void unit_mean_add(double *restrict sum, octavo_v_format format, const uint8_t *restrict v, int64_t n, double factor)
+static inline void unit_mean_add(double *restrict sum, octavo_v_format format, const uint8_t *restrict v, int64_t n,
+                                 double factor)
 {
     const uint16_t *restrict half = (const uint16_t *)(const void *)v;
     switch (format) {
@@ -49,7 +50,8 @@ static inline void unit_mean_add(double *restrict sum, octavo_v_format format, c
 }
 
 /* Elements [begin, begin + n) of the mean row, summed in token order. */
-static inline void unit_mean_chunk(float *restrict mean, const octavo_kv_view *kv, const codec_place *first, int64_t begin, int64_t n)
+static inline void unit_mean_chunk(float *restrict mean, const octavo_kv_view *kv, const codec_place *first, int64_t begin,
+                                   int64_t n)
 {
     double sum[ROWS_CHUNK];
     memset(sum, 0, (size_t)n * sizeof *sum);
@@ -66,23 +68,23 @@ static inline void unit_mean_chunk(float *restrict mean, const octavo_kv_view *k
 static inline void unit_mean_write(const octavo_kv_view *kv, const codec_place *first)
 {
     if (!kv->v_mean.data) return;
-    float mean[ROWS_CHUNK], rest[ROWS_CHUNK];
+    float mean[ROWS_CHUNK];
     const int64_t dim = kv->v_dim;
-    int32_t amax = 0;
+    float amax = 0.0f;
     for (int64_t begin = 0; begin < dim; begin += ROWS_CHUNK) {
         const int64_t n = dim - begin < ROWS_CHUNK ? dim - begin : ROWS_CHUNK;
         unit_mean_chunk(mean, kv, first, begin, n);
-        amax = rows_amax_bits(amax, mean, n);
+        amax = rows_amax(amax, mean, n);
     }
     codec_place unit = *first;
     unit.in_block /= kv->sub_block_tokens;
-    const int32_t p = octavo_row_exponent(rows_amax(amax));
+    const int32_t p = octavo_row_exponent(amax);
     *codec_at(&kv->v_mean_scale, &unit) = (uint8_t)(int8_t)p;
     uint8_t *out = codec_at(&kv->v_mean, &unit);
     for (int64_t begin = 0; begin < dim; begin += ROWS_CHUNK) {
         const int64_t n = dim - begin < ROWS_CHUNK ? dim - begin : ROWS_CHUNK;
         if (dim > ROWS_CHUNK) unit_mean_chunk(mean, kv, first, begin, n);
-        codec_e4m3(out + begin, rest, mean, n, codec_exp2(p));
+        codec_e4m3(out + begin, NULL, mean, n, codec_exp2(p));
     }
 }
 

@@ -1,0 +1,72 @@
+/* amx_decode.h - what the two halves of decode attention on AMX tiles share: the tile configuration, and codes as bf16. */
+#ifndef OCTAVO_CPU_AMX_DECODE_H
+#define OCTAVO_CPU_AMX_DECODE_H
+
+#include "cpu/decode_tiles.h"
+#include <immintrin.h>
+
+/* Every tile is 16 rows of 64 bytes. */
+enum { AMX_ROWS = 16, AMX_ROW_BYTES = 64, AMX_TILE_BYTES = 1024 };
+
+/* bf16 of the 128 magnitudes of an eight-bit format, as low and high bytes; a code's sign is bit 15. */
+typedef struct octavo_amx_codes {
+    uint8_t low[128], high[128];
+} octavo_amx_codes;
+
+extern const octavo_amx_codes octavo_amx_e4m3, octavo_amx_e4m3_sixteenth, octavo_amx_e5m2;
+
+typedef struct amx_lookup {
+    __m512i low[2], high[2];
+} amx_lookup;
+
+static inline amx_lookup amx_lookup_of(const octavo_amx_codes *codes)
+{
+    return (amx_lookup){ { _mm512_loadu_si512(codes->low), _mm512_loadu_si512(codes->low + 64) },
+                         { _mm512_loadu_si512(codes->high), _mm512_loadu_si512(codes->high + 64) } };
+}
+
+/* 64 codes to bf16. In each quarter of the register, *first gets its codes 0 .. 7 and *second its codes 8 .. 15. */
+static inline void amx_decode_codes(const amx_lookup *lookup, __m512i codes, __m512i *first, __m512i *second)
+{
+    const __m512i low = _mm512_permutex2var_epi8(lookup->low[0], codes, lookup->low[1]);
+    const __m512i high = _mm512_permutex2var_epi8(lookup->high[0], codes, lookup->high[1]);
+    const __m512i with_sign = _mm512_ternarylogic_epi32(high, codes, _mm512_set1_epi8((char)0x80), 0xF8); /* high | (codes & 0x80) */
+    *first = _mm512_unpacklo_epi8(low, with_sign);
+    *second = _mm512_unpackhi_epi8(low, with_sign);
+}
+
+/* Columns [4 * quad, 4 * quad + 4) of sixteen rows of 64 bytes as four registers of sixteen rows each. */
+static inline void amx_columns(const void *rows, int64_t quad, __m512 columns[4])
+{
+    const float *at = (const float *)rows + 4 * quad;
+    __m512 z[4];
+    for (int i = 0; i < 4; i++) {
+        z[i] = _mm512_castps128_ps512(_mm_loadu_ps(at + 16 * i));
+        z[i] = _mm512_insertf32x4(z[i], _mm_loadu_ps(at + 16 * (4 + i)), 1);
+        z[i] = _mm512_insertf32x4(z[i], _mm_loadu_ps(at + 16 * (8 + i)), 2);
+        z[i] = _mm512_insertf32x4(z[i], _mm_loadu_ps(at + 16 * (12 + i)), 3);
+    }
+    const __m512 a = _mm512_unpacklo_ps(z[0], z[1]), b = _mm512_unpackhi_ps(z[0], z[1]);
+    const __m512 c = _mm512_unpacklo_ps(z[2], z[3]), d = _mm512_unpackhi_ps(z[2], z[3]);
+    columns[0] = _mm512_shuffle_ps(a, c, 0x44);
+    columns[1] = _mm512_shuffle_ps(a, c, 0xEE);
+    columns[2] = _mm512_shuffle_ps(b, d, 0x44);
+    columns[3] = _mm512_shuffle_ps(b, d, 0xEE);
+}
+
+/* x as the sum of `terms` bf16 numbers, each what is left rounded to nearest. */
+static inline void amx_split(__m512 x, int terms, __m256i *term)
+{
+    for (int i = 0; i < terms; i++) {
+        term[i] = (__m256i)_mm512_cvtneps_pbh(x);
+        x = _mm512_sub_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(term[i]), 16)));
+    }
+}
+
+static inline __mmask64 amx_first_bytes(int64_t count) { return count >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << count) - 1; }
+
+octavo_decode_dot *octavo_amx_dot(const octavo_kv_view *kv, int32_t planes);
+octavo_decode_axpy *octavo_amx_axpy(octavo_v_format format);
+void octavo_amx_pack(const octavo_decode_q *q, uint8_t *packed);
+
+#endif

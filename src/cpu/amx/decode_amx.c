@@ -1,0 +1,49 @@
+/* decode_amx.c - decode attention on AMX tiles: the algorithms of avx512 over tiles of the two inner products. */
+#include "cpu/amx/amx_decode.h"
+#include <string.h>
+
+octavo_status octavo_block_score_by_avx512(const octavo_exec *exec, const octavo_block_score_params *p, const octavo_decode_tiles *tiles);
+octavo_status octavo_block_attend_by_avx512(const octavo_exec *exec, const octavo_block_attend_params *p, const octavo_decode_tiles *tiles);
+octavo_status octavo_decode_fused_by_avx512(const octavo_exec *exec, const octavo_decode_fused_params *p, const octavo_decode_tiles *tiles);
+
+octavo_status octavo_block_score_amx(const octavo_exec *exec, const octavo_block_score_params *p);
+octavo_status octavo_block_attend_amx(const octavo_exec *exec, const octavo_block_attend_params *p);
+octavo_status octavo_decode_fused_amx(const octavo_exec *exec, const octavo_decode_fused_params *p);
+
+/* Operand of ldtilecfg. */
+typedef struct tile_config {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} tile_config;
+
+static void enter(void)
+{
+    tile_config config = { .palette = 1 };
+    for (int i = 0; i < 8; i++) {
+        config.row_bytes[i] = AMX_ROW_BYTES;
+        config.rows[i] = AMX_ROWS;
+    }
+    _tile_loadconfig(&config);
+}
+
+static void leave(void) { _tile_release(); }
+
+static const octavo_decode_tiles amx_tiles = {
+    .dot = octavo_amx_dot, .axpy = octavo_amx_axpy, .pack = octavo_amx_pack, .enter = enter, .leave = leave,
+};
+
+octavo_status octavo_block_score_amx(const octavo_exec *exec, const octavo_block_score_params *p)
+{
+    return octavo_block_score_by_avx512(exec, p, &amx_tiles);
+}
+
+octavo_status octavo_block_attend_amx(const octavo_exec *exec, const octavo_block_attend_params *p)
+{
+    return octavo_block_attend_by_avx512(exec, p, &amx_tiles);
+}
+
+octavo_status octavo_decode_fused_amx(const octavo_exec *exec, const octavo_decode_fused_params *p)
+{
+    return octavo_decode_fused_by_avx512(exec, p, &amx_tiles);
+}

@@ -1,0 +1,8 @@
+/* decode_neon.c - decode attention for neon: its vector words, and the algorithms spoken in them. */
+#include "cpu/simd/simd_neon.h"
+#include "cpu/body/block_attend_body.h"
+#include "cpu/body/block_score_body.h"
+#include "cpu/body/block_select_body.h"
+#include "cpu/body/decode_fused_body.h"
+#include "cpu/body/decode_operations_body.h"
+#include "cpu/body/partial_merge_body.h"
