@@ -18,11 +18,12 @@ static int allocate(bench_call *call)
     call->q = array(call->rows, call->q_heads * call->head_dim, octavo_dtype_bytes(call->dtype));
     call->out = array(call->rows, call->q_heads * call->v_dim, sizeof *call->out);
     call->skip_ratio = array(call->rows, call->kv_heads, sizeof *call->skip_ratio);
+    call->skip_ratio_first = array(call->rows, call->kv_heads, sizeof *call->skip_ratio_first);
     call->dropped_mass = array(call->rows, call->q_heads, sizeof *call->dropped_mass);
     call->bytes_read = array(call->rows, call->kv_heads, sizeof *call->bytes_read);
     call->lengths = array(call->rows, 1, sizeof *call->lengths);
     call->page_table = array(call->rows, call->pages_per_sequence, sizeof *call->page_table);
-    if (call->q && call->out && call->skip_ratio && call->dropped_mass && call->bytes_read && call->lengths && call->page_table)
+    if (call->q && call->out && call->skip_ratio && call->skip_ratio_first && call->dropped_mass && call->bytes_read && call->lengths && call->page_table)
         return EXIT_DONE;
     return cli_refuse("there is no memory for the queries and outputs of a decode call");
 }
@@ -63,6 +64,7 @@ int bench_call_init(bench_call *call, const octavo_exec *exec, const bench_store
     call->params.delta = rule->delta;
     call->params.epsilon = rule->epsilon;
     call->params.skip_ratio = call->skip_ratio;
+    call->params.skip_ratio_first = call->skip_ratio_first;
     call->params.dropped_mass = call->dropped_mass;
     call->params.bytes_read = call->bytes_read;
     set_rows(call, rows);
@@ -79,6 +81,7 @@ void bench_call_fini(bench_call *call)
     free(call->q);
     free(call->out);
     free(call->skip_ratio);
+    free(call->skip_ratio_first);
     free(call->dropped_mass);
     free(call->bytes_read);
     free(call->lengths);
@@ -107,7 +110,7 @@ int bench_call_run(bench_call *call, int64_t rows)
 int bench_call_run_bare(bench_call *call)
 {
     octavo_decode_params bare = call->params;
-    bare.skip_ratio = bare.dropped_mass = NULL;
+    bare.skip_ratio = bare.skip_ratio_first = bare.dropped_mass = NULL;
     bare.bytes_read = NULL;
     return octavo_attention_decode(&call->exec, &bare) == OCTAVO_OK ? EXIT_DONE : cli_refuse_last();
 }

@@ -22,6 +22,7 @@ typedef struct bench_call {
     void *q;                    /* [rows, q_heads, head_dim]       */
     float *out;                 /* [rows, q_heads, v_dim]          */
     float *skip_ratio;          /* [rows, kv_heads]                */
+    float *skip_ratio_first;    /* [rows, kv_heads]                */
     float *dropped_mass;        /* [rows, q_heads]                 */
     int64_t *bytes_read;        /* [rows, kv_heads]                */
     int32_t *lengths, *page_table; /* [rows], [rows, pages_per_sequence] */

@@ -23,7 +23,7 @@ typedef struct bench_stage {
 /* Sums over the queries and kv heads of one rule. */
 typedef struct bench_sums {
     bench_error error;
-    double skip, largest_mass, bytes_token_head;
+    double skip, skip_first, largest_mass, bytes_token_head;
     int64_t heads;
 } bench_sums;
 
@@ -148,6 +148,7 @@ static void add_rows(const bench_call *call, const bench_reference *reference, i
         bench_error_add(&sums->error, reference, first + row, call->out + row * call->q_heads * call->v_dim);
         for (int64_t head = 0; head < call->kv_heads; head++) {
             sums->skip += (double)call->skip_ratio[row * call->kv_heads + head];
+            sums->skip_first += (double)call->skip_ratio_first[row * call->kv_heads + head];
             sums->bytes_token_head += (double)call->bytes_read[row * call->kv_heads + head] / (double)call->lengths[row];
         }
         for (int64_t head = 0; head < call->q_heads; head++) {
@@ -264,6 +265,7 @@ int bench_measure(bench_run *run, int64_t length, bench_row *row)
     if (status == EXIT_DONE) status = measure_errors(&stage, run, &stage.exact, &exact_rule, &exact);
     if (status == EXIT_DONE) {
         row->skip_ratio = sums.skip / (double)sums.heads;
+        row->skip_ratio_first = sums.skip_first / (double)sums.heads;
         row->dropped_mass_bound = sums.largest_mass;
         row->bytes_token_head = sums.bytes_token_head / (double)sums.heads;
         row->rel_error = sqrt(sums.error.square_sum / (double)sums.error.count);

@@ -14,7 +14,7 @@ enum { RESULT_TEXT_BYTES = 192, RESULT_NAME_BYTES = 16, RESULT_ROWS_MOST = 4096 
 typedef struct bench_row {
     int64_t tokens, bytes, baseline_bytes;
     double ms, gbps, read_share, read_gbps;
-    double skip_ratio, dropped_mass_bound, bytes_token_head;
+    double skip_ratio, skip_ratio_first, dropped_mass_bound, bytes_token_head;
     double rel_error, rel_error_max, cosine, max_error;
     double baseline_ms, baseline_gbps, baseline_read_share, baseline_rel_error;
 } bench_row;

@@ -62,6 +62,7 @@ const result_field RESULT_ROW[] = {
     NUMBER(bench_row, read_share, FIELD_ALWAYS, 0, LARGEST),
     NUMBER(bench_row, read_gbps, FIELD_ALWAYS, 0, LARGEST),
     NUMBER(bench_row, skip_ratio, FIELD_ALWAYS, 0, 1),
+    NUMBER(bench_row, skip_ratio_first, FIELD_ALWAYS, 0, 1),
     NUMBER(bench_row, dropped_mass_bound, FIELD_ALWAYS, 0, LARGEST),
     NUMBER(bench_row, bytes_token_head, FIELD_ALWAYS, 0, LARGEST),
     NUMBER(bench_row, rel_error, FIELD_ALWAYS, 0, LARGEST),

@@ -125,6 +125,7 @@ static int check_levels(const request *of)
     octavo_kernels ref = { 0 }, below = { 0 };
     int checked = 0, failed = 0;
     octavo_levels[0].install(&ref);
+    if (of->bench) printf("bench,operation,level,ns,case\n");
     for (int i = 0; i < octavo_level_count; i++) {
         octavo_kernels level = below;
         octavo_levels[i].install(&level);

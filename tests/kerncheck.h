@@ -86,6 +86,8 @@ int kc_close_tensor(const char *name, const octavo_tensor *tested, int64_t eleme
 void kc_accept(void *tested, size_t bytes);
 /* Whatever was not accepted has to equal the reference, bit for bit (a NaN equals a NaN in float outputs). */
 int kc_finish(void);
+/* Notes an error as a share of its budget, for checks that do not use kc_close. */
+void kc_note(double share);
 double kc_worst(void);
 void kc_forget_worst(void);
 

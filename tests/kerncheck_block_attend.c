@@ -32,23 +32,22 @@ static float *draw_scores(const kc_decode *c, const uint8_t *kept, kc_scores *sc
 int kc_check_block_attend(const kc_pair *pair)
 {
     kc_decode c;
-    const int prune = kc_chance(70);
+    const int prune = pair->bench || kc_chance(70);
     kc_draw_decode(&c, pair, prune ? KC_MEANS : 0);
     octavo_block_attend_params p = { .in = c.in };
     uint8_t *kept = NULL;
     if (!pair->bench) p.in.planes = kc_chance(80) ? c.in.planes : 1;
-    kc_scores scores = { NULL, NULL };
-    if (!pair->bench || prune) scores = kc_score_all(&c, p.in.planes, KC_SCAN_EXACT_Q);
+    kc_scores scores = kc_score_all(&c, p.in.planes, KC_SCAN_EXACT_Q);
     if (prune) {
         kept = kc_array("kept", OCTAVO_UINT8, octavo_unit_elements(&c.view));
         kc_draw_mask(&c, kept, pair->bench ? 90 : (int)kc_between(0, 100));
         p.kept = kept;
-        p.compensate = kc_chance(70) ? OCTAVO_COMPENSATE_MEAN : OCTAVO_COMPENSATE_NONE;
+        p.compensate = pair->bench || kc_chance(70) ? OCTAVO_COMPENSATE_MEAN : OCTAVO_COMPENSATE_NONE;
         p.log_mass = draw_masses(&c, "log_mass", kept, &scores, 0.0);
-        if (kc_chance(30)) p.log_upper = draw_masses(&c, "log_upper", kept, &scores, 0.5);
+        if (!pair->bench && kc_chance(30)) p.log_upper = draw_masses(&c, "log_upper", kept, &scores, 0.5);
     }
     if (!pair->bench && kc_chance(30)) p.scores = draw_scores(&c, kept, &scores);
-    p.split_units = kc_chance(40) || !c.units ? (c.units ? c.units : 1) : kc_between(1, c.units);
+    p.split_units = pair->bench || kc_chance(40) ? c.units : kc_between(1, c.units);
     p.splits = (c.units + p.split_units - 1) / p.split_units;
     const int64_t parts = octavo_row_elements(&c.in) * p.splits;
     p.part_out = kc_array("part_out", OCTAVO_F32, parts * c.view.v_dim);

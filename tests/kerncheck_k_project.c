@@ -94,6 +94,7 @@ static int check_row(const octavo_k_project_params *p, int64_t b, int64_t token,
         for (int64_t i = 0; i < dim; i++) {
             const double budget = 1.001 * (x.error[i] + half_step(view, planes, fabs(x.value[i]) + x.error[i], amax)) + 0x1p-120;
             if (!view->k_scale.data && fabs(x.value[i]) > 400.0) continue; /* may saturate */
+            kc_note(fabs(decoded[i] - x.value[i]) / budget);
             if (!(fabs(decoded[i] - x.value[i]) <= budget))
                 return kc_fail("%s key %lld of token %lld, kv head %lld, %d planes is %.9g, expected %.9g within %.3g", whose, (long long)i,
                                (long long)token, (long long)head, planes, decoded[i], x.value[i], budget);

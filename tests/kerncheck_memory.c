@@ -142,6 +142,7 @@ int kc_fail(const char *format, ...)
     return 0;
 }
 
+void kc_note(double share) { worst = share > worst ? share : worst; }
 double kc_worst(void) { return worst; }
 void kc_forget_worst(void) { worst = 0.0; }
 
@@ -310,7 +311,7 @@ static kc_outcome time_it(const kc_pair *pair, kc_operation op, const octavo_exe
         const double seconds = octavo_clock_seconds() - start;
         best = fmin(best, seconds), total += seconds;
     }
-    printf("bench,%s,%s,%.0f ns,%s\n", kc_operation_name(op), pair->level, best * 1e9, description);
+    printf("bench,%s,%s,%.0f,\"%s\"\n", kc_operation_name(op), pair->level, best * 1e9, description);
     return KC_SETTLED;
 }
 
@@ -359,7 +360,7 @@ static int is_close(double got, double wanted, double budget)
     if (isnan(wanted)) return isnan(got);
     const double error = fabs(got - wanted);
     if (!(error <= budget)) return 0;
-    if (error / budget > worst) worst = error / budget;
+    kc_note(error / budget);
     return 1;
 }
 

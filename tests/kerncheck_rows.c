@@ -24,7 +24,7 @@ kc_mood kc_draw_mood(const kc_decode *c)
     const int64_t dim = c->view.head_dim;
     kc_mood mood = { .kind = (kc_mood_kind)kc_between(0, KC_MOODS - 1), .amplitude = 1.0f, .channel = kc_between(0, dim - 1) };
     static const float v_amplitudes[] = { 1.0f, 1.0f, 100.0f, 1e-3f }, q_amplitudes[] = { 1.0f, 1.0f, 1.0f, 20.0f, 1e-3f, 1e-40f };
-    static const float tiny[] = { 1e-12f, 1e-20f, 1e-36f, 1e-40f };
+    static const float tiny[] = { 4e-4f, 4e-4f, 1e-12f, 1e-20f, 1e-36f, 1e-40f };
     mood.v_amplitude = KC_PICK(v_amplitudes), mood.q_amplitude = KC_PICK(q_amplitudes);
     if (mood.kind == KC_TINY) mood.amplitude = KC_PICK(tiny);
     if (mood.kind == KC_SINK) mood.amplitude = 0.01f;

@@ -11,6 +11,9 @@ const octavo_level octavo_levels[] = {
 #ifdef OCTAVO_HAVE_AVX512
     { "avx512", octavo_install_avx512 },
 #endif
+#ifdef OCTAVO_HAVE_AMX
+    { "amx", octavo_install_amx },
+#endif
 #ifdef OCTAVO_HAVE_NEON
     { "neon", octavo_install_neon },
 #endif

@@ -274,6 +274,7 @@ void octavo_install_ref(octavo_kernels *kernels);
 void octavo_install_generic(octavo_kernels *kernels);
 void octavo_install_avx2(octavo_kernels *kernels);
 void octavo_install_avx512(octavo_kernels *kernels);
+void octavo_install_amx(octavo_kernels *kernels); /* asks the system to permit tiles */
 void octavo_install_neon(octavo_kernels *kernels);
 
 /* Workspace of the operations that need one, the same for every CPU level. */

@@ -71,40 +71,48 @@ static void digit_weights(const float *weights, int64_t rows, int64_t tokens, ui
 
 /* ---- values ---- */
 
-static __m512i value_bytes(const octavo_decode_span *span, int64_t t, int64_t at, int64_t bytes)
+/* What a stage interleaves: `tokens` tokens (zero rows behind them), `bytes` bytes of each row from `at` on. */
+typedef struct value_rows {
+    const uint8_t *at, *ahead;
+    int64_t stride, tokens, bytes;
+} value_rows;
+
+static inline __attribute__((always_inline)) __m512i value_bytes(const value_rows *rows, int64_t t, int64_t at, int whole)
 {
-    if (t >= span->tokens || bytes <= 0) return _mm512_setzero_si512();
-    return _mm512_maskz_loadu_epi8(amx_first_bytes(bytes), span->v + t * span->v_stride + at);
+    const uint8_t *row = rows->at + t * rows->stride + at;
+    if (whole) return _mm512_loadu_si512(row);
+    if (t >= rows->tokens || at >= rows->bytes) return _mm512_setzero_si512();
+    return _mm512_maskz_loadu_epi8(amx_first_bytes(rows->bytes - at), row);
 }
 
-static void fetch_ahead(const octavo_decode_span *span, int64_t t, int64_t count, int64_t at, int64_t bytes)
+static inline __attribute__((always_inline)) void fetch_ahead(const value_rows *rows, int64_t t, int64_t bytes)
 {
-    for (int64_t k = t; span->v_ahead && k < t + count; k++)
-        for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)(span->v_ahead + k * span->v_stride + at + i), _MM_HINT_T0);
+    for (int64_t i = 0; rows->ahead && i < bytes; i += 64) _mm_prefetch((const char *)(rows->ahead + t * rows->stride + i), _MM_HINT_T0);
 }
 
-/* Pairs of 32 tokens from t on, `columns` bf16 columns from `from` on. Quarter q of tile j's rows holds columns
- * 32 (j / 2) + 8 q + 4 (j % 2) .. + 3. */
-static void pair_bf16(const octavo_decode_span *span, int64_t t, int64_t from, int64_t columns, value_tiles *tiles)
+/* Pairs of 32 tokens, 64 columns of bf16. Quarter q of tile j's rows holds columns 32 (j / 2) + 8 q + 4 (j % 2) .. + 3. */
+static inline __attribute__((always_inline)) void pair_bf16(const value_rows *rows, int whole, value_tiles *tiles)
 {
-    fetch_ahead(span, t, AXPY_HALF, 2 * from, 2 * columns);
-    for (int64_t i = 0; i < AMX_ROWS; i++)
+    for (int64_t i = 0; i < AMX_ROWS; i++) {
+        fetch_ahead(rows, 2 * i, 128);
+        fetch_ahead(rows, 2 * i + 1, 128);
         for (int64_t half = 0; half < 2; half++) {
-            const int64_t at = 2 * (from + 32 * half), bytes = 2 * (columns - 32 * half);
-            const __m512i even = value_bytes(span, t + 2 * i, at, bytes), odd = value_bytes(span, t + 2 * i + 1, at, bytes);
+            const __m512i even = value_bytes(rows, 2 * i, 64 * half, whole), odd = value_bytes(rows, 2 * i + 1, 64 * half, whole);
             _mm512_store_si512(tiles->bytes[2 * half][i], _mm512_unpacklo_epi16(even, odd));
             _mm512_store_si512(tiles->bytes[2 * half + 1][i], _mm512_unpackhi_epi16(even, odd));
         }
+    }
 }
 
 /* The same of e4m3. Quarter q of tile j's rows holds columns 16 q + 4 j .. + 3. */
-static void pair_e4m3(const octavo_decode_span *span, int64_t t, int64_t from, int64_t columns, value_tiles *tiles)
+static inline __attribute__((always_inline)) void pair_e4m3(const value_rows *rows, int whole, value_tiles *tiles)
 {
     const amx_lookup lookup = amx_lookup_of(&octavo_amx_e4m3);
-    fetch_ahead(span, t, AXPY_HALF, from, columns);
     for (int64_t i = 0; i < AMX_ROWS; i++) {
-        const __m512i even = value_bytes(span, t + 2 * i, from, columns), odd = value_bytes(span, t + 2 * i + 1, from, columns);
+        const __m512i even = value_bytes(rows, 2 * i, 0, whole), odd = value_bytes(rows, 2 * i + 1, 0, whole);
         __m512i first, second;
+        fetch_ahead(rows, 2 * i, 64);
+        fetch_ahead(rows, 2 * i + 1, 64);
         amx_decode_codes(&lookup, _mm512_unpacklo_epi8(even, odd), &first, &second);
         _mm512_store_si512(tiles->bytes[0][i], first);
         _mm512_store_si512(tiles->bytes[1][i], second);
@@ -115,14 +123,14 @@ static void pair_e4m3(const octavo_decode_span *span, int64_t t, int64_t from, i
 }
 
 /* Quads of 64 tokens of int8; columns as pair_e4m3. */
-static void quad_int8(const octavo_decode_span *span, int64_t from, int64_t columns, value_tiles *tiles)
+static inline __attribute__((always_inline)) void quad_int8(const value_rows *rows, int whole, value_tiles *tiles)
 {
-    fetch_ahead(span, 0, DECODE_TOKENS, from, columns);
     for (int64_t i = 0; i < AMX_ROWS; i++) {
-        const __m512i a = value_bytes(span, 4 * i, from, columns), b = value_bytes(span, 4 * i + 1, from, columns);
-        const __m512i c = value_bytes(span, 4 * i + 2, from, columns), d = value_bytes(span, 4 * i + 3, from, columns);
+        const __m512i a = value_bytes(rows, 4 * i, 0, whole), b = value_bytes(rows, 4 * i + 1, 0, whole);
+        const __m512i c = value_bytes(rows, 4 * i + 2, 0, whole), d = value_bytes(rows, 4 * i + 3, 0, whole);
         const __m512i ab = _mm512_unpacklo_epi8(a, b), cd = _mm512_unpacklo_epi8(c, d);
         const __m512i ab2 = _mm512_unpackhi_epi8(a, b), cd2 = _mm512_unpackhi_epi8(c, d);
+        for (int64_t k = 0; k < 4; k++) fetch_ahead(rows, 4 * i + k, 64);
         _mm512_store_si512(tiles->bytes[0][i], _mm512_unpacklo_epi16(ab, cd));
         _mm512_store_si512(tiles->bytes[1][i], _mm512_unpackhi_epi16(ab, cd));
         _mm512_store_si512(tiles->bytes[2][i], _mm512_unpacklo_epi16(ab2, cd2));
@@ -132,44 +140,25 @@ static void quad_int8(const octavo_decode_span *span, int64_t from, int64_t colu
 
 /* ---- sums ---- */
 
-static void multiply_bf16(const uint8_t weights[2][AMX_ROWS][AMX_ROW_BYTES], const value_tiles *values, int64_t halves, value_tiles *sums)
-{
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    for (int64_t half = 0; half < halves; half++) {
-        _tile_loadd(4, weights[half], AMX_ROW_BYTES);
-        _tile_loadd(5, values[half].bytes[0], AMX_ROW_BYTES);
-        _tile_dpbf16ps(0, 4, 5);
-        _tile_loadd(6, values[half].bytes[1], AMX_ROW_BYTES);
-        _tile_dpbf16ps(1, 4, 6);
-        _tile_loadd(7, values[half].bytes[2], AMX_ROW_BYTES);
-        _tile_dpbf16ps(2, 4, 7);
-        _tile_loadd(5, values[half].bytes[3], AMX_ROW_BYTES);
-        _tile_dpbf16ps(3, 4, 5);
-    }
-    _tile_stored(0, sums->bytes[0], AMX_ROW_BYTES);
-    _tile_stored(1, sums->bytes[1], AMX_ROW_BYTES);
-    _tile_stored(2, sums->bytes[2], AMX_ROW_BYTES);
-    _tile_stored(3, sums->bytes[3], AMX_ROW_BYTES);
-}
+#define FOUR_PRODUCTS(weights, values, PRODUCT)               \
+    do {                                                      \
+        _tile_zero(0);                                        \
+        _tile_zero(1);                                        \
+        _tile_zero(2);                                        \
+        _tile_zero(3);                                        \
+        _tile_loadd(4, weights, AMX_ROW_BYTES);               \
+        _tile_loadd(5, (values)->bytes[0], AMX_ROW_BYTES);    \
+        PRODUCT(0, 4, 5);                                     \
+        _tile_loadd(6, (values)->bytes[1], AMX_ROW_BYTES);    \
+        PRODUCT(1, 4, 6);                                     \
+        _tile_loadd(7, (values)->bytes[2], AMX_ROW_BYTES);    \
+        PRODUCT(2, 4, 7);                                     \
+        _tile_loadd(5, (values)->bytes[3], AMX_ROW_BYTES);    \
+        PRODUCT(3, 4, 5);                                     \
+    } while (0)
 
-static void multiply_int8(const uint8_t weights[AMX_ROWS][AMX_ROW_BYTES], const value_tiles *values, value_tiles *sums)
+static inline __attribute__((always_inline)) void store_sums(value_tiles *sums)
 {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    _tile_loadd(4, weights, AMX_ROW_BYTES);
-    _tile_loadd(5, values->bytes[0], AMX_ROW_BYTES);
-    _tile_dpbusd(0, 4, 5);
-    _tile_loadd(6, values->bytes[1], AMX_ROW_BYTES);
-    _tile_dpbusd(1, 4, 6);
-    _tile_loadd(7, values->bytes[2], AMX_ROW_BYTES);
-    _tile_dpbusd(2, 4, 7);
-    _tile_loadd(5, values->bytes[3], AMX_ROW_BYTES);
-    _tile_dpbusd(3, 4, 5);
     _tile_stored(0, sums->bytes[0], AMX_ROW_BYTES);
     _tile_stored(1, sums->bytes[1], AMX_ROW_BYTES);
     _tile_stored(2, sums->bytes[2], AMX_ROW_BYTES);
@@ -208,7 +197,7 @@ static void order_by_pairs(const __m512 tile[4], __m512 in_order[4])
     in_order[3] = _mm512_permutex2var_ps(tile[2], high, tile[3]);
 }
 
-static void add_bf16(const value_tiles *sums, int terms, int64_t tile_rows, int64_t rows, int64_t columns, float *out, int64_t out_stride)
+static inline __attribute__((always_inline)) void add_bf16(const value_tiles *sums, int terms, int64_t tile_rows, int64_t rows, int64_t columns, float *out, int64_t out_stride)
 {
     for (int64_t r = 0; r < rows; r++) {
         __m512 tile[4], in_order[4];
@@ -240,54 +229,126 @@ static void add_int8(const value_tiles *sums, const float *exponents, int64_t ro
     }
 }
 
-static inline void axpy_bf16_terms(int terms, float *out, int64_t out_stride, const float *weights, int64_t rows,
-                                   const octavo_decode_span *span, int64_t v_dim)
+/* ---- stages: each takes 64 columns of the tokens that a tile reduces ---- */
+
+typedef struct axpy_call {
+    float *out;
+    int64_t out_stride, rows, v_dim, stages_a_column; /* stages that share columns */
+    const octavo_decode_span *span;
+} axpy_call;
+
+static inline __attribute__((always_inline)) int64_t stage_columns(const axpy_call *of, int64_t stage) { return stage / of->stages_a_column * AXPY_COLUMNS; }
+
+static inline __attribute__((always_inline)) int64_t columns_left(const axpy_call *of, int64_t stage)
 {
-    const int64_t tile_rows = terms == E4M3_TERMS ? 8 : 4, halves = (span->tokens + AXPY_HALF - 1) / AXPY_HALF;
-    uint8_t split[DECODE_ROWS / 4][2][AMX_ROWS][AMX_ROW_BYTES] __attribute__((aligned(64)));
-    value_tiles values[2], sums;
-    for (int64_t r = 0; r < rows; r += tile_rows)
-        split_weights(weights + r * DECODE_TOKENS, rows - r < tile_rows ? rows - r : tile_rows, terms, tile_rows, span->tokens,
-                      split[r / tile_rows]);
-    for (int64_t from = 0; from < v_dim; from += AXPY_COLUMNS) {
-        const int64_t columns = v_dim - from < AXPY_COLUMNS ? v_dim - from : AXPY_COLUMNS;
-        for (int64_t half = 0; half < halves; half++) {
-            if (terms == E4M3_TERMS) pair_e4m3(span, half * AXPY_HALF, from, columns, &values[half]);
-            else pair_bf16(span, half * AXPY_HALF, from, columns, &values[half]);
+    const int64_t left = of->v_dim - stage_columns(of, stage);
+    return left < AXPY_COLUMNS ? left : AXPY_COLUMNS;
+}
+
+static inline __attribute__((always_inline)) value_rows stage_rows(const axpy_call *of, int64_t stage, int64_t stage_tokens, int64_t width)
+{
+    const octavo_decode_span *span = of->span;
+    const int64_t first = stage % of->stages_a_column * stage_tokens, at = stage_columns(of, stage) * width;
+    const int64_t offset = first * span->v_stride + at, left = span->tokens - first;
+    return (value_rows){ span->v + offset, span->v_ahead ? span->v_ahead + offset : NULL, span->v_stride,
+                         left < stage_tokens ? left : stage_tokens, width * columns_left(of, stage) };
+}
+
+static inline __attribute__((always_inline)) void interleave(octavo_v_format format, const value_rows *rows, int whole, value_tiles *tiles)
+{
+    if (format == OCTAVO_V_BF16) pair_bf16(rows, whole, tiles);
+    else if (format == OCTAVO_V_E4M3) pair_e4m3(rows, whole, tiles);
+    else quad_int8(rows, whole, tiles);
+}
+
+/* What the rows' weights became. */
+typedef struct axpy_weights {
+    uint8_t tiles[DECODE_ROWS / 4][2][AMX_ROWS][AMX_ROW_BYTES];
+    float exponents[DECODE_ROWS];
+} __attribute__((aligned(64))) axpy_weights;
+
+static inline __attribute__((always_inline)) int64_t rows_a_tile(octavo_v_format format) { return format == OCTAVO_V_E4M3 ? 8 : 4; }
+
+static inline __attribute__((always_inline)) int64_t group_rows(octavo_v_format format, const axpy_call *of, int64_t group)
+{
+    const int64_t left = of->rows - group * rows_a_tile(format);
+    return left < rows_a_tile(format) ? left : rows_a_tile(format);
+}
+
+static inline __attribute__((always_inline)) void multiply_stage(octavo_v_format format, const axpy_call *of, int64_t stage, const axpy_weights *weights, int64_t group,
+                                  const value_tiles *values, value_tiles *sums)
+{
+    const uint8_t *tile = weights->tiles[group][stage % of->stages_a_column][0];
+    if (format == OCTAVO_V_INT8) FOUR_PRODUCTS(tile, values, _tile_dpbusd);
+    else                         FOUR_PRODUCTS(tile, values, _tile_dpbf16ps);
+    store_sums(sums);
+}
+
+static inline __attribute__((always_inline)) void add_stage(octavo_v_format format, const axpy_call *of, int64_t stage, const axpy_weights *weights, int64_t group,
+                             const value_tiles *sums)
+{
+    const int64_t first = group * rows_a_tile(format), columns = columns_left(of, stage);
+    float *out = of->out + first * of->out_stride + stage_columns(of, stage);
+    if (format == OCTAVO_V_INT8)
+        add_int8(sums, weights->exponents + first, group_rows(format, of, group), columns, out, of->out_stride);
+    else
+        add_bf16(sums, format == OCTAVO_V_E4M3 ? E4M3_TERMS : BF16_TERMS, rows_a_tile(format), group_rows(format, of, group), columns, out,
+                 of->out_stride);
+}
+
+/* Interleaves a stage, multiplies the one before it and adds the sums of the one before that: tiles that were just written would have
+ * to wait for the stores. */
+static inline __attribute__((always_inline)) void axpy_stages(octavo_v_format format, const axpy_call *of, const axpy_weights *weights)
+{
+    const int64_t stage_tokens = format == OCTAVO_V_INT8 ? DECODE_TOKENS : AXPY_HALF, width = format == OCTAVO_V_BF16 ? 2 : 1;
+    const int64_t stages = (of->v_dim + AXPY_COLUMNS - 1) / AXPY_COLUMNS * of->stages_a_column;
+    const int64_t groups = (of->rows + rows_a_tile(format) - 1) / rows_a_tile(format);
+    value_tiles values[2], sums[2];
+    for (int64_t stage = 0; stage <= stages; stage++) {
+        if (stage < stages) {
+            const value_rows rows = stage_rows(of, stage, stage_tokens, width);
+            const int whole = rows.tokens == stage_tokens && rows.bytes == AXPY_COLUMNS * width;
+            if (whole) interleave(format, &rows, 1, &values[stage % 2]);
+            else       interleave(format, &rows, 0, &values[stage % 2]);
         }
-        for (int64_t r = 0; r < rows; r += tile_rows) {
-            multiply_bf16((const uint8_t(*)[AMX_ROWS][AMX_ROW_BYTES])split[r / tile_rows], values, halves, &sums);
-            add_bf16(&sums, terms, tile_rows, rows - r < tile_rows ? rows - r : tile_rows, columns, out + r * out_stride + from, out_stride);
+        for (int64_t group = 0; stage > 0 && group < groups; group++) {
+            multiply_stage(format, of, stage - 1, weights, group, &values[(stage - 1) % 2], &sums[group % 2]);
+            if (group > 0) add_stage(format, of, stage - 1, weights, group - 1, &sums[(group - 1) % 2]);
         }
+        if (stage > 0) add_stage(format, of, stage - 1, weights, groups - 1, &sums[(groups - 1) % 2]);
     }
+}
+
+static inline __attribute__((always_inline)) void axpy_terms(octavo_v_format format, float *out, int64_t out_stride, const float *weights, int64_t rows,
+                              const octavo_decode_span *span, int64_t v_dim)
+{
+    const int64_t halves = format == OCTAVO_V_INT8 ? 1 : (span->tokens + AXPY_HALF - 1) / AXPY_HALF;
+    const axpy_call call = { out, out_stride, rows, v_dim, halves, span };
+    axpy_weights packed;
+    for (int64_t group = 0; group * rows_a_tile(format) < rows; group++) {
+        const int64_t first = group * rows_a_tile(format), count = group_rows(format, &call, group);
+        if (format == OCTAVO_V_INT8)
+            digit_weights(weights + first * DECODE_TOKENS, count, span->tokens, packed.tiles[group][0], packed.exponents + first);
+        else
+            split_weights(weights + first * DECODE_TOKENS, count, format == OCTAVO_V_E4M3 ? E4M3_TERMS : BF16_TERMS, rows_a_tile(format),
+                          span->tokens, packed.tiles[group]);
+    }
+    axpy_stages(format, &call, &packed);
 }
 
 static void axpy_bf16(float *out, int64_t out_stride, const float *weights, int64_t rows, const octavo_decode_span *span, int64_t v_dim)
 {
-    axpy_bf16_terms(BF16_TERMS, out, out_stride, weights, rows, span, v_dim);
+    axpy_terms(OCTAVO_V_BF16, out, out_stride, weights, rows, span, v_dim);
 }
 
 static void axpy_e4m3(float *out, int64_t out_stride, const float *weights, int64_t rows, const octavo_decode_span *span, int64_t v_dim)
 {
-    axpy_bf16_terms(E4M3_TERMS, out, out_stride, weights, rows, span, v_dim);
+    axpy_terms(OCTAVO_V_E4M3, out, out_stride, weights, rows, span, v_dim);
 }
 
 static void axpy_int8(float *out, int64_t out_stride, const float *weights, int64_t rows, const octavo_decode_span *span, int64_t v_dim)
 {
-    const int64_t tile_rows = 4;
-    uint8_t digits[DECODE_ROWS / 4][AMX_ROWS][AMX_ROW_BYTES] __attribute__((aligned(64)));
-    float exponents[DECODE_ROWS];
-    value_tiles values, sums;
-    for (int64_t r = 0; r < rows; r += tile_rows)
-        digit_weights(weights + r * DECODE_TOKENS, rows - r < tile_rows ? rows - r : tile_rows, span->tokens, digits[r / tile_rows], exponents + r);
-    for (int64_t from = 0; from < v_dim; from += AXPY_COLUMNS) {
-        const int64_t columns = v_dim - from < AXPY_COLUMNS ? v_dim - from : AXPY_COLUMNS;
-        quad_int8(span, from, columns, &values);
-        for (int64_t r = 0; r < rows; r += tile_rows) {
-            multiply_int8((const uint8_t(*)[AMX_ROW_BYTES])digits[r / tile_rows], &values, &sums);
-            add_int8(&sums, exponents + r, rows - r < tile_rows ? rows - r : tile_rows, columns, out + r * out_stride + from, out_stride);
-        }
-    }
+    axpy_terms(OCTAVO_V_INT8, out, out_stride, weights, rows, span, v_dim);
 }
 
 octavo_decode_axpy *octavo_amx_axpy(octavo_v_format format)

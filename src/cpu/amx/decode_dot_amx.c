@@ -10,10 +10,10 @@
 octavo_decode_dot *octavo_decode_dot_avx512(const octavo_kv_view *kv, int32_t planes);
 
 enum {
-    DOT_DIM_MAX = 256,                       /* larger heads take the float32 tiles */
-    DOT_TOKENS  = 32,                        /* two tiles of keys at a time         */
-    DOT_ROW_BYTES = 2 * 2 * DOT_DIM_MAX,     /* widened: two planes of bf16         */
-    INT8_TERMS  = 3
+    DOT_DIM_MAX = 256, /* larger heads take the float32 tiles */
+    INT8_TERMS  = 3,
+    SLAB_BYTES  = 128, /* of a widened row: 64 codes          */
+    GROUPS_MAX  = DECODE_ROWS / 4
 };
 
 static int is_integer(octavo_k_format format) { return octavo_k_scale_bytes(format) == 2; }
@@ -27,7 +27,10 @@ static int terms_of(const octavo_decode_q *q)
 static int64_t rows_a_tile(int terms) { return terms == 1 ? 16 : terms == 2 ? 8 : 4; }
 
 /* Tiles along head_dim. */
-static int64_t steps_of(const octavo_decode_q *q) { return q->row_floats / (is_integer(q->format) ? 64 : 32); }
+static int64_t steps_of(const octavo_decode_q *q)
+{
+    return q->format == OCTAVO_K_BF16 ? (q->head_dim + 31) / 32 : q->row_floats / (is_integer(q->format) ? 64 : 32);
+}
 
 /* ---- packing ---- */
 
@@ -119,123 +122,234 @@ void octavo_amx_pack(const octavo_decode_q *q, uint8_t *packed)
     else pack_bf16(q, packed);
 }
 
-/* ---- rows that have to be widened, or whose end is not that of a tile ---- */
+/* ---- keys ---- */
 
-typedef struct scratch_rows {
-    uint8_t bytes[DOT_TOKENS][DOT_ROW_BYTES];
-} __attribute__((aligned(64))) scratch_rows;
+/* 64 tokens' part of a row, as tiles: one or two steps of 64 bytes. */
+typedef struct key_slab {
+    const uint8_t *rows;
+    int64_t stride;
+    int64_t step[2], steps; /* which steps of q they meet */
+} key_slab;
 
-static void copy_rows(const octavo_decode_span *span, int32_t plane, int64_t t, int64_t count, int64_t bytes, int64_t at, scratch_rows *out)
+typedef struct slab_rows {
+    uint8_t bytes[DECODE_TOKENS][SLAB_BYTES];
+} __attribute__((aligned(64))) slab_rows;
+
+static void fetch_ahead(const octavo_decode_span *span, int32_t plane, int64_t from, int64_t bytes)
 {
-    for (int64_t k = 0; k < count; k++) {
-        const uint8_t *row = span->k[plane] + (t + k) * span->k_stride[plane];
-        for (int64_t i = 0; i < bytes; i += 64)
-            _mm512_store_si512(out->bytes[k] + at + i, _mm512_maskz_loadu_epi8(amx_first_bytes(bytes - i), row + i));
+    const uint8_t *ahead = span->k_ahead[plane];
+    for (int64_t k = 0; ahead && k < span->tokens; k++)
+        for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)(ahead + k * span->k_stride[plane] + from + i), _MM_HINT_T0);
+}
+
+/* Bytes [from, from + bytes) of each row as they are, zeros up to the end of the slab. */
+static void copy_slab(const octavo_decode_span *span, int32_t plane, int64_t from, int64_t bytes, slab_rows *out)
+{
+    const __mmask64 first = amx_first_bytes(bytes), second = bytes > 64 ? amx_first_bytes(bytes - 64) : 0;
+    for (int64_t k = 0; k < span->tokens; k++) {
+        const uint8_t *row = span->k[plane] + k * span->k_stride[plane] + from;
+        _mm512_store_si512(out->bytes[k], _mm512_maskz_loadu_epi8(first, row));
+        _mm512_store_si512(out->bytes[k] + 64, _mm512_maskz_loadu_epi8(second, row + 64));
     }
 }
 
-static void widen_rows(const octavo_decode_span *span, int32_t plane, int64_t t, int64_t count, int64_t dim, const octavo_amx_codes *codes,
-                       int64_t at, scratch_rows *out)
+static void widen_slab(const octavo_decode_span *span, int32_t plane, int64_t from, int64_t codes, const octavo_amx_codes *table,
+                       slab_rows *out)
 {
-    const amx_lookup lookup = amx_lookup_of(codes);
-    for (int64_t k = 0; k < count; k++) {
-        const uint8_t *row = span->k[plane] + (t + k) * span->k_stride[plane];
-        for (int64_t i = 0; i < dim; i += 64) {
-            __m512i first, second;
-            amx_decode_codes(&lookup, _mm512_maskz_loadu_epi8(amx_first_bytes(dim - i), row + i), &first, &second);
-            _mm512_store_si512(out->bytes[k] + at + 2 * i, first);
-            _mm512_store_si512(out->bytes[k] + at + 2 * i + 64, second);
-        }
+    const amx_lookup lookup = amx_lookup_of(table);
+    const __mmask64 mask = amx_first_bytes(codes);
+    for (int64_t k = 0; k < span->tokens; k++) {
+        const uint8_t *row = span->k[plane] + k * span->k_stride[plane] + from;
+        const uint8_t *ahead = span->k_ahead[plane];
+        __m512i first, second;
+        if (ahead) _mm_prefetch((const char *)(ahead + k * span->k_stride[plane] + from), _MM_HINT_T0);
+        amx_decode_codes(&lookup, _mm512_maskz_loadu_epi8(mask, row), &first, &second);
+        _mm512_store_si512(out->bytes[k], first);
+        _mm512_store_si512(out->bytes[k] + 64, second);
     }
 }
 
-/* Nibbles to int8 codes, or to 16 times the upper nibble where only that was read: low nibbles first, 64 bytes each. */
-static void join_nibbles(const octavo_decode_span *span, int32_t planes, int64_t t, int64_t count, int64_t half, scratch_rows *out)
+/* Nibbles to int8 codes, or to 16 times the upper nibble where only that was read: those of the row's first half, then the others. */
+static void join_slab(const octavo_decode_span *span, int32_t planes, int64_t from, int64_t bytes, slab_rows *out)
 {
     const __m512i top = _mm512_set1_epi8((char)0xF0);
-    const int64_t padded = octavo_decode_round_up(half, 64);
-    for (int64_t k = 0; k < count; k++) {
-        const uint8_t *base = span->k[0] + (t + k) * span->k_stride[0];
-        const uint8_t *more = planes > 1 ? span->k[1] + (t + k) * span->k_stride[1] : base;
-        for (int64_t i = 0; i < half; i += 64) {
-            const __mmask64 mask = amx_first_bytes(half - i);
-            const __m512i h = _mm512_maskz_loadu_epi8(mask, base + i);
-            __m512i low = _mm512_slli_epi16(h, 4), high = h;
-            if (planes > 1) { /* top ? base : residual, bit by bit */
-                const __m512i l = _mm512_maskz_loadu_epi8(mask, more + i);
-                low = _mm512_ternarylogic_epi32(top, low, l, 0xCA);
-                high = _mm512_ternarylogic_epi32(top, high, _mm512_srli_epi16(l, 4), 0xCA);
-            } else {
-                low = _mm512_and_si512(low, top);
-                high = _mm512_and_si512(high, top);
-            }
-            _mm512_store_si512(out->bytes[k] + i, low);
-            _mm512_store_si512(out->bytes[k] + padded + i, high);
+    const __mmask64 mask = amx_first_bytes(bytes);
+    fetch_ahead(span, 0, from, 64);
+    if (planes > 1) fetch_ahead(span, 1, from, 64);
+    for (int64_t k = 0; k < span->tokens; k++) {
+        const __m512i h = _mm512_maskz_loadu_epi8(mask, span->k[0] + k * span->k_stride[0] + from);
+        __m512i low = _mm512_and_si512(_mm512_slli_epi16(h, 4), top), high = _mm512_and_si512(h, top);
+        if (planes > 1) {
+            const __m512i l = _mm512_maskz_loadu_epi8(mask, span->k[1] + k * span->k_stride[1] + from);
+            low = _mm512_or_si512(low, _mm512_andnot_si512(top, l));
+            high = _mm512_or_si512(high, _mm512_andnot_si512(top, _mm512_srli_epi16(l, 4)));
         }
+        _mm512_store_si512(out->bytes[k], low);
+        _mm512_store_si512(out->bytes[k] + 64, high);
     }
 }
 
-/* ---- products ---- */
+/* Whether tiles can be loaded from the cache's own rows: whole steps, and sixteen rows of each. */
+static int in_place(int64_t bytes, int64_t tokens) { return bytes % AMX_ROW_BYTES == 0 && tokens % AMX_ROWS == 0; }
 
-/* The keys of up to 32 tokens: `steps` tiles of 64 bytes along each row, again and again for each plane. */
-typedef struct key_tiles {
-    const uint8_t *rows;
-    int64_t stride, steps, planes, count;
-} key_tiles;
-
-static void multiply_bf16(const key_tiles *keys, const uint8_t *packed, void *products)
+static const octavo_amx_codes *codes_of(const octavo_decode_q *q, int32_t plane)
 {
-    const uint8_t *first = keys->rows, *second = keys->rows + AMX_ROWS * keys->stride;
-    _tile_zero(0);
-    _tile_zero(1);
-    for (int64_t plane = 0; plane < keys->planes; plane++)
-        for (int64_t step = 0; step < keys->steps; step++, first += AMX_ROW_BYTES, second += AMX_ROW_BYTES) {
-            _tile_loadd(4, packed + step * AMX_TILE_BYTES, AMX_ROW_BYTES);
-            _tile_loadd(2, first, (size_t)keys->stride);
-            _tile_dpbf16ps(0, 2, 4);
-            if (keys->count <= AMX_ROWS) continue;
-            _tile_loadd(3, second, (size_t)keys->stride);
-            _tile_dpbf16ps(1, 3, 4);
-        }
-    _tile_stored(0, products, AMX_ROW_BYTES);
-    _tile_stored(1, (uint8_t *)products + AMX_TILE_BYTES, AMX_ROW_BYTES);
+    if (q->format == OCTAVO_K_E5M2 || q->format == OCTAVO_K_E5M2X2) return &octavo_amx_e5m2;
+    return plane > 0 && q->residual_exponent != 0 ? &octavo_amx_e4m3_sixteenth : &octavo_amx_e4m3;
 }
 
-static void multiply_int8(const key_tiles *keys, const uint8_t *packed, void *products)
+/* How many slabs a plane's rows make. */
+static int64_t slabs_of(const octavo_decode_q *q)
 {
-    const uint8_t *first = keys->rows, *second = keys->rows + AMX_ROWS * keys->stride;
-    _tile_zero(0);
-    _tile_zero(1);
-    for (int64_t step = 0; step < keys->steps; step++, first += AMX_ROW_BYTES, second += AMX_ROW_BYTES) {
-        _tile_loadd(4, packed + step * AMX_TILE_BYTES, AMX_ROW_BYTES);
-        _tile_loadd(2, first, (size_t)keys->stride);
-        _tile_dpbssd(0, 2, 4);
-        if (keys->count <= AMX_ROWS) continue;
-        _tile_loadd(3, second, (size_t)keys->stride);
-        _tile_dpbssd(1, 3, 4);
+    return q->format == OCTAVO_K_INT4X2 ? q->row_floats / 128 : (steps_of(q) + 1) / 2;
+}
+
+/* Slab `index` of a plane; of int4x2 with both planes, of both. */
+static inline __attribute__((always_inline)) key_slab slab_at(const octavo_decode_q *q, const octavo_decode_span *span, int32_t plane, int32_t planes, int64_t index,
+                               slab_rows *scratch)
+{
+    const int64_t first = 2 * index, steps = steps_of(q) - first < 2 ? steps_of(q) - first : 2;
+    key_slab slab = { scratch->bytes[0], SLAB_BYTES, { first, first + 1 }, steps };
+    if (q->format == OCTAVO_K_INT4X2) {
+        join_slab(span, planes, 64 * index, (q->head_dim + 1) / 2 - 64 * index, scratch);
+        slab.step[0] = index, slab.step[1] = slabs_of(q) + index, slab.steps = 2;
+        return slab;
     }
-    _tile_stored(0, products, AMX_ROW_BYTES);
-    _tile_stored(1, (uint8_t *)products + AMX_TILE_BYTES, AMX_ROW_BYTES);
+    const int64_t bytes = octavo_k_row_bytes(q->format, q->head_dim), from = SLAB_BYTES * index;
+    if (q->format != OCTAVO_K_BF16 && !is_integer(q->format)) {
+        widen_slab(span, plane, 64 * index, q->head_dim - 64 * index, codes_of(q, plane), scratch);
+        return slab;
+    }
+    fetch_ahead(span, plane, from, bytes - from < SLAB_BYTES ? bytes - from : SLAB_BYTES);
+    if (in_place(bytes, span->tokens)) {
+        slab.rows = span->k[plane] + from;
+        slab.stride = span->k_stride[plane];
+        return slab;
+    }
+    copy_slab(span, plane, from, bytes - from, scratch);
+    return slab;
 }
 
-/* The columns of `rows` rows from `group` on become rows of `dots`, their terms added up. */
-static void store_bf16(const uint8_t *products, int terms, int64_t rows, int64_t count, float *dots)
+/* ---- products: four tiles of sixteen tokens each, in registers 0 .. 3 ---- */
+
+#define FOR_TILES(of, with, tokens, PRODUCT)           \
+    do {                                               \
+        _tile_loadd(5, (of)->at, (of)->stride);        \
+        PRODUCT(0, 5, with);                           \
+        if ((tokens) <= 16) break;                     \
+        _tile_loadd(6, (of)->at + 16 * (of)->stride, (of)->stride); \
+        PRODUCT(1, 6, with);                           \
+        if ((tokens) <= 32) break;                     \
+        _tile_loadd(7, (of)->at + 32 * (of)->stride, (of)->stride); \
+        PRODUCT(2, 7, with);                           \
+        if ((tokens) <= 48) break;                     \
+        _tile_loadd(5, (of)->at + 48 * (of)->stride, (of)->stride); \
+        PRODUCT(3, 5, with);                           \
+    } while (0)
+
+typedef struct tile_rows {
+    const uint8_t *at;
+    size_t stride;
+} key_rows;
+
+static inline __attribute__((always_inline)) void multiply_slab(int integer, const key_slab *slab, const uint8_t *packed, int64_t tokens)
+{
+    for (int64_t i = 0; i < slab->steps; i++) {
+        const key_rows rows = { slab->rows + i * AMX_ROW_BYTES, (size_t)slab->stride };
+        _tile_loadd(4, packed + slab->step[i] * AMX_TILE_BYTES, AMX_ROW_BYTES);
+        if (integer) FOR_TILES(&rows, 4, tokens, _tile_dpbssd);
+        else         FOR_TILES(&rows, 4, tokens, _tile_dpbf16ps);
+    }
+}
+
+typedef struct product_tiles {
+    uint8_t bytes[DECODE_TOKENS / AMX_ROWS][AMX_TILE_BYTES];
+} __attribute__((aligned(64))) product_tiles;
+
+static inline __attribute__((always_inline)) void products_zero(void)
+{
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+}
+
+static inline __attribute__((always_inline)) void products_load(const product_tiles *from)
+{
+    _tile_loadd(0, from->bytes[0], AMX_ROW_BYTES);
+    _tile_loadd(1, from->bytes[1], AMX_ROW_BYTES);
+    _tile_loadd(2, from->bytes[2], AMX_ROW_BYTES);
+    _tile_loadd(3, from->bytes[3], AMX_ROW_BYTES);
+}
+
+static inline __attribute__((always_inline)) void products_store(product_tiles *to)
+{
+    _tile_stored(0, to->bytes[0], AMX_ROW_BYTES);
+    _tile_stored(1, to->bytes[1], AMX_ROW_BYTES);
+    _tile_stored(2, to->bytes[2], AMX_ROW_BYTES);
+    _tile_stored(3, to->bytes[3], AMX_ROW_BYTES);
+}
+
+/* A slab against every group of rows: a single group's sums stay in the registers from slab to slab. */
+static inline __attribute__((always_inline)) void multiply_groups(int integer, const key_slab *slab, const uint8_t *packed, int64_t group_bytes, int64_t groups,
+                                   int64_t tokens, int is_first, int is_last, product_tiles *products)
+{
+    for (int64_t g = 0; g < groups; g++) {
+        if (is_first) products_zero();
+        else if (groups > 1) products_load(&products[g]);
+        multiply_slab(integer, slab, packed + g * group_bytes, tokens);
+        if (is_last || groups > 1) products_store(&products[g]);
+    }
+}
+
+/* All slabs of planes [plane, end). A slab is widened before the one ahead of it is multiplied: tiles that were just written would
+ * have to wait for the stores. */
+static inline __attribute__((always_inline)) void multiply_planes(int integer, const octavo_decode_q *q, const octavo_decode_span *span, int32_t plane, int32_t end,
+                                   int32_t planes, const uint8_t *packed, int64_t groups, product_tiles *products)
+{
+    const int64_t group_bytes = steps_of(q) * AMX_TILE_BYTES, slabs = slabs_of(q), count = (end - plane) * slabs;
+    slab_rows scratch[2];
+    key_slab slab[2];
+    for (int64_t i = 0; i <= count; i++) {
+        if (i < count) slab[i % 2] = slab_at(q, span, plane + (int32_t)(i / slabs), planes, i % slabs, &scratch[i % 2]);
+        if (i > 0) multiply_groups(integer, &slab[(i - 1) % 2], packed, group_bytes, groups, span->tokens, i == 1, i == count, products);
+    }
+}
+
+/* ---- from tiles to rows of scores ---- */
+
+/* The columns of `rows` rows become rows of `dots`, their terms added up. */
+static inline __attribute__((always_inline)) void store_bf16(const product_tiles *products, int terms, int64_t rows, int64_t tokens, float *dots)
 {
     const int64_t quads = rows_a_tile(terms) / 4;
-    for (int64_t t = 0; t < count; t += AMX_ROWS, products += AMX_TILE_BYTES)
+    for (int64_t t = 0; t < tokens; t += AMX_ROWS)
         for (int64_t quad = 0; 4 * quad < rows; quad++) {
+            const uint8_t *tile = products->bytes[t / AMX_ROWS];
             __m512 sum[4], more[4];
-            amx_columns(products, quad + (terms - 1) * quads, sum); /* the smallest terms first */
+            amx_columns(tile, quad + (terms - 1) * quads, sum); /* the smallest terms first */
             for (int64_t term = terms - 2; term >= 0; term--) {
-                amx_columns(products, quad + term * quads, more);
+                amx_columns(tile, quad + term * quads, more);
                 for (int i = 0; i < 4; i++) sum[i] = _mm512_add_ps(sum[i], more[i]);
             }
             for (int i = 0; i < 4 && 4 * quad + i < rows; i++) _mm512_storeu_ps(dots + (4 * quad + i) * DECODE_TOKENS + t, sum[i]);
         }
 }
 
+static void dot_bf16_planes(int32_t planes, const octavo_decode_q *q, int64_t row, int64_t rows, const octavo_decode_span *span, float *dots)
+{
+    const int terms = terms_of(q);
+    const int64_t tile_rows = rows_a_tile(terms), groups = (rows + tile_rows - 1) / tile_rows;
+    const uint8_t *packed = q->packed + row / tile_rows * steps_of(q) * AMX_TILE_BYTES;
+    product_tiles products[GROUPS_MAX];
+    multiply_planes(0, q, span, 0, planes, planes, packed, groups, products);
+    for (int64_t g = 0; g < groups; g++) {
+        const int64_t left = rows - g * tile_rows;
+        store_bf16(&products[g], terms, left < tile_rows ? left : tile_rows, span->tokens, dots + g * tile_rows * DECODE_TOKENS);
+    }
+}
+
 /* The digits' sums of sixteen tokens for four rows. */
-static void add_digits(const uint8_t *products, __m512 sum[4])
+static inline __attribute__((always_inline)) void add_digits(const uint8_t *products, __m512 sum[4])
 {
     const __m512 weights[INT8_TERMS] = { _mm512_set1_ps(1.0f), _mm512_set1_ps(1.0f / 254.0f), _mm512_set1_ps(1.0f / 64516.0f) };
     for (int i = 0; i < 4; i++) sum[i] = _mm512_setzero_ps();
@@ -248,14 +362,14 @@ static void add_digits(const uint8_t *products, __m512 sum[4])
 }
 
 /* base, and residual products where there are any; `offset`: 1 adds 7.5 times the row's sum. */
-static void store_int8(const uint8_t *base, const uint8_t *residual, const float *factors, float offset, int64_t rows, int64_t count,
-                       float *dots)
+static void store_int8(const product_tiles *base, const product_tiles *residual, const float *factors, float offset, int64_t rows,
+                       int64_t tokens, float *dots)
 {
-    for (int64_t t = 0; t < count; t += AMX_ROWS, base += AMX_TILE_BYTES) {
+    for (int64_t t = 0; t < tokens; t += AMX_ROWS) {
         __m512 sum[4], more[4];
-        add_digits(base, sum);
+        add_digits(base->bytes[t / AMX_ROWS], sum);
         if (residual) {
-            add_digits(residual + t / AMX_ROWS * AMX_TILE_BYTES, more);
+            add_digits(residual->bytes[t / AMX_ROWS], more);
             for (int i = 0; i < 4; i++) sum[i] = _mm512_fmadd_ps(more[i], _mm512_set1_ps(1.0f / 254.0f), sum[i]);
         }
         for (int i = 0; i < 4 && i < rows; i++) {
@@ -265,91 +379,18 @@ static void store_int8(const uint8_t *base, const uint8_t *residual, const float
     }
 }
 
-/* ---- tiles of scores ---- */
-
-static void fetch_ahead(const octavo_decode_span *span, int32_t planes, int64_t t, int64_t count, int64_t bytes)
+static void dot_int8_planes(int32_t planes, const octavo_decode_q *q, int64_t row, int64_t rows, const octavo_decode_span *span, float *dots)
 {
-    for (int32_t plane = 0; plane < planes; plane++)
-        for (int64_t k = t; span->k_ahead[plane] && k < t + count; k++)
-            for (int64_t i = 0; i < bytes; i += 64)
-                _mm_prefetch((const char *)(span->k_ahead[plane] + k * span->k_stride[plane] + i), _MM_HINT_T0);
-}
-
-/* Whether tiles can be loaded from the cache's own rows: whole steps, and sixteen rows of each. */
-static int in_place(int64_t bytes, int64_t count) { return bytes % AMX_ROW_BYTES == 0 && count % AMX_ROWS == 0; }
-
-static key_tiles bf16_keys(const octavo_decode_q *q, const octavo_decode_span *span, int32_t planes, int64_t t, int64_t count,
-                           scratch_rows *scratch)
-{
-    const key_tiles widened = { scratch->bytes[0], DOT_ROW_BYTES, steps_of(q), planes, count };
-    if (q->format == OCTAVO_K_BF16) {
-        if (in_place(2 * q->head_dim, count))
-            return (key_tiles){ span->k[0] + t * span->k_stride[0], span->k_stride[0], steps_of(q), 1, count };
-        copy_rows(span, 0, t, count, 2 * q->head_dim, 0, scratch);
-        return widened;
-    }
-    const int is_e4m3 = q->format == OCTAVO_K_E4M3 || q->format == OCTAVO_K_E4M3X2;
-    widen_rows(span, 0, t, count, q->head_dim, is_e4m3 ? &octavo_amx_e4m3 : &octavo_amx_e5m2, 0, scratch);
-    if (planes > 1)
-        widen_rows(span, 1, t, count, q->head_dim,
-                   !is_e4m3 ? &octavo_amx_e5m2 : q->residual_exponent ? &octavo_amx_e4m3_sixteenth : &octavo_amx_e4m3,
-                   2 * q->row_floats, scratch);
-    return widened;
-}
-
-static inline void dot_bf16_planes(int32_t planes, const octavo_decode_q *q, int64_t row, int64_t rows, const octavo_decode_span *span,
-                                   float *dots)
-{
-    const int terms = terms_of(q);
-    const int64_t tile_rows = rows_a_tile(terms), group_bytes = steps_of(q) * AMX_TILE_BYTES;
-    uint8_t products[2 * AMX_TILE_BYTES] __attribute__((aligned(64)));
-    scratch_rows scratch;
-    for (int64_t t = 0; t < span->tokens; t += DOT_TOKENS) {
-        const int64_t count = span->tokens - t < DOT_TOKENS ? span->tokens - t : DOT_TOKENS;
-        fetch_ahead(span, planes, t, count, octavo_k_row_bytes(q->format, q->head_dim));
-        const key_tiles keys = bf16_keys(q, span, planes, t, count, &scratch);
-        for (int64_t r = 0; r < rows; r += tile_rows) {
-            multiply_bf16(&keys, q->packed + (row + r) / tile_rows * group_bytes, products);
-            store_bf16(products, terms, rows - r < tile_rows ? rows - r : tile_rows, count, dots + r * DECODE_TOKENS + t);
-        }
-    }
-}
-
-static key_tiles int8_keys(const octavo_decode_q *q, const octavo_decode_span *span, int32_t plane, int32_t planes, int64_t t,
-                           int64_t count, scratch_rows *scratch)
-{
-    const key_tiles widened = { scratch->bytes[0], DOT_ROW_BYTES, steps_of(q), 1, count };
-    if (q->format == OCTAVO_K_INT4X2) {
-        join_nibbles(span, planes, t, count, (q->head_dim + 1) / 2, scratch);
-        return widened;
-    }
-    if (in_place(q->head_dim, count))
-        return (key_tiles){ span->k[plane] + t * span->k_stride[plane], span->k_stride[plane], steps_of(q), 1, count };
-    copy_rows(span, plane, t, count, q->head_dim, 0, scratch);
-    return widened;
-}
-
-static inline void dot_int8_planes(int32_t planes, const octavo_decode_q *q, int64_t row, int64_t rows, const octavo_decode_span *span,
-                                   float *dots)
-{
-    const int64_t tile_rows = rows_a_tile(INT8_TERMS), group_bytes = steps_of(q) * AMX_TILE_BYTES;
-    const float *factors = (const float *)(const void *)(q->packed + int8_factors_at(q));
-    const int nibbles = q->format == OCTAVO_K_INT4X2;
-    uint8_t products[2][2 * AMX_TILE_BYTES] __attribute__((aligned(64)));
-    scratch_rows scratch[2];
-    for (int64_t t = 0; t < span->tokens; t += DOT_TOKENS) {
-        const int64_t count = span->tokens - t < DOT_TOKENS ? span->tokens - t : DOT_TOKENS;
-        const int32_t separate = nibbles ? 1 : planes;
-        key_tiles keys[2];
-        fetch_ahead(span, planes, t, count, octavo_k_row_bytes(q->format, q->head_dim));
-        for (int32_t plane = 0; plane < separate; plane++) keys[plane] = int8_keys(q, span, plane, planes, t, count, &scratch[plane]);
-        for (int64_t r = 0; r < rows; r += tile_rows) {
-            const uint8_t *packed = q->packed + (row + r) / tile_rows * group_bytes;
-            for (int32_t plane = 0; plane < separate; plane++) multiply_int8(&keys[plane], packed, products[plane]);
-            store_int8(products[0], separate > 1 ? products[1] : NULL, factors + 2 * (row + r), nibbles && planes == 1 ? 1.0f : 0.0f,
-                       rows - r, count, dots + r * DECODE_TOKENS + t);
-        }
-    }
+    const int64_t tile_rows = rows_a_tile(INT8_TERMS), groups = (rows + tile_rows - 1) / tile_rows;
+    const uint8_t *packed = q->packed + row / tile_rows * steps_of(q) * AMX_TILE_BYTES;
+    const float *factors = (const float *)(const void *)(q->packed + int8_factors_at(q)) + 2 * row;
+    const int nibbles = q->format == OCTAVO_K_INT4X2, separate = !nibbles && planes > 1;
+    product_tiles base[GROUPS_MAX], residual[GROUPS_MAX];
+    multiply_planes(1, q, span, 0, 1, planes, packed, groups, base);
+    if (separate) multiply_planes(1, q, span, 1, 2, planes, packed, groups, residual);
+    for (int64_t g = 0; g < groups; g++)
+        store_int8(&base[g], separate ? &residual[g] : NULL, factors + 2 * g * tile_rows, nibbles && planes == 1 ? 1.0f : 0.0f,
+                   rows - g * tile_rows, span->tokens, dots + g * tile_rows * DECODE_TOKENS);
 }
 
 static void dot_bf16_one(const octavo_decode_q *q, int64_t row, int64_t rows, const octavo_decode_span *span, float *dots)

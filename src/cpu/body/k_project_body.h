@@ -13,6 +13,7 @@ enum {
     PROJECT_TILE_ROWS = SIMD_DOT_TOKENS, /* rows of W and tokens whose sums the registers hold                */
     PROJECT_TILE_TOKENS = 4,
     PROJECT_SEGMENT = 1024,              /* columns that are decoded at a time                               */
+    PROJECT_W_STRIDE = PROJECT_SEGMENT + 16, /* the last vector of a run of equal scales may reach past its end */
     PROJECT_BATCH = 128,                 /* tokens whose segment of h stays in the second-level cache        */
     PROJECT_STRIP_SHORT = 32,            /* rows of a task; a long one where its tokens are many             */
     PROJECT_STRIP_LONG = 64
@@ -86,6 +87,7 @@ static void project_decode_row(const octavo_weight *weight, int64_t row, int64_t
         out += n;
         column += n;
     }
+    for (; count % SIMD_F32; count++) *out++ = 0.0f;
 }
 
 /* sums[t][r] = w[r] . h[t] over `vectors` whole vectors. */
@@ -102,7 +104,7 @@ static inline __attribute__((always_inline)) void project_tile(const float *w, c
         for (int64_t t = 0; t < tokens; t++) {
             const vf32 x = v_load(h + t * h_stride + i);
 #pragma GCC unroll 4
-            for (int r = 0; r < PROJECT_TILE_ROWS; r++) sum[t][r] = v_fma(x, v_load(w + r * PROJECT_SEGMENT + i), sum[t][r]);
+            for (int r = 0; r < PROJECT_TILE_ROWS; r++) sum[t][r] = v_fma(x, v_load(w + r * PROJECT_W_STRIDE + i), sum[t][r]);
         }
     }
 #pragma GCC unroll 4
@@ -164,7 +166,7 @@ static void project_strip(void *argument, int64_t strip)
     const int64_t end = begin + job->strip_rows < rows ? begin + job->strip_rows : rows;
     const int along = job->tokens <= PROJECT_BATCH; /* the rows as memory lies; else down the strip, while h stays near */
     const int64_t segments = (hidden + PROJECT_SEGMENT - 1) / PROJECT_SEGMENT, quads = (end - begin + PROJECT_TILE_ROWS - 1) / PROJECT_TILE_ROWS;
-    float w[PROJECT_TILE_ROWS * PROJECT_SEGMENT] __attribute__((aligned(64)));
+    float w[PROJECT_TILE_ROWS * PROJECT_W_STRIDE] __attribute__((aligned(64)));
     for (int64_t t = 0; t < job->tokens; t += PROJECT_BATCH)
         for (int64_t i = 0; i < segments * quads; i++) {
             const int64_t row = begin + (along ? i / segments : i % quads) * PROJECT_TILE_ROWS;
@@ -173,7 +175,7 @@ static void project_strip(void *argument, int64_t strip)
             if (along) project_prefetch(job, row, column + PROJECT_SEGMENT);
             for (int64_t r = row; r < row + PROJECT_TILE_ROWS; r++) /* rows past the end repeat the last one */
                 project_decode_row(&job->p->weight, r < rows ? r : rows - 1, column, left < PROJECT_SEGMENT ? left : PROJECT_SEGMENT,
-                                   w + (r - row) * PROJECT_SEGMENT);
+                                   w + (r - row) * PROJECT_W_STRIDE);
             project_segment(job, w, row, column, t, last);
         }
 }
