@@ -11,7 +11,8 @@ else()
   message(NOTICE "octavo: warning: no OpenMP for ${CMAKE_C_COMPILER}; everything runs on one thread")
 endif()
 
-# For the program alone, which measures itself against it. The header and the library: oneDNN's own package file may ask for OpenCL, which nothing here needs.
+# oneDNN is for the program alone, which measures itself against it. The header and the library: oneDNN's own package file may ask
+# for OpenCL, which nothing here needs.
 set(OCTAVO_HAVE_ONEDNN OFF)
 set(octavo_onednn "")
 if(NOT OCTAVO_ONEDNN STREQUAL "OFF")

@@ -68,7 +68,8 @@ static int parse(int argc, char **argv, request *of)
         else if (!strcmp(word, "--bench")) of->bench = 1;
         else if (!strcmp(word, "--faults")) of->faults = 1;
         else if (!strcmp(word, "--quick")) of->rounds = ROUNDS_QUICK;
-        else if (!strcmp(word, "--rounds") && is_number(next, &number) && number > 0 && number < 1u << 30) of->rounds = (int64_t)number, i++;
+        else if (!strcmp(word, "--rounds") && is_number(next, &number) && number > 0 && number < 1u << 30)
+            of->rounds = (int64_t)number, i++;
         else if (!strcmp(word, "--level") && is_level(next)) of->level = next, i++;
         else if (operation_of(word) >= 0) of->operation = operation_of(word);
         else return usage(word);
@@ -138,7 +139,8 @@ static int check_levels(const request *of)
         below = level;
     }
     for (int op = 0; op < KC_OPERATIONS; op++)
-        if (!kc_has_entry((kc_operation)op, &ref)) failed++, printf("%-14s ref      is missing\n", kc_operation_name((kc_operation)op));
+        if (!kc_has_entry((kc_operation)op, &ref))
+            failed++, printf("%-14s ref      is missing\n", kc_operation_name((kc_operation)op));
     printf("%d checked, %d failed\n", checked, failed);
     return failed != 0 || checked == 0;
 }

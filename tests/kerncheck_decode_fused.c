@@ -27,7 +27,8 @@ static maxima unit_maxima(const kc_decode *c, const kc_scores *base)
 }
 
 /* The threshold of a row and its error. */
-static double threshold_of(const kc_decode *c, const octavo_decode_fused_params *p, const maxima *all, int64_t b, int64_t flat, double *error)
+static double threshold_of(const kc_decode *c, const octavo_decode_fused_params *p, const maxima *all, int64_t b, int64_t flat,
+                           double *error)
 {
     const int64_t length = kc_length(c, b), per_block = c->view.block_tokens / c->view.sub_block_tokens, row = flat % c->rows;
     const int64_t head = flat / c->rows % c->view.kv_heads;

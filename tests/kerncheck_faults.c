@@ -171,7 +171,8 @@ static octavo_status quantize_wraps(const octavo_exec *exec, const octavo_quanti
 /* ---- others ---- */
 
 /* One element past the end of an output; the sanitizer, which would stop here, is not what is tested. */
-__attribute__((no_sanitize_address)) static octavo_status block_score_writes_on(const octavo_exec *exec, const octavo_block_score_params *p)
+__attribute__((no_sanitize_address)) static octavo_status block_score_writes_on(const octavo_exec *exec,
+                                                                                const octavo_block_score_params *p)
 {
     const octavo_status status = real.block_score(exec, p);
     ((volatile float *)p->log_mass)[octavo_row_elements(&p->in) * octavo_view_units(p->in.kv)] = 0.0f;
@@ -226,7 +227,9 @@ static octavo_status dequantize_writes_inputs(const octavo_exec *exec, const oct
 
 enum { FAULT_ROUNDS = 2000 };
 
-static int report(const char *kind, const char *name, kc_operation op, const octavo_kernels *ref, const octavo_kernels *planted, uint64_t seed)
+/* 1: no check caught it. */
+static int report(const char *kind, const char *name, kc_operation op, const octavo_kernels *ref, const octavo_kernels *planted,
+                  uint64_t seed)
 {
     const kc_pair pair = { .ref = ref, .tested = planted, .level = "fault" };
     double worst;

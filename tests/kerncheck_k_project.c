@@ -115,7 +115,8 @@ static int check_row(const octavo_k_project_params *p, int64_t b, int64_t token,
 static void accept_row(const octavo_k_project_params *p, int64_t b, int64_t token, int64_t head)
 {
     const octavo_kv_view *view = p->kv;
-    const int64_t at = p->positions[b] + token, row = octavo_view_row(view, b), page = octavo_view_page(view, row, at / view->block_tokens);
+    const int64_t at = p->positions[b] + token, row = octavo_view_row(view, b);
+    const int64_t page = octavo_view_page(view, row, at / view->block_tokens);
     const int64_t in_block = at % view->block_tokens;
     for (int i = 0; i < octavo_k_plane_count(view->k_format); i++)
         kc_accept(octavo_section_at(&view->k[i], row, page, head, in_block), (size_t)octavo_k_row_bytes(view->k_format, view->head_dim));
@@ -171,7 +172,7 @@ static void draw_weight(octavo_k_project_params *p, octavo_dtype dtype, int64_t 
 static void draw_rope(octavo_k_project_params *p, int64_t tokens)
 {
     const int32_t dim = p->kv->head_dim;
-    p->rope.style = (octavo_rope_style)kc_between(dim < 2 ? OCTAVO_ROPE_NONE : OCTAVO_ROPE_NONE, dim < 2 ? OCTAVO_ROPE_NONE : OCTAVO_ROPE_INTERLEAVED);
+    p->rope.style = (octavo_rope_style)kc_between(OCTAVO_ROPE_NONE, dim < 2 ? OCTAVO_ROPE_NONE : OCTAVO_ROPE_INTERLEAVED);
     if (p->rope.style == OCTAVO_ROPE_NONE) return;
     if (dim % 2 || kc_chance(30)) p->rope.rotary_dim = 2 * (int32_t)kc_between(1, dim / 2);
     const int64_t half = (p->rope.rotary_dim ? p->rope.rotary_dim : dim) / 2;
@@ -199,7 +200,8 @@ int kc_check_k_project(const kc_pair *pair)
     while (tokens > 1 && tokens * c.view.batch * columns * 8 > WORK) tokens /= 2;
     for (int64_t b = 0; b < c.view.batch; b++) positions[b] = (int32_t)kc_between(0, longest - tokens);
     p.positions = positions;
-    const int64_t most = WORK / (tokens * c.view.batch * columns), hidden = pair->bench ? 4096 : kc_between(1, most < 1 ? 1 : most > 600 ? 600 : most);
+    const int64_t most = WORK / (tokens * c.view.batch * columns);
+    const int64_t hidden = pair->bench ? 4096 : kc_between(1, most < 1 ? 1 : most > 600 ? 600 : most);
     const int64_t shape[] = { c.view.batch, tokens, hidden };
     p.h = draw_matrix("h", pair->bench ? OCTAVO_BF16 : KC_PICK(inputs), 3, shape, 1.0f);
     draw_weight(&p, pair->bench ? OCTAVO_BF16 : KC_PICK(weights), hidden);

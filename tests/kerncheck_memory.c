@@ -279,7 +279,8 @@ static int fail_at(size_t at, const char *how)
             const size_t element = (at - of->offset) / octavo_dtype_bytes(of->dtype);
             if (of->dtype == OCTAVO_F32)
                 return kc_fail("%s[%zu] %s: %.9g, the reference has %.9g", of->name, element, how,
-                               kc_load(OCTAVO_F32, arena + of->offset, (int64_t)element), kc_load(OCTAVO_F32, want + of->offset, (int64_t)element));
+                               kc_load(OCTAVO_F32, arena + of->offset, (int64_t)element),
+                               kc_load(OCTAVO_F32, want + of->offset, (int64_t)element));
             return kc_fail("%s[%zu] %s: byte %02x, the reference has %02x", of->name, element, how, arena[at], want[at]);
         }
         if (at < of->offset) return kc_fail("%zu bytes before %s: a guard %s", of->offset - at, of->name, how);

@@ -70,7 +70,8 @@ static int check_dropped(const octavo_partial_merge_params *p)
     for (int64_t i = 0; i < p->batch * p->kv_heads * p->group; i++) {
         double most = 0.0, share = (double)p->dropped_mass[i];
         for (int64_t j = 0; j < p->q_tokens * p->splits; j++) {
-            const double d = (double)p->part_dropped[i * p->q_tokens * p->splits + j], k = (double)p->part_kept[i * p->q_tokens * p->splits + j];
+            const int64_t at = i * p->q_tokens * p->splits + j;
+            const double d = (double)p->part_dropped[at], k = (double)p->part_kept[at];
             most = fmax(most, fmax(isfinite(d) ? fabs(d) : 0.0, isfinite(k) ? fabs(k) : 0.0));
         }
         if (p->sink_logits) most = fmax(most, fabs((double)p->sink_logits[i % (p->kv_heads * p->group)]));
@@ -99,7 +100,8 @@ static float *draw_logs(const char *name, int64_t count, double level, double sp
 static void draw_shift(octavo_partial_merge_params *p)
 {
     static const octavo_dtype dtypes[] = { OCTAVO_F32, OCTAVO_F16, OCTAVO_BF16 };
-    const int64_t dim = kc_between(1, 300), rows = p->batch + kc_between(0, 2), shape[] = { p->batch, p->q_tokens, p->kv_heads * p->group, dim };
+    const int64_t dim = kc_between(1, 300), rows = p->batch + kc_between(0, 2);
+    const int64_t shape[] = { p->batch, p->q_tokens, p->kv_heads * p->group, dim };
     p->lse_shift_q = kc_tensor("q", KC_PICK(dtypes), 4, shape);
     p->softmax_scale = (float)(1.0 / sqrt((double)dim));
     for (int64_t b = 0; b < shape[0]; b++)
@@ -145,7 +147,7 @@ int kc_check_partial_merge(const kc_pair *pair)
     if (kc_chance(40)) draw_shift(&p);
     p.out = kc_tensor("out", KC_PICK(dtypes), 4, shape);
     if (kc_chance(70)) p.lse = kc_array("lse", OCTAVO_F32, rows);
-    kc_describe("rows=%lld splits=%lld v_dim=%lld level=%g spread=%g empty=%d %%%s%s%s", (long long)rows, (long long)p.splits,
+    kc_describe("rows=%lld splits=%lld v_dim=%lld level=%g spread=%g empty=%d%%%s%s%s", (long long)rows, (long long)p.splits,
                 (long long)p.v_dim, level, spread, empty, p.sink_logits ? " sinks" : "", p.lse_shift_mean ? " shift" : "",
                 p.dropped_mass ? " dropped" : "");
     const kc_outcome outcome = kc_run(pair, KC_partial_merge, &p, 0);

@@ -139,7 +139,8 @@ int kc_close_partials(const kc_decode *c, const kc_partials *p)
                 for (int64_t split = 0; split < p->splits; split++) {
                     const int64_t begin = split * p->split_units, end = begin + p->split_units;
                     part of = { .c = c, .p = p, .b = b, .head = head, .row = row, .begin = begin < c->units ? begin : c->units,
-                                .end = end < c->units ? end : c->units, .sum = sums[0], .size = sums[1], .size_error = sums[2], .plain = sums[3] };
+                                .end = end < c->units ? end : c->units, .sum = sums[0], .size = sums[1], .size_error = sums[2],
+                                .plain = sums[3] };
                     if (!close_row(&of, split)) return 0;
                 }
     return 1;

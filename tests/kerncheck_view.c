@@ -276,7 +276,8 @@ static void fill(kc_decode *c, const plan *of)
             const int64_t slot = kc_slot(view, r, block), in_block = t % view->block_tokens;
             if (done[slot * view->block_tokens + in_block]++) continue;
             for (int64_t head = 0; head < view->kv_heads; head++)
-                kc_store_row(c, &mood, r, head, t, truth + ((slot * view->kv_heads + head) * view->block_tokens + in_block) * view->head_dim);
+                kc_store_row(c, &mood, r, head, t,
+                             truth + ((slot * view->kv_heads + head) * view->block_tokens + in_block) * view->head_dim);
         }
     for (int64_t r = 0; r < c->view_rows && view->v_mean.data && !(of->flags & KC_WRITABLE); r++)
         for (int64_t u = 0; (u + 1) * view->sub_block_tokens <= of->lengths[r]; u++)

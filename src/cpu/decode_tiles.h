@@ -24,12 +24,31 @@ typedef struct octavo_decode_q {
     int32_t residual_exponent;
 } octavo_decode_q;
 
+/* Rows that are needed next, brought nearer a few at a time: a burst of prefetches stops the work that it should hide behind. */
+typedef struct octavo_decode_ahead {
+    struct octavo_decode_run {
+        const uint8_t *at;
+        int64_t stride, bytes, rows;
+    } run[OCTAVO_MAX_PLANES + 1];
+    int64_t current, runs;
+} octavo_decode_ahead;
+
+static inline void octavo_decode_fetch(octavo_decode_ahead *ahead, int64_t rows)
+{
+    for (; rows > 0 && ahead->current < ahead->runs; rows--) {
+        struct octavo_decode_run *run = &ahead->run[ahead->current];
+        for (int64_t i = 0; i < run->bytes; i += 64) __builtin_prefetch(run->at + i, 0, 2);
+        run->at += run->stride;
+        if (--run->rows == 0) ahead->current++;
+    }
+}
+
 /* Consecutive tokens of one kv head. */
 typedef struct octavo_decode_span {
-    int64_t token, tokens;                            /* the first one in its sequence; 1 .. DECODE_TOKENS        */
-    const uint8_t *k[OCTAVO_MAX_PLANES], *v;          /* of the first token                                       */
-    int64_t k_stride[OCTAVO_MAX_PLANES], v_stride;    /* bytes                                                    */
-    const uint8_t *k_ahead[OCTAVO_MAX_PLANES], *v_ahead; /* what will be read next, at the same strides, or NULL  */
+    int64_t token, tokens;                         /* the first one in its sequence; 1 .. DECODE_TOKENS */
+    const uint8_t *k[OCTAVO_MAX_PLANES], *v;       /* of the first token                                */
+    int64_t k_stride[OCTAVO_MAX_PLANES], v_stride; /* bytes                                             */
+    octavo_decode_ahead *ahead;
 } octavo_decode_span;
 
 /* dots[r][t] = q row (row + r) . codes of token t, summed over the first planes, for r < rows <= DECODE_ROWS; [rows, DECODE_TOKENS].

@@ -8,7 +8,8 @@
 #define OPERATIONS(X) \
     X(block_score) \
     X(block_attend) \
-    X(decode_fused)
+    X(decode_fused) \
+    X(k_project)
 OPERATIONS(X)
 #undef X
 

@@ -16,7 +16,6 @@
     X(k_project)
 OPERATIONS(X)
 #undef X
-octavo_status octavo_k_project_amx(const octavo_exec *exec, const octavo_k_project_params *p);
 
 void octavo_install_avx512(octavo_kernels *kernels)
 {
@@ -25,8 +24,4 @@ void octavo_install_avx512(octavo_kernels *kernels)
 #define X(op) kernels->op = octavo_##op##_avx512;
     OPERATIONS(X)
 #undef X
-#ifdef OCTAVO_HAVE_AMX
-    if (features.amx_bf16 && features.avx512_vbmi && octavo_cpu_features_request_amx() == OCTAVO_OK)
-        kernels->k_project = octavo_k_project_amx;
-#endif
 }

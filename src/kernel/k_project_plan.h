@@ -9,19 +9,19 @@
 enum { OCTAVO_PROJECT_CHUNK = 512, OCTAVO_PROJECT_GROUP = 16, OCTAVO_PROJECT_STEP = 32, OCTAVO_PROJECT_PANEL = 32 };
 
 typedef struct octavo_project_sizes {
-    int64_t tokens; /* batch * tokens, one after the other                                              */
+    int64_t tokens; /* batch * tokens, one after the other                             */
     int64_t rows, hidden;
-    int64_t chunk;  /* tokens of the largest chunk, a multiple of OCTAVO_PROJECT_GROUP                         */
-    int64_t rotary; /* elements of a head that are rotated                                              */
+    int64_t chunk;  /* tokens of the largest chunk, a multiple of OCTAVO_PROJECT_GROUP */
+    int64_t rotary; /* elements of a head that are rotated                             */
 } octavo_project_sizes;
 
 /* Byte offsets in the workspace. */
 typedef struct octavo_project_layout {
-    size_t y;     /* [tokens, rows] f32, first: the reference uses nothing else                                 */
-    size_t turns; /* [chunk, rotary] f32: rotary / 2 cosines, then as many sines                                */
-    size_t h;     /* [chunk, hidden] f32, or up to three bf16 terms whose sum is h, hidden padded to a step     */
-    size_t sums;  /* [rows padded to a panel, chunk] f32: partial sums in tiles                                 */
-    size_t bytes; /* SIZE_MAX: it does not fit                                                                  */
+    size_t y;     /* [tokens, rows] f32, first: the reference uses nothing else                                   */
+    size_t turns; /* [chunk, rotary] f32: rotary / 2 cosines, then as many sines                                  */
+    size_t h;     /* [chunk, hidden] f32, or up to three bf16 terms whose sum is h, hidden padded to two steps  */
+    size_t sums;  /* [rows padded to a panel, chunk] f32: partial sums in tiles                                  */
+    size_t bytes; /* SIZE_MAX: it does not fit                                                                     */
 } octavo_project_layout;
 
 OCTAVO_KERNEL_INLINE int64_t octavo_project_round_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
@@ -30,8 +30,9 @@ OCTAVO_KERNEL_INLINE octavo_project_sizes octavo_project_sizes_of(const octavo_k
 {
     const int64_t tokens = p->h.shape[0] * p->h.shape[1], padded = octavo_project_round_up(tokens, OCTAVO_PROJECT_GROUP);
     return (octavo_project_sizes){ .tokens = tokens, .rows = p->weight.codes.shape[0], .hidden = p->h.shape[2],
-                            .chunk = padded < OCTAVO_PROJECT_CHUNK ? padded : OCTAVO_PROJECT_CHUNK,
-                            .rotary = p->rope.style == OCTAVO_ROPE_NONE ? 0 : p->rope.rotary_dim ? p->rope.rotary_dim : p->kv->head_dim };
+                                   .chunk = padded < OCTAVO_PROJECT_CHUNK ? padded : OCTAVO_PROJECT_CHUNK,
+                                   .rotary = p->rope.style == OCTAVO_ROPE_NONE ? 0
+                                             : p->rope.rotary_dim > 0 ? p->rope.rotary_dim : p->kv->head_dim };
 }
 
 OCTAVO_KERNEL_INLINE size_t octavo_project_place(size_t *end, int64_t count, int64_t width, size_t element_bytes)
@@ -52,7 +53,7 @@ OCTAVO_KERNEL_INLINE octavo_project_layout octavo_project_layout_of(const octavo
     octavo_project_layout at = { 0 };
     at.y     = octavo_project_place(&at.bytes, sizes.tokens, sizes.rows, sizeof(float));
     at.turns = octavo_project_place(&at.bytes, sizes.chunk, sizes.rotary, sizeof(float));
-    at.h     = octavo_project_place(&at.bytes, sizes.chunk, octavo_project_round_up(sizes.hidden, OCTAVO_PROJECT_STEP), h_bytes);
+    at.h     = octavo_project_place(&at.bytes, sizes.chunk, octavo_project_round_up(sizes.hidden, 2 * OCTAVO_PROJECT_STEP), h_bytes);
     at.sums  = octavo_project_place(&at.bytes, sizes.chunk, octavo_project_round_up(sizes.rows, OCTAVO_PROJECT_PANEL), sizeof(float));
     return at;
 }

@@ -1,4 +1,5 @@
 /* k_project.c - the public K projection: checks a request and hands it to the device. */
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/tensor_match.h"
 #include "device/device.h"
@@ -49,8 +50,11 @@ static octavo_status workspace_of(const octavo_exec *exec, const octavo_k_projec
 {
     OCTAVO_TRY(octavo_exec_check(exec, kernels));
     OCTAVO_TRY(check_shapes(params));
-    *bytes = octavo_k_project_kernel_workspace(params);
-    if (*bytes != SIZE_MAX) return OCTAVO_OK;
+    int64_t tokens;
+    if (octavo_checked_mul_int64(params->h.shape[0], params->h.shape[1], &tokens)) {
+        *bytes = octavo_k_project_kernel_workspace(params);
+        if (*bytes != SIZE_MAX) return OCTAVO_OK;
+    }
     *bytes = 0;
     return octavo_fail(OCTAVO_E_RANGE, "h has %lld x %lld tokens, for which no workspace is large enough", (long long)params->h.shape[0],
                        (long long)params->h.shape[1]);

@@ -36,10 +36,11 @@ static inline void amx_decode_codes(const amx_lookup *lookup, __m512i codes, __m
 }
 
 /* Columns [4 * quad, 4 * quad + 4) of sixteen rows of 64 bytes as four registers of sixteen rows each. */
-static inline void amx_columns(const void *rows, int64_t quad, __m512 columns[4])
+static inline __attribute__((always_inline)) void amx_columns(const void *rows, int64_t quad, __m512 columns[4])
 {
     const float *at = (const float *)rows + 4 * quad;
     __m512 z[4];
+#pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
         z[i] = _mm512_castps128_ps512(_mm_loadu_ps(at + 16 * i));
         z[i] = _mm512_insertf32x4(z[i], _mm_loadu_ps(at + 16 * (4 + i)), 1);
@@ -55,8 +56,9 @@ static inline void amx_columns(const void *rows, int64_t quad, __m512 columns[4]
 }
 
 /* x as the sum of `terms` bf16 numbers, each what is left rounded to nearest. */
-static inline void amx_split(__m512 x, int terms, __m256i *term)
+static inline __attribute__((always_inline)) void amx_split(__m512 x, int terms, __m256i *term)
 {
+#pragma GCC unroll 4
     for (int i = 0; i < terms; i++) {
         term[i] = (__m256i)_mm512_cvtneps_pbh(x);
         x = _mm512_sub_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(term[i]), 16)));

@@ -4,9 +4,10 @@
  * fixed point below the largest weight of the row in the span. Each term of each row is a row of the tile. Values of neighbouring
  * tokens have to lie side by side: they are interleaved in a scratch tile on the way. */
 #include "cpu/amx/amx_decode.h"
-#include <string.h>
 
 octavo_decode_axpy *octavo_decode_axpy_avx512(octavo_v_format format);
+
+#define INLINE static inline __attribute__((always_inline))
 
 enum {
     AXPY_COLUMNS = 64,                  /* of the output at a time: four tiles    */
@@ -14,38 +15,44 @@ enum {
     BF16_TERMS = 3, E4M3_TERMS = 2, INT8_DIGITS = 4
 };
 
-/* Four tiles side by side, sixteen columns each: row i of tile j at [j][i]. */
+/* Two tiles of values, 32 of the 64 columns: row i of tile j at [j][i]. */
 typedef struct value_tiles {
-    uint8_t bytes[4][AMX_ROWS][AMX_ROW_BYTES];
+    uint8_t bytes[2][AMX_ROWS][AMX_ROW_BYTES];
 } __attribute__((aligned(64))) value_tiles;
+
+/* The sums of 64 columns. */
+typedef struct sum_tiles {
+    uint8_t bytes[4][AMX_ROWS][AMX_ROW_BYTES];
+} __attribute__((aligned(64))) sum_tiles;
 
 /* ---- weights ---- */
 
-/* terms * 16 / terms rows of 32 weights, in two halves of the span: row term * (16 / terms) + r. */
-static void split_weights(const float *weights, int64_t rows, int terms, int64_t tile_rows, int64_t tokens,
+/* Rows of 32 weights for each half of the span: row term * tile_rows + r; rows without weights are left alone, their sums are not
+ * looked at. */
+INLINE void split_weights(const float *weights, int64_t rows, int terms, int64_t tile_rows, int64_t tokens,
                           uint8_t out[2][AMX_ROWS][AMX_ROW_BYTES])
 {
-    memset(out, 0, 2 * AMX_TILE_BYTES);
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t t = 0; t < tokens; t += 16) {
+        for (int64_t t = 0; t < octavo_decode_round_up(tokens, AXPY_HALF); t += 16) {
             const int64_t left = tokens - t;
-            const __mmask16 mask = (__mmask16)(left >= 16 ? 0xFFFF : (1u << left) - 1u);
+            const __mmask16 mask = (__mmask16)(left >= 16 ? 0xFFFF : left <= 0 ? 0 : (1u << left) - 1u);
             __m256i term[BF16_TERMS];
             amx_split(_mm512_maskz_loadu_ps(mask, weights + r * DECODE_TOKENS + t), terms, term);
+#pragma GCC unroll 4
             for (int k = 0; k < terms; k++)
                 _mm256_storeu_si256((__m256i *)(void *)(out[t / AXPY_HALF][k * tile_rows + r] + 2 * (t % AXPY_HALF)), term[k]);
         }
 }
 
-/* Rows digit * 4 + r of 64 weights; exponents[r]: a weight is its digits' number times 2^exponent. */
-static void digit_weights(const float *weights, int64_t rows, int64_t tokens, uint8_t out[AMX_ROWS][AMX_ROW_BYTES], float *exponents)
+/* Rows digit * 4 + r of 64 weights; exponents[r]: a weight is its digits' number times 2^exponent. Other rows as above. */
+INLINE void digit_weights(const float *weights, int64_t rows, int64_t tokens, uint8_t out[AMX_ROWS][AMX_ROW_BYTES], float *exponents)
 {
     const __m512i by_digit = _mm512_setr_epi32(0x0C080400, 0x1C181410, 0x2C282420, 0x3C383430, 0x0D090501, 0x1D191511, 0x2D292521,
                                                0x3D393531, 0x0E0A0602, 0x1E1A1612, 0x2E2A2622, 0x3E3A3632, 0x0F0B0703, 0x1F1B1713,
                                                0x2F2B2723, 0x3F3B3733);
-    memset(out, 0, AMX_TILE_BYTES);
     for (int64_t r = 0; r < rows; r++) {
         __m512 x[4], most = _mm512_setzero_ps();
+#pragma GCC unroll 4
         for (int64_t i = 0; i < 4; i++) {
             const int64_t left = tokens - 16 * i;
             const __mmask16 mask = (__mmask16)(left >= 16 ? 0xFFFF : left <= 0 ? 0 : (1u << left) - 1u);
@@ -56,6 +63,7 @@ static void digit_weights(const float *weights, int64_t rows, int64_t tokens, ui
         const __m512 exponent = largest > 0.0f ? _mm512_getexp_ps(_mm512_set1_ps(largest)) : _mm512_setzero_ps();
         const __m512 up = _mm512_sub_ps(_mm512_set1_ps(31.0f), exponent);
         __m512i digits[4];
+#pragma GCC unroll 4
         for (int i = 0; i < 4; i++)
             digits[i] = _mm512_permutexvar_epi8(by_digit, _mm512_cvtps_epu32(_mm512_scalef_ps(x[i], up)));
         /* Quarter d of digits[i] is digit d of tokens 16 i ..: transpose the quarters. */
@@ -73,11 +81,12 @@ static void digit_weights(const float *weights, int64_t rows, int64_t tokens, ui
 
 /* What a stage interleaves: `tokens` tokens (zero rows behind them), `bytes` bytes of each row from `at` on. */
 typedef struct value_rows {
-    const uint8_t *at, *ahead;
+    const uint8_t *at;
+    octavo_decode_ahead *ahead;
     int64_t stride, tokens, bytes;
 } value_rows;
 
-static inline __attribute__((always_inline)) __m512i value_bytes(const value_rows *rows, int64_t t, int64_t at, int whole)
+INLINE __m512i value_bytes(const value_rows *rows, int64_t t, int64_t at, int whole)
 {
     const uint8_t *row = rows->at + t * rows->stride + at;
     if (whole) return _mm512_loadu_si512(row);
@@ -85,90 +94,108 @@ static inline __attribute__((always_inline)) __m512i value_bytes(const value_row
     return _mm512_maskz_loadu_epi8(amx_first_bytes(rows->bytes - at), row);
 }
 
-static inline __attribute__((always_inline)) void fetch_ahead(const value_rows *rows, int64_t t, int64_t bytes)
-{
-    for (int64_t i = 0; rows->ahead && i < bytes; i += 64) _mm_prefetch((const char *)(rows->ahead + t * rows->stride + i), _MM_HINT_T0);
-}
-
-/* Pairs of 32 tokens, 64 columns of bf16. Quarter q of tile j's rows holds columns 32 (j / 2) + 8 q + 4 (j % 2) .. + 3. */
-static inline __attribute__((always_inline)) void pair_bf16(const value_rows *rows, int whole, value_tiles *tiles)
+/* Pairs of 32 tokens, columns 32 * part .. + 31 of bf16. Quarter q of tile j's rows holds columns 8 q + 4 j .. + 3 of them. */
+INLINE void pair_bf16(const value_rows *rows, int whole, int64_t part, value_tiles *tiles)
 {
     for (int64_t i = 0; i < AMX_ROWS; i++) {
-        fetch_ahead(rows, 2 * i, 128);
-        fetch_ahead(rows, 2 * i + 1, 128);
-        for (int64_t half = 0; half < 2; half++) {
-            const __m512i even = value_bytes(rows, 2 * i, 64 * half, whole), odd = value_bytes(rows, 2 * i + 1, 64 * half, whole);
-            _mm512_store_si512(tiles->bytes[2 * half][i], _mm512_unpacklo_epi16(even, odd));
-            _mm512_store_si512(tiles->bytes[2 * half + 1][i], _mm512_unpackhi_epi16(even, odd));
-        }
+        const __m512i even = value_bytes(rows, 2 * i, 64 * part, whole), odd = value_bytes(rows, 2 * i + 1, 64 * part, whole);
+        octavo_decode_fetch(rows->ahead, 1);
+        _mm512_store_si512(tiles->bytes[0][i], _mm512_unpacklo_epi16(even, odd));
+        _mm512_store_si512(tiles->bytes[1][i], _mm512_unpackhi_epi16(even, odd));
     }
 }
 
-/* The same of e4m3. Quarter q of tile j's rows holds columns 16 q + 4 j .. + 3. */
-static inline __attribute__((always_inline)) void pair_e4m3(const value_rows *rows, int whole, value_tiles *tiles)
+/* Pairs of 32 tokens of e4m3. Quarter q of tile j's rows holds columns 16 q + 8 * part + 4 j .. + 3. */
+INLINE void pair_e4m3(const value_rows *rows, int whole, int64_t part, value_tiles *tiles)
 {
     const amx_lookup lookup = amx_lookup_of(&octavo_amx_e4m3);
     for (int64_t i = 0; i < AMX_ROWS; i++) {
         const __m512i even = value_bytes(rows, 2 * i, 0, whole), odd = value_bytes(rows, 2 * i + 1, 0, whole);
+        const __m512i pairs = part ? _mm512_unpackhi_epi8(even, odd) : _mm512_unpacklo_epi8(even, odd);
         __m512i first, second;
-        fetch_ahead(rows, 2 * i, 64);
-        fetch_ahead(rows, 2 * i + 1, 64);
-        amx_decode_codes(&lookup, _mm512_unpacklo_epi8(even, odd), &first, &second);
+        octavo_decode_fetch(rows->ahead, 1);
+        amx_decode_codes(&lookup, pairs, &first, &second);
         _mm512_store_si512(tiles->bytes[0][i], first);
         _mm512_store_si512(tiles->bytes[1][i], second);
-        amx_decode_codes(&lookup, _mm512_unpackhi_epi8(even, odd), &first, &second);
-        _mm512_store_si512(tiles->bytes[2][i], first);
-        _mm512_store_si512(tiles->bytes[3][i], second);
     }
 }
 
 /* Quads of 64 tokens of int8; columns as pair_e4m3. */
-static inline __attribute__((always_inline)) void quad_int8(const value_rows *rows, int whole, value_tiles *tiles)
+INLINE void quad_int8(const value_rows *rows, int whole, int64_t part, value_tiles *tiles)
 {
     for (int64_t i = 0; i < AMX_ROWS; i++) {
         const __m512i a = value_bytes(rows, 4 * i, 0, whole), b = value_bytes(rows, 4 * i + 1, 0, whole);
         const __m512i c = value_bytes(rows, 4 * i + 2, 0, whole), d = value_bytes(rows, 4 * i + 3, 0, whole);
-        const __m512i ab = _mm512_unpacklo_epi8(a, b), cd = _mm512_unpacklo_epi8(c, d);
-        const __m512i ab2 = _mm512_unpackhi_epi8(a, b), cd2 = _mm512_unpackhi_epi8(c, d);
-        for (int64_t k = 0; k < 4; k++) fetch_ahead(rows, 4 * i + k, 64);
+        const __m512i ab = part ? _mm512_unpackhi_epi8(a, b) : _mm512_unpacklo_epi8(a, b);
+        const __m512i cd = part ? _mm512_unpackhi_epi8(c, d) : _mm512_unpacklo_epi8(c, d);
+        octavo_decode_fetch(rows->ahead, 1);
         _mm512_store_si512(tiles->bytes[0][i], _mm512_unpacklo_epi16(ab, cd));
         _mm512_store_si512(tiles->bytes[1][i], _mm512_unpackhi_epi16(ab, cd));
-        _mm512_store_si512(tiles->bytes[2][i], _mm512_unpacklo_epi16(ab2, cd2));
-        _mm512_store_si512(tiles->bytes[3][i], _mm512_unpackhi_epi16(ab2, cd2));
     }
 }
 
 /* ---- sums ---- */
 
-#define FOUR_PRODUCTS(weights, values, PRODUCT)               \
-    do {                                                      \
-        _tile_zero(0);                                        \
-        _tile_zero(1);                                        \
-        _tile_zero(2);                                        \
-        _tile_zero(3);                                        \
-        _tile_loadd(4, weights, AMX_ROW_BYTES);               \
-        _tile_loadd(5, (values)->bytes[0], AMX_ROW_BYTES);    \
-        PRODUCT(0, 4, 5);                                     \
-        _tile_loadd(6, (values)->bytes[1], AMX_ROW_BYTES);    \
-        PRODUCT(1, 4, 6);                                     \
-        _tile_loadd(7, (values)->bytes[2], AMX_ROW_BYTES);    \
-        PRODUCT(2, 4, 7);                                     \
-        _tile_loadd(5, (values)->bytes[3], AMX_ROW_BYTES);    \
-        PRODUCT(3, 4, 5);                                     \
-    } while (0)
-
-static inline __attribute__((always_inline)) void store_sums(value_tiles *sums)
+/* Adds the products of two tiles of values to tiles 0 and 1, or 2 and 3. */
+INLINE void multiply(octavo_v_format format, const uint8_t *weights, const value_tiles *values, int64_t part)
 {
-    _tile_stored(0, sums->bytes[0], AMX_ROW_BYTES);
-    _tile_stored(1, sums->bytes[1], AMX_ROW_BYTES);
-    _tile_stored(2, sums->bytes[2], AMX_ROW_BYTES);
-    _tile_stored(3, sums->bytes[3], AMX_ROW_BYTES);
+    _tile_loadd(4, weights, AMX_ROW_BYTES);
+    _tile_loadd(5, values->bytes[0], AMX_ROW_BYTES);
+    _tile_loadd(6, values->bytes[1], AMX_ROW_BYTES);
+    if (format == OCTAVO_V_INT8 && part == 0) {
+        _tile_dpbusd(0, 4, 5);
+        _tile_dpbusd(1, 4, 6);
+    } else if (format == OCTAVO_V_INT8) {
+        _tile_dpbusd(2, 4, 5);
+        _tile_dpbusd(3, 4, 6);
+    } else if (part == 0) {
+        _tile_dpbf16ps(0, 4, 5);
+        _tile_dpbf16ps(1, 4, 6);
+    } else {
+        _tile_dpbf16ps(2, 4, 5);
+        _tile_dpbf16ps(3, 4, 6);
+    }
+}
+
+INLINE void sums_zero(int64_t part)
+{
+    if (part == 0) {
+        _tile_zero(0);
+        _tile_zero(1);
+    } else {
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+}
+
+INLINE void sums_store(int64_t part, sum_tiles *sums)
+{
+    if (part == 0) {
+        _tile_stored(0, sums->bytes[0], AMX_ROW_BYTES);
+        _tile_stored(1, sums->bytes[1], AMX_ROW_BYTES);
+    } else {
+        _tile_stored(2, sums->bytes[2], AMX_ROW_BYTES);
+        _tile_stored(3, sums->bytes[3], AMX_ROW_BYTES);
+    }
+}
+
+INLINE void sums_load(int64_t part, const sum_tiles *sums)
+{
+    if (part == 0) {
+        _tile_loadd(0, sums->bytes[0], AMX_ROW_BYTES);
+        _tile_loadd(1, sums->bytes[1], AMX_ROW_BYTES);
+    } else {
+        _tile_loadd(2, sums->bytes[2], AMX_ROW_BYTES);
+        _tile_loadd(3, sums->bytes[3], AMX_ROW_BYTES);
+    }
 }
 
 /* Adds 64 columns, of which the first `columns` exist. */
-static void add_columns(float *out, const __m512 in_order[4], int64_t columns)
+INLINE void add_columns(float *out, const __m512 in_order[4], int64_t columns)
 {
-    for (int64_t i = 0; i < 4 && 16 * i < columns; i++) {
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < 4; i++) {
+        if (16 * i >= columns) break;
         const int64_t left = columns - 16 * i;
         const __mmask16 mask = (__mmask16)(left >= 16 ? 0xFFFF : (1u << left) - 1u);
         _mm512_mask_storeu_ps(out + 16 * i, mask, _mm512_add_ps(_mm512_maskz_loadu_ps(mask, out + 16 * i), in_order[i]));
@@ -176,7 +203,7 @@ static void add_columns(float *out, const __m512 in_order[4], int64_t columns)
 }
 
 /* Tiles of pair_e4m3 and quad_int8 to columns in order. */
-static void order_by_quarters(const __m512 tile[4], __m512 in_order[4])
+INLINE void order_by_quarters(const __m512 tile[4], __m512 in_order[4])
 {
     const __m512 a = _mm512_shuffle_f32x4(tile[0], tile[1], 0x44), b = _mm512_shuffle_f32x4(tile[2], tile[3], 0x44);
     const __m512 c = _mm512_shuffle_f32x4(tile[0], tile[1], 0xEE), d = _mm512_shuffle_f32x4(tile[2], tile[3], 0xEE);
@@ -187,7 +214,7 @@ static void order_by_quarters(const __m512 tile[4], __m512 in_order[4])
 }
 
 /* Tiles of pair_bf16 to columns in order. */
-static void order_by_pairs(const __m512 tile[4], __m512 in_order[4])
+INLINE void order_by_pairs(const __m512 tile[4], __m512 in_order[4])
 {
     const __m512i low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
     const __m512i high = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
@@ -197,12 +224,14 @@ static void order_by_pairs(const __m512 tile[4], __m512 in_order[4])
     in_order[3] = _mm512_permutex2var_ps(tile[2], high, tile[3]);
 }
 
-static inline __attribute__((always_inline)) void add_bf16(const value_tiles *sums, int terms, int64_t tile_rows, int64_t rows, int64_t columns, float *out, int64_t out_stride)
+INLINE void add_bf16(const sum_tiles *sums, int terms, int64_t tile_rows, int64_t rows, int64_t columns, float *out, int64_t out_stride)
 {
     for (int64_t r = 0; r < rows; r++) {
         __m512 tile[4], in_order[4];
+#pragma GCC unroll 4
         for (int j = 0; j < 4; j++) {
             tile[j] = _mm512_load_ps(sums->bytes[j][(terms - 1) * tile_rows + r]); /* the smallest terms first */
+#pragma GCC unroll 4
             for (int64_t term = terms - 2; term >= 0; term--)
                 tile[j] = _mm512_add_ps(tile[j], _mm512_load_ps(sums->bytes[j][term * tile_rows + r]));
         }
@@ -212,12 +241,14 @@ static inline __attribute__((always_inline)) void add_bf16(const value_tiles *su
     }
 }
 
-static void add_int8(const value_tiles *sums, const float *exponents, int64_t rows, int64_t columns, float *out, int64_t out_stride)
+INLINE void add_int8(const sum_tiles *sums, const float *exponents, int64_t rows, int64_t columns, float *out, int64_t out_stride)
 {
     for (int64_t r = 0; r < rows; r++) {
         __m512 tile[4], in_order[4];
+#pragma GCC unroll 4
         for (int j = 0; j < 4; j++) {
             __m512 sum = _mm512_cvtepi32_ps(_mm512_load_si512(sums->bytes[j][r]));
+#pragma GCC unroll 4
             for (int64_t digit = 1; digit < INT8_DIGITS; digit++) {
                 const __m512 more = _mm512_cvtepi32_ps(_mm512_load_si512(sums->bytes[j][4 * digit + r]));
                 sum = _mm512_fmadd_ps(more, _mm512_set1_ps((float)(1 << 8 * digit)), sum);
@@ -229,36 +260,43 @@ static void add_int8(const value_tiles *sums, const float *exponents, int64_t ro
     }
 }
 
-/* ---- stages: each takes 64 columns of the tokens that a tile reduces ---- */
+/* ---- stages: for each block of 64 columns, each half of the tokens, each part of 32 columns ---- */
 
 typedef struct axpy_call {
     float *out;
-    int64_t out_stride, rows, v_dim, stages_a_column; /* stages that share columns */
+    int64_t out_stride, rows, v_dim, halves; /* 1 or 2: tiles that the span's tokens fill */
     const octavo_decode_span *span;
 } axpy_call;
 
-static inline __attribute__((always_inline)) int64_t stage_columns(const axpy_call *of, int64_t stage) { return stage / of->stages_a_column * AXPY_COLUMNS; }
+typedef struct axpy_stage {
+    int64_t block, half, part;
+} axpy_stage;
 
-static inline __attribute__((always_inline)) int64_t columns_left(const axpy_call *of, int64_t stage)
+INLINE axpy_stage stage_at(const axpy_call *of, int64_t stage)
 {
-    const int64_t left = of->v_dim - stage_columns(of, stage);
+    return (axpy_stage){ stage >> of->halves, (stage >> 1) & (of->halves - 1), stage & 1 };
+}
+
+INLINE int64_t columns_left(const axpy_call *of, int64_t block)
+{
+    const int64_t left = of->v_dim - block * AXPY_COLUMNS;
     return left < AXPY_COLUMNS ? left : AXPY_COLUMNS;
 }
 
-static inline __attribute__((always_inline)) value_rows stage_rows(const axpy_call *of, int64_t stage, int64_t stage_tokens, int64_t width)
+INLINE value_rows stage_rows(const axpy_call *of, const axpy_stage *stage, int64_t tokens, int64_t width)
 {
     const octavo_decode_span *span = of->span;
-    const int64_t first = stage % of->stages_a_column * stage_tokens, at = stage_columns(of, stage) * width;
-    const int64_t offset = first * span->v_stride + at, left = span->tokens - first;
-    return (value_rows){ span->v + offset, span->v_ahead ? span->v_ahead + offset : NULL, span->v_stride,
-                         left < stage_tokens ? left : stage_tokens, width * columns_left(of, stage) };
+    const int64_t first = stage->half * tokens, left = span->tokens - first;
+    const int64_t offset = first * span->v_stride + stage->block * AXPY_COLUMNS * width;
+    return (value_rows){ span->v + offset, span->ahead, span->v_stride,
+                         left < tokens ? left : tokens, width * columns_left(of, stage->block) };
 }
 
-static inline __attribute__((always_inline)) void interleave(octavo_v_format format, const value_rows *rows, int whole, value_tiles *tiles)
+INLINE void interleave(octavo_v_format format, const value_rows *rows, int whole, int64_t part, value_tiles *tiles)
 {
-    if (format == OCTAVO_V_BF16) pair_bf16(rows, whole, tiles);
-    else if (format == OCTAVO_V_E4M3) pair_e4m3(rows, whole, tiles);
-    else quad_int8(rows, whole, tiles);
+    if (format == OCTAVO_V_BF16) pair_bf16(rows, whole, part, tiles);
+    else if (format == OCTAVO_V_E4M3) pair_e4m3(rows, whole, part, tiles);
+    else quad_int8(rows, whole, part, tiles);
 }
 
 /* What the rows' weights became. */
@@ -267,28 +305,19 @@ typedef struct axpy_weights {
     float exponents[DECODE_ROWS];
 } __attribute__((aligned(64))) axpy_weights;
 
-static inline __attribute__((always_inline)) int64_t rows_a_tile(octavo_v_format format) { return format == OCTAVO_V_E4M3 ? 8 : 4; }
+INLINE int64_t rows_a_tile(octavo_v_format format) { return format == OCTAVO_V_E4M3 ? 8 : 4; }
 
-static inline __attribute__((always_inline)) int64_t group_rows(octavo_v_format format, const axpy_call *of, int64_t group)
+INLINE int64_t group_rows(octavo_v_format format, const axpy_call *of, int64_t group)
 {
     const int64_t left = of->rows - group * rows_a_tile(format);
     return left < rows_a_tile(format) ? left : rows_a_tile(format);
 }
 
-static inline __attribute__((always_inline)) void multiply_stage(octavo_v_format format, const axpy_call *of, int64_t stage, const axpy_weights *weights, int64_t group,
-                                  const value_tiles *values, value_tiles *sums)
+INLINE void add_block(octavo_v_format format, const axpy_call *of, int64_t block, const axpy_weights *weights, int64_t group,
+                      const sum_tiles *sums)
 {
-    const uint8_t *tile = weights->tiles[group][stage % of->stages_a_column][0];
-    if (format == OCTAVO_V_INT8) FOUR_PRODUCTS(tile, values, _tile_dpbusd);
-    else                         FOUR_PRODUCTS(tile, values, _tile_dpbf16ps);
-    store_sums(sums);
-}
-
-static inline __attribute__((always_inline)) void add_stage(octavo_v_format format, const axpy_call *of, int64_t stage, const axpy_weights *weights, int64_t group,
-                             const value_tiles *sums)
-{
-    const int64_t first = group * rows_a_tile(format), columns = columns_left(of, stage);
-    float *out = of->out + first * of->out_stride + stage_columns(of, stage);
+    const int64_t first = group * rows_a_tile(format), columns = columns_left(of, block);
+    float *out = of->out + first * of->out_stride + block * AXPY_COLUMNS;
     if (format == OCTAVO_V_INT8)
         add_int8(sums, weights->exponents + first, group_rows(format, of, group), columns, out, of->out_stride);
     else
@@ -296,30 +325,59 @@ static inline __attribute__((always_inline)) void add_stage(octavo_v_format form
                  of->out_stride);
 }
 
-/* Interleaves a stage, multiplies the one before it and adds the sums of the one before that: tiles that were just written would have
- * to wait for the stores. */
-static inline __attribute__((always_inline)) void axpy_stages(octavo_v_format format, const axpy_call *of, const axpy_weights *weights)
+/* One group of rows: sums stay in tiles until their block's successor needs them, so that nothing waits for a product. */
+INLINE void multiply_one(octavo_v_format format, const axpy_call *of, const axpy_stage *stage, const axpy_weights *weights,
+                         const value_tiles *values, sum_tiles *sums)
 {
-    const int64_t stage_tokens = format == OCTAVO_V_INT8 ? DECODE_TOKENS : AXPY_HALF, width = format == OCTAVO_V_BF16 ? 2 : 1;
-    const int64_t stages = (of->v_dim + AXPY_COLUMNS - 1) / AXPY_COLUMNS * of->stages_a_column;
-    const int64_t groups = (of->rows + rows_a_tile(format) - 1) / rows_a_tile(format);
-    value_tiles values[2], sums[2];
-    for (int64_t stage = 0; stage <= stages; stage++) {
-        if (stage < stages) {
-            const value_rows rows = stage_rows(of, stage, stage_tokens, width);
-            const int whole = rows.tokens == stage_tokens && rows.bytes == AXPY_COLUMNS * width;
-            if (whole) interleave(format, &rows, 1, &values[stage % 2]);
-            else       interleave(format, &rows, 0, &values[stage % 2]);
-        }
-        for (int64_t group = 0; stage > 0 && group < groups; group++) {
-            multiply_stage(format, of, stage - 1, weights, group, &values[(stage - 1) % 2], &sums[group % 2]);
-            if (group > 0) add_stage(format, of, stage - 1, weights, group - 1, &sums[(group - 1) % 2]);
-        }
-        if (stage > 0) add_stage(format, of, stage - 1, weights, groups - 1, &sums[(groups - 1) % 2]);
+    if (stage->half == 0) {
+        if (stage->block > 0) sums_store(stage->part, sums);
+        sums_zero(stage->part);
     }
+    multiply(format, weights->tiles[0][stage->half][0], values, stage->part);
+    if (stage->half == 0 && stage->part == 1 && stage->block > 0) add_block(format, of, stage->block - 1, weights, 0, sums);
 }
 
-static inline __attribute__((always_inline)) void axpy_terms(octavo_v_format format, float *out, int64_t out_stride, const float *weights, int64_t rows,
+INLINE void multiply_groups(octavo_v_format format, const axpy_call *of, const axpy_stage *stage, const axpy_weights *weights,
+                            int64_t groups, const value_tiles *values, sum_tiles *sums)
+{
+    for (int64_t group = 0; group < groups; group++) {
+        if (stage->half == 0) sums_zero(stage->part);
+        else sums_load(stage->part, &sums[group]);
+        multiply(format, weights->tiles[group][stage->half][0], values, stage->part);
+        sums_store(stage->part, &sums[group]);
+    }
+    for (int64_t group = 0; stage->part == 1 && stage->half + 1 == of->halves && group < groups; group++)
+        add_block(format, of, stage->block, weights, group, &sums[group]);
+}
+
+/* A stage is interleaved before the one ahead of it is multiplied, whose stores are over by then. */
+INLINE void axpy_stages(octavo_v_format format, const axpy_call *of, const axpy_weights *weights)
+{
+    const int64_t tokens = format == OCTAVO_V_INT8 ? DECODE_TOKENS : AXPY_HALF, width = format == OCTAVO_V_BF16 ? 2 : 1;
+    const int64_t blocks = (of->v_dim + AXPY_COLUMNS - 1) / AXPY_COLUMNS, stages = blocks * of->halves * 2;
+    const int64_t groups = (of->rows + rows_a_tile(format) - 1) / rows_a_tile(format);
+    value_tiles values[2];
+    sum_tiles sums[DECODE_ROWS / 4];
+    for (int64_t i = 0; i <= stages; i++) {
+        if (i < stages) {
+            const axpy_stage stage = stage_at(of, i);
+            const value_rows rows = stage_rows(of, &stage, tokens, width);
+            const int whole = rows.tokens == tokens && rows.bytes == AXPY_COLUMNS * width;
+            if (whole) interleave(format, &rows, 1, stage.part, &values[i % 2]);
+            else       interleave(format, &rows, 0, stage.part, &values[i % 2]);
+        }
+        if (i == 0) continue;
+        const axpy_stage before = stage_at(of, i - 1);
+        if (groups == 1) multiply_one(format, of, &before, weights, &values[(i - 1) % 2], sums);
+        else multiply_groups(format, of, &before, weights, groups, &values[(i - 1) % 2], sums);
+    }
+    if (groups > 1) return;
+    sums_store(0, sums);
+    sums_store(1, sums);
+    add_block(format, of, blocks - 1, weights, 0, sums);
+}
+
+INLINE void axpy_terms(octavo_v_format format, float *out, int64_t out_stride, const float *weights, int64_t rows,
                               const octavo_decode_span *span, int64_t v_dim)
 {
     const int64_t halves = format == OCTAVO_V_INT8 ? 1 : (span->tokens + AXPY_HALF - 1) / AXPY_HALF;

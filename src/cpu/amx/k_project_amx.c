@@ -2,7 +2,8 @@
  *
  * A tile of W times a tile of h adds to a tile of sums. Products of bf16 are exact in float32. h in f16 or f32 is the exact sum
  * of two or three bf16 terms, e4m3 and int8 codes are exact as bf16, and scales multiply sums: so all weights of at most eight
- * significant bits are projected here. Others, and scale blocks that hold no whole pairs of steps, go down to avx512. */
+ * significant bits are projected here. Others, and scale blocks that hold no whole pairs of steps, go down to avx512.
+ * One token is bound by memory; many tokens by the tiles' loads from the second-level cache. */
 #include "base/parallel.h"
 #include "cpu/amx/project_operands_amx.h"
 #include "cpu/body/k_project_turn.h"
@@ -58,7 +59,8 @@ static void pack_group(void *argument, int64_t group)
     const projection *c = argument;
     const int64_t n = group * GROUP, left = c->tokens - n;
     for (int64_t step = 0; step < c->steps; step++)
-        pack_step(c->p, c->first + n, left < GROUP ? left : GROUP, step, c->terms, h_tiles(c, group, step));
+        pack_step(c->p, c->first + n, left < GROUP ? left : GROUP, step, c->terms, c->wide ? COLUMNS_IN_ORDER : COLUMNS_EVEN_ODD,
+                  h_tiles(c, group, step));
 }
 
 /* ---- W ---- */
@@ -243,6 +245,81 @@ static void project_strip(void *argument, int64_t strip)
     for (int64_t row = begin; row < end; row += TILE_ROWS) finish_rows(c, row);
 }
 
+/* ---- a few tokens and narrow codes: dot products of rows, since what tiles would save here is less than what filling them takes ---- */
+
+enum { DOT_TOKENS_MOST = 4, DOT_AHEAD = 2048 /* bytes; rows mostly lie one behind the other */ };
+
+static void pack_dots(const projection *c)
+{
+    __m512i split[TERMS_MAX];
+    for (int64_t t = 0; t < c->tokens; t++)
+        for (int64_t step = 0; step < c->steps; step++) {
+            load_step(&c->p->h, octavo_project_h_row(c->p, c->first + t), step, c->terms, COLUMNS_EVEN_ODD, split);
+            for (int term = 0; term < c->terms; term++)
+                _mm512_store_si512(c->h + ((t * c->terms + term) * c->steps + step) * 64, split[term]);
+        }
+}
+
+/* Row `row` of W times every token, to y. */
+static inline __attribute__((always_inline)) void dot_row(const projection *c, int64_t row, int64_t tokens, int signed_magnitude,
+                                                          const __m512i low[4], const __m512i high[4])
+{
+    const int64_t together = c->block_scales ? c->p->weight.block_cols : c->sizes.hidden;
+    const uint8_t *codes = w_at(c, row, 0);
+    __m512 sum[DOT_TOKENS_MOST];
+#pragma GCC unroll 4
+    for (int64_t t = 0; t < tokens; t++) sum[t] = _mm512_setzero_ps();
+    for (int64_t column = 0; column < c->sizes.hidden; column += together) {
+        const int64_t end = column + together < c->sizes.hidden ? column + together : c->sizes.hidden;
+        __m512 part[DOT_TOKENS_MOST][2];
+#pragma GCC unroll 4
+        for (int64_t t = 0; t < tokens; t++) part[t][0] = part[t][1] = _mm512_setzero_ps();
+        for (int64_t i = column; i < end; i += 64) {
+            __m512i wide[2];
+            const __mmask64 there = end - i >= 64 ? ~0ull : (1ull << (end - i)) - 1ull;
+            _mm_prefetch((const char *)codes + i + DOT_AHEAD, _MM_HINT_T0);
+            widen(low, high, signed_magnitude, _mm512_maskz_loadu_epi8(there, codes + i), wide);
+#pragma GCC unroll 4
+            for (int64_t t = 0; t < tokens; t++)
+                for (int64_t term = 0; term < c->terms; term++) {
+                    const uint8_t *h = c->h + ((t * c->terms + term) * c->steps + i / STEP) * 64;
+                    part[t][0] = _mm512_dpbf16_ps(part[t][0], (__m512bh)wide[0], (__m512bh)_mm512_load_si512(h));
+                    part[t][1] = _mm512_dpbf16_ps(part[t][1], (__m512bh)wide[1], (__m512bh)_mm512_load_si512(h + 64));
+                }
+        }
+        const __m512 scale = _mm512_set1_ps(octavo_project_scale(&c->p->weight, row, column));
+#pragma GCC unroll 4
+        for (int64_t t = 0; t < tokens; t++) sum[t] = _mm512_fmadd_ps(scale, _mm512_add_ps(part[t][0], part[t][1]), sum[t]);
+    }
+#pragma GCC unroll 4
+    for (int64_t t = 0; t < tokens; t++)
+        c->y[(c->first + t) * c->sizes.rows + row] = _mm512_reduce_add_ps(sum[t]) + (c->p->bias ? c->p->bias[row] : 0.0f);
+}
+
+static inline __attribute__((always_inline)) void dot_rows(const projection *c, int64_t begin, int64_t end, int64_t tokens,
+                                                           int signed_magnitude)
+{
+    __m512i low[4], high[4];
+    load_table(&c->table, low, high);
+    for (int64_t row = begin; row < end; row++) dot_row(c, row, tokens, signed_magnitude, low, high);
+}
+
+static void dot_strip(void *argument, int64_t strip)
+{
+    const projection *c = argument;
+    const int64_t begin = strip * c->strip_rows, left = c->sizes.rows - begin, end = begin + (left < c->strip_rows ? left : c->strip_rows);
+    switch (c->tokens * 2 + c->table.signed_magnitude) {
+    case 2:  dot_rows(c, begin, end, 1, 0); break;
+    case 3:  dot_rows(c, begin, end, 1, 1); break;
+    case 4:  dot_rows(c, begin, end, 2, 0); break;
+    case 5:  dot_rows(c, begin, end, 2, 1); break;
+    case 6:  dot_rows(c, begin, end, 3, 0); break;
+    case 7:  dot_rows(c, begin, end, 3, 1); break;
+    case 8:  dot_rows(c, begin, end, 4, 0); break;
+    default: dot_rows(c, begin, end, 4, 1); break;
+    }
+}
+
 static void rotate_group(void *argument, int64_t group)
 {
     const projection *c = argument;
@@ -268,7 +345,7 @@ octavo_status octavo_k_project_amx(const octavo_exec *exec, const octavo_k_proje
     projection c = { .p = p, .sizes = octavo_project_sizes_of(p), .terms = terms_of(p->h.dtype), .wide = weight->codes.dtype == OCTAVO_BF16,
                      .y = (float *)(void *)(workspace + at.y), .turns = (float *)(void *)(workspace + at.turns), .h = workspace + at.h,
                      .sums = workspace + at.sums };
-    c.steps = octavo_project_round_up(c.sizes.hidden, STEP) / STEP;
+    c.steps = octavo_project_round_up(c.sizes.hidden, 2 * STEP) / STEP;
     c.block_scales = weight->scales && octavo_project_scale_columns(weight) < c.sizes.hidden;
     if (!c.wide) code_table_init(&c.table, weight->codes.dtype);
     for (c.first = 0; c.first < c.sizes.tokens; c.first += c.sizes.chunk) {
@@ -280,8 +357,14 @@ octavo_status octavo_k_project_amx(const octavo_exec *exec, const octavo_k_proje
         c.segment = few ? SEGMENT_LONG : SEGMENT_SHORT;
         if (c.block_scales) c.segment = gcd(weight->block_cols / STEP, c.segment);
         c.in_place = c.wide && few;
-        octavo_parallel(exec, c.groups, pack_group, &c);
-        octavo_parallel(exec, (c.sizes.rows + c.strip_rows - 1) / c.strip_rows, project_strip, &c);
+        const int64_t strips = (c.sizes.rows + c.strip_rows - 1) / c.strip_rows;
+        if (!c.wide && c.tokens <= DOT_TOKENS_MOST) {
+            pack_dots(&c);
+            octavo_parallel(exec, strips, dot_strip, &c);
+        } else {
+            octavo_parallel(exec, c.groups, pack_group, &c);
+            octavo_parallel(exec, strips, project_strip, &c);
+        }
         if (c.sizes.rotary > 0) octavo_parallel(exec, c.groups, rotate_group, &c);
     }
     const octavo_kv_append_params append = octavo_project_append_params(p, c.y);

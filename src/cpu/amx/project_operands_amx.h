@@ -50,10 +50,10 @@ static inline void transpose_tile(__m512i x[16])
 /* bf16 terms whose sum is a value of this type: 8 significant bits each. */
 static inline int terms_of(octavo_dtype dtype) { return dtype == OCTAVO_BF16 ? 1 : dtype == OCTAVO_F16 ? 2 : 3; }
 
-/* `count` <= 32 values of h, zeros behind them, as `terms` rows of 32 bf16. Cutting keeps every rest exact; Inf leaves a NaN. */
+/* `count` values of h, at most 32 and none where it is negative, zeros behind them, as `terms` rows of 32 bf16. Cutting keeps every rest exact; Inf leaves a NaN. */
 static inline void split_terms(const octavo_tensor *h, int64_t at, int64_t count, int terms, __m512i out[TERMS_MAX])
 {
-    const __mmask32 all = count >= 32 ? 0xFFFFFFFFu : (1u << count) - 1u;
+    const __mmask32 all = count >= 32 ? 0xFFFFFFFFu : count > 0 ? (1u << count) - 1u : 0u;
     if (terms == 1) {
         out[0] = _mm512_maskz_loadu_epi16(all, (const uint16_t *)h->data + at);
         return;
@@ -77,13 +77,29 @@ static inline void split_terms(const octavo_tensor *h, int64_t at, int64_t count
     }
 }
 
-/* One step of up to 16 tokens, from token n of the call on, as `terms` tiles. */
-static inline void pack_step(const octavo_k_project_params *p, int64_t n, int64_t tokens, int64_t step, int terms, uint8_t *tiles)
+/* The columns of a step: 32 neighbours; or of 64 those with even numbers, then those with odd ones, as widen_row leaves them. */
+typedef enum column_order { COLUMNS_IN_ORDER = 0, COLUMNS_EVEN_ODD = 1 } column_order;
+
+static inline void load_step(const octavo_tensor *h, int64_t row, int64_t step, int terms, column_order order, __m512i out[TERMS_MAX])
 {
-    const int64_t column = step * STEP, left = p->h.shape[2] - column;
+    const int64_t column = order == COLUMNS_EVEN_ODD ? step / 2 * 2 * STEP : step * STEP, left = h->shape[2] - column;
+    split_terms(h, row + column, left, terms, out);
+    if (order == COLUMNS_IN_ORDER) return;
+    __m512i more[TERMS_MAX];
+    split_terms(h, row + column + STEP, left - STEP, terms, more);
+    const __m512i parity = _mm512_set1_epi32(step % 2 ? 0x00010001 : 0);
+    const __m512i pick = _mm512_or_si512(parity, _mm512_add_epi32(_mm512_set1_epi32(0x00020000),
+        _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32(0x00040004))));
+    for (int term = 0; term < terms; term++) out[term] = _mm512_permutex2var_epi16(out[term], pick, more[term]);
+}
+
+/* One step of up to 16 tokens, from token n of the call on, as `terms` tiles. */
+static inline void pack_step(const octavo_k_project_params *p, int64_t n, int64_t tokens, int64_t step, int terms, column_order order,
+                             uint8_t *tiles)
+{
     __m512i rows[TERMS_MAX][TILE_ROWS], split[TERMS_MAX];
     for (int64_t t = 0; t < TILE_ROWS; t++) {
-        if (t < tokens) split_terms(&p->h, octavo_project_h_row(p, n + t) + column, left, terms, split);
+        if (t < tokens) load_step(&p->h, octavo_project_h_row(p, n + t), step, terms, order, split);
         for (int term = 0; term < terms; term++) rows[term][t] = t < tokens ? split[term] : _mm512_setzero_si512();
     }
     for (int term = 0; term < terms; term++) {
@@ -92,13 +108,15 @@ static inline void pack_step(const octavo_k_project_params *p, int64_t n, int64_
     }
 }
 
-/* The bf16 of each of 256 codes, low bytes first: 64 look-ups take four shuffles. */
+/* The bf16 of each of 256 codes, low bytes and high bytes apart: 64 look-ups take two shuffles a half of the codes. */
 typedef struct code_table {
     uint8_t low[256], high[256];
+    int signed_magnitude; /* the upper half of the codes is the lower with the sign bit set */
 } code_table;
 
 static inline void code_table_init(code_table *table, octavo_dtype dtype)
 {
+    table->signed_magnitude = dtype == OCTAVO_E4M3;
     for (int code = 0; code < 256; code++) {
         const float x = dtype == OCTAVO_E4M3 ? octavo_e4m3_to_float((uint8_t)code) : (float)(int8_t)(uint8_t)code;
         const uint16_t bits = octavo_bf16_from_float(x);
@@ -107,29 +125,49 @@ static inline void code_table_init(code_table *table, octavo_dtype dtype)
     }
 }
 
-static inline __m512i look_up(const __m512i table[4], __m512i codes)
+static inline void load_table(const code_table *table, __m512i low[4], __m512i high[4])
 {
-    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), _mm512_permutex2var_epi8(table[0], codes, table[1]),
-                                  _mm512_permutex2var_epi8(table[2], codes, table[3]));
+    for (int i = 0; i < 4; i++) {
+        low[i]  = _mm512_loadu_si512(table->low + 64 * i);
+        high[i] = _mm512_loadu_si512(table->high + 64 * i);
+    }
+}
+
+/* 64 codes as bf16: those with even numbers, then those with odd ones. */
+static inline __attribute__((always_inline)) void widen(const __m512i low[4], const __m512i high[4], int signed_magnitude, __m512i codes,
+                                                        __m512i out[2])
+{
+    __m512i l = _mm512_permutex2var_epi8(low[0], codes, low[1]), h = _mm512_permutex2var_epi8(high[0], codes, high[1]);
+    if (signed_magnitude) {
+        h = _mm512_ternarylogic_epi32(h, codes, _mm512_set1_epi8((char)0x80), 0xF8); /* h | (codes & 0x80) */
+    } else {
+        const __mmask64 upper = _mm512_movepi8_mask(codes);
+        l = _mm512_mask_mov_epi8(l, upper, _mm512_permutex2var_epi8(low[2], codes, low[3]));
+        h = _mm512_mask_mov_epi8(h, upper, _mm512_permutex2var_epi8(high[2], codes, high[3]));
+    }
+    const __m512i upper_bytes = _mm512_set1_epi16((short)0xFF00);
+    out[0] = _mm512_ternarylogic_epi32(upper_bytes, _mm512_slli_epi16(h, 8), l, 0xCA); /* bits of h where upper_bytes has ones, else of l */
+    out[1] = _mm512_ternarylogic_epi32(upper_bytes, h, _mm512_srli_epi16(l, 8), 0xCA);
+}
+
+static inline __attribute__((always_inline)) void widen_row_by(const uint8_t *codes, int64_t count, const code_table *table,
+                                                               int signed_magnitude, uint8_t *out, int64_t stride)
+{
+    __m512i low[4], high[4], wide[2];
+    load_table(table, low, high);
+    for (; count > 0; count -= 64, codes += 64, out += 2 * stride) {
+        const __mmask64 there = count >= 64 ? ~0ull : (1ull << count) - 1ull;
+        widen(low, high, signed_magnitude, _mm512_maskz_loadu_epi8(there, codes), wide);
+        _mm512_store_si512(out, wide[0]);
+        _mm512_store_si512(out + stride, wide[1]);
+    }
 }
 
 /* A row of `count` one-byte codes (zeros behind them, up to whole pairs of steps) as bf16: step s at out + s * stride. */
 static inline void widen_row(const uint8_t *codes, int64_t count, const code_table *table, uint8_t *out, int64_t stride)
 {
-    __m512i low[4], high[4];
-    for (int i = 0; i < 4; i++) {
-        low[i]  = _mm512_loadu_si512(table->low + 64 * i);
-        high[i] = _mm512_loadu_si512(table->high + 64 * i);
-    }
-    const __m512i order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7); /* so that unpacking leaves the codes in order */
-    for (int64_t i = 0; i < count; i += 64) {
-        const __mmask64 there = count - i >= 64 ? ~0ull : (1ull << (count - i)) - 1ull;
-        const __m512i bytes = _mm512_permutexvar_epi64(order, _mm512_maskz_loadu_epi8(there, codes + i));
-        const __m512i l = look_up(low, bytes), h = look_up(high, bytes);
-        _mm512_store_si512(out, _mm512_unpacklo_epi8(l, h));
-        _mm512_store_si512(out + stride, _mm512_unpackhi_epi8(l, h));
-        out += 2 * stride;
-    }
+    if (table->signed_magnitude) widen_row_by(codes, count, table, 1, out, stride);
+    else widen_row_by(codes, count, table, 0, out, stride);
 }
 
 static inline void copy_row(const uint16_t *codes, int64_t count, uint8_t *out, int64_t stride)

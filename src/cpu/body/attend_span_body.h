@@ -51,7 +51,7 @@ static void attend_weigh_row(const decode_plan *plan, const attend_state *state,
 }
 
 /* Adds the tokens of a span. `given`: [rows of the call, max_tokens] scores of this head instead of reading K, or NULL. */
-static void attend_span(const decode_head *of, octavo_decode_dot *dot, octavo_decode_span *span, int whole, const float *given,
+static void attend_span(const decode_head *of, octavo_decode_dot *dot, const octavo_decode_span *span, int whole, const float *given,
                         const attend_state *state)
 {
     const decode_plan *plan = of->plan;
@@ -69,11 +69,13 @@ static void attend_span(const decode_head *of, octavo_decode_dot *dot, octavo_de
         } else {
             span_scores(of, dot, span, k_factors, row, rows, whole, scores);
         }
-        for (int64_t r = 0; r < rows; r++)
+        for (int64_t r = 0; r < rows; r++) {
             attend_weigh_row(plan, state, row + r, scores + r * DECODE_TOKENS, padded, v_factors);
+            octavo_decode_fetch(span->ahead, 2);
+        }
         plan->axpy(state->out + row * state->out_stride, state->out_stride, scores, rows, span, plan->kv->v_dim);
-        span_look_ahead(span, NULL, octavo_k_plane_count(plan->kv->k_format), 0);
     }
+    octavo_decode_fetch(span->ahead, INT64_MAX);
 }
 
 /* Mean rows of up to DECODE_TOKENS dropped units, copied together so that they are weighed as tokens are. */
@@ -90,7 +92,8 @@ static void attend_mean_columns(const decode_head *of, const attend_state *state
         memcpy(means + i * columns,
                octavo_section_at(&kv->v_mean, of->view_row, page, of->head, units[i] % plan->units_a_block) + from, (size_t)columns);
     }
-    const octavo_decode_span span = { .tokens = count, .v = means, .v_stride = columns };
+    octavo_decode_ahead nothing = { .current = 0 };
+    const octavo_decode_span span = { .tokens = count, .v = means, .v_stride = columns, .ahead = &nothing };
     plan->axpy_mean(state->out + row * state->out_stride + from, state->out_stride, weights, rows, &span, columns);
 }
 

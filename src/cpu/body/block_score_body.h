@@ -75,7 +75,7 @@ static void score_add_bounds(const decode_head *of, const octavo_decode_span *sp
     }
 }
 
-static void score_span(const score_call *call, const decode_head *of, octavo_decode_span *span, int whole, const score_states *state)
+static void score_span(const score_call *call, const decode_head *of, const octavo_decode_span *span, int whole, const score_states *state)
 {
     const octavo_block_score_params *p = call->p;
     const int64_t padded = span_padded(span);
@@ -95,12 +95,13 @@ static void score_span(const score_call *call, const decode_head *of, octavo_dec
         }
         for (int64_t r = 0; r < rows; r++) {
             row_add_mass(scores + r * DECODE_TOKENS, padded, state->max + row + r, state->sum + row + r);
+            octavo_decode_fetch(span->ahead, 4);
             if (!p->scores) continue;
             float *out = p->scores + (of->group * call->plan.rows + row + r) * call->plan.kv->max_tokens + span->token;
             memcpy(out, scores + r * DECODE_TOKENS, (size_t)span->tokens * sizeof *out);
         }
-        span_look_ahead(span, NULL, octavo_k_plane_count(call->plan.kv->k_format), 0);
     }
+    octavo_decode_fetch(span->ahead, INT64_MAX);
 }
 
 /* log(sum) + max, moved by `margin` times what its own float32 arithmetic may have rounded. */
@@ -168,7 +169,8 @@ static void score_task(void *argument, int64_t index)
         score_reset(&state, plan->rows);
         for (int more = span_of_unit(&of, unit, &span); more;) {
             const int follows = score_next(call, &of, &span, end, &next);
-            span_look_ahead(&span, follows ? &next : NULL, plan->in->planes, 0);
+            octavo_decode_ahead ahead = ahead_of(plan, follows ? &next : NULL, plan->in->planes, 0);
+            span.ahead = &ahead;
             score_span(call, &of, &span, whole, &state);
             more = follows && next.token < (unit + 1) * sub;
             if (more) span = next;

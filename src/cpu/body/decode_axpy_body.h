@@ -18,9 +18,9 @@ DECODE_INLINE vf32 axpy_codes(octavo_v_format format, const uint8_t *v)
 /* `count` vectors of the output by `rows` rows. The sum over the tokens starts at zero and joins the output once: many small sums
  * round less than a long one. */
 DECODE_INLINE void axpy_tile(octavo_v_format format, int rows, int count, float *out, int64_t out_stride, const float *weights,
-                             const uint8_t *v, int64_t v_stride, int64_t tokens)
+                             const uint8_t *v, const octavo_decode_span *span)
 {
-    const int64_t width = format == OCTAVO_V_BF16 || format == OCTAVO_V_F16 ? 2 : 1;
+    const int64_t width = format == OCTAVO_V_BF16 || format == OCTAVO_V_F16 ? 2 : 1, v_stride = span->v_stride, tokens = span->tokens;
     vf32 sum[4][SIMD_AXPY_VECTORS];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
@@ -28,6 +28,7 @@ DECODE_INLINE void axpy_tile(octavo_v_format format, int rows, int count, float 
         for (int c = 0; c < count; c++) sum[r][c] = v_zero();
     for (int64_t t = 0; t < tokens; t++) {
         vf32 code[SIMD_AXPY_VECTORS];
+        if (t % 2) octavo_decode_fetch(span->ahead, 1);
 #pragma GCC unroll 4
         for (int c = 0; c < count; c++) code[c] = axpy_codes(format, v + t * v_stride + c * SIMD_F32 * width);
 #pragma GCC unroll 4
@@ -66,30 +67,28 @@ DECODE_INLINE void axpy_tail(octavo_v_format format, float *out, int64_t out_str
 }
 
 DECODE_INLINE void axpy_columns(octavo_v_format format, int count, float *out, int64_t out_stride, const float *weights, int64_t rows,
-                                const uint8_t *v, int64_t v_stride, int64_t tokens)
+                                const uint8_t *v, const octavo_decode_span *span)
 {
     int64_t r = 0;
     for (; r + 4 <= rows; r += 4)
-        axpy_tile(format, 4, count, out + r * out_stride, out_stride, weights + r * DECODE_TOKENS, v, v_stride, tokens);
+        axpy_tile(format, 4, count, out + r * out_stride, out_stride, weights + r * DECODE_TOKENS, v, span);
     for (; r + 2 <= rows; r += 2)
-        axpy_tile(format, 2, count, out + r * out_stride, out_stride, weights + r * DECODE_TOKENS, v, v_stride, tokens);
+        axpy_tile(format, 2, count, out + r * out_stride, out_stride, weights + r * DECODE_TOKENS, v, span);
     for (; r < rows; r++)
-        axpy_tile(format, 1, count, out + r * out_stride, out_stride, weights + r * DECODE_TOKENS, v, v_stride, tokens);
+        axpy_tile(format, 1, count, out + r * out_stride, out_stride, weights + r * DECODE_TOKENS, v, span);
 }
 
 DECODE_INLINE void axpy_span(octavo_v_format format, float *out, int64_t out_stride, const float *weights, int64_t rows,
                              const octavo_decode_span *span, int64_t v_dim)
 {
-    const int64_t width = format == OCTAVO_V_BF16 || format == OCTAVO_V_F16 ? 2 : 1, tokens = span->tokens;
+    const int64_t width = format == OCTAVO_V_BF16 || format == OCTAVO_V_F16 ? 2 : 1;
     int64_t i = 0;
     for (; i + SIMD_AXPY_VECTORS * SIMD_F32 <= v_dim; i += SIMD_AXPY_VECTORS * SIMD_F32) {
-        if (span->v_ahead)
-            decode_prefetch(span->v_ahead + i * width, span->v_stride, SIMD_AXPY_VECTORS * SIMD_F32 * width, 0, tokens);
-        axpy_columns(format, SIMD_AXPY_VECTORS, out + i, out_stride, weights, rows, span->v + i * width, span->v_stride, tokens);
+        axpy_columns(format, SIMD_AXPY_VECTORS, out + i, out_stride, weights, rows, span->v + i * width, span);
     }
     for (; i + SIMD_F32 <= v_dim; i += SIMD_F32)
-        axpy_columns(format, 1, out + i, out_stride, weights, rows, span->v + i * width, span->v_stride, tokens);
-    if (i < v_dim) axpy_tail(format, out + i, out_stride, weights, rows, span->v + i * width, span->v_stride, tokens, v_dim - i);
+        axpy_columns(format, 1, out + i, out_stride, weights, rows, span->v + i * width, span);
+    if (i < v_dim) axpy_tail(format, out + i, out_stride, weights, rows, span->v + i * width, span->v_stride, span->tokens, v_dim - i);
 }
 
 /* One function a format, in which it is a constant. */

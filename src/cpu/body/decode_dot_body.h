@@ -124,22 +124,12 @@ DECODE_INLINE void dot_tile(octavo_k_format format, int32_t planes, int rows, in
     }
 }
 
-/* Reads what comes next while this is worked on. */
-static inline void decode_prefetch(const uint8_t *ahead, int64_t stride, int64_t bytes, int64_t from, int64_t to)
-{
-    for (int64_t t = from; t < to; t++)
-        for (int64_t i = 0; i < bytes; i += 64) v_prefetch(ahead + t * stride + i);
-}
-
 DECODE_INLINE void dot_rows(octavo_k_format format, int32_t planes, int rows, const octavo_decode_q *q, int64_t row,
-                            const octavo_decode_span *span, int ahead, float *dots)
+                            const octavo_decode_span *span, float *dots)
 {
-    const int64_t bytes = octavo_k_row_bytes(format, q->head_dim);
     int64_t t = 0;
     for (; t + SIMD_DOT_TOKENS <= span->tokens; t += SIMD_DOT_TOKENS) {
-        for (int32_t plane = 0; ahead && plane < planes; plane++)
-            if (span->k_ahead[plane])
-                decode_prefetch(span->k_ahead[plane], span->k_stride[plane], bytes, t, t + SIMD_DOT_TOKENS);
+        octavo_decode_fetch(span->ahead, SIMD_DOT_TOKENS * planes);
         dot_tile(format, planes, rows, SIMD_DOT_TOKENS, q, row, span, t, dots);
     }
     for (; t < span->tokens; t++) dot_tile(format, planes, rows, 1, q, row, span, t, dots);
@@ -149,9 +139,9 @@ DECODE_INLINE void dot_span(octavo_k_format format, int32_t planes, const octavo
                             const octavo_decode_span *span, float *dots)
 {
     int64_t r = 0;
-    for (; r + 4 <= rows; r += 4) dot_rows(format, planes, 4, q, row + r, span, r == 0, dots + r * DECODE_TOKENS);
-    for (; r + 2 <= rows; r += 2) dot_rows(format, planes, 2, q, row + r, span, r == 0, dots + r * DECODE_TOKENS);
-    for (; r < rows; r++) dot_rows(format, planes, 1, q, row + r, span, r == 0, dots + r * DECODE_TOKENS);
+    for (; r + 4 <= rows; r += 4) dot_rows(format, planes, 4, q, row + r, span, dots + r * DECODE_TOKENS);
+    for (; r + 2 <= rows; r += 2) dot_rows(format, planes, 2, q, row + r, span, dots + r * DECODE_TOKENS);
+    for (; r < rows; r++) dot_rows(format, planes, 1, q, row + r, span, dots + r * DECODE_TOKENS);
 }
 
 /* One function a format and number of planes, in which both are constants. */

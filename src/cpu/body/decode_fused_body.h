@@ -28,15 +28,19 @@ static void fused_scan_unit(const decode_head *of, int64_t unit, const octavo_de
     float factors[DECODE_TOKENS], scores[DECODE_ROWS * DECODE_TOKENS];
     for (int64_t r = 0; r < octavo_decode_round_up(plan->rows, DECODE_ROWS); r++) max[r] = -INFINITY, sum[r] = 0.0f;
     for (int more = span_of_unit(of, unit, &span); more; more = span_next(of, span.token + span.tokens, (unit + 1) * sub, &span)) {
-        span_look_ahead(&span, ahead, 1, 0);
+        octavo_decode_ahead runs = ahead_of(plan, ahead, 1, 0);
+        span.ahead = &runs;
+        ahead = NULL;
         span_k_factors(of, &span, factors);
         for (int64_t row = 0; row < plan->rows; row += DECODE_ROWS) {
             const int64_t left = plan->rows - row, rows = left < DECODE_ROWS ? left : DECODE_ROWS;
             span_scores(of, plan->dot_base, &span, factors, row, rows, whole, scores);
-            for (int64_t r = 0; r < rows; r++)
+            for (int64_t r = 0; r < rows; r++) {
                 row_add_mass(scores + r * DECODE_TOKENS, span_padded(&span), max + row + r, sum + row + r);
-            span_look_ahead(&span, NULL, 1, 0);
+                octavo_decode_fetch(&runs, 4);
+            }
         }
+        octavo_decode_fetch(&runs, INT64_MAX);
     }
 }
 
@@ -92,7 +96,8 @@ static void fused_attend(const fused_call *call, const decode_head *of, int64_t 
     octavo_decode_span span, after;
     for (int more = span_of_unit(of, unit, &span); more; span = after) {
         more = span_next(of, span.token + span.tokens, (unit + 1) * sub, &after);
-        span_look_ahead(&span, more ? &after : next, call->planes, 1);
+        octavo_decode_ahead ahead = ahead_of(&call->plan, more ? &after : next, call->planes, 1);
+        span.ahead = &ahead;
         attend_span(of, call->dot, &span, whole, NULL, state);
     }
 }

@@ -138,11 +138,9 @@ static void span_locate(const decode_head *of, int64_t token, octavo_decode_span
     for (int32_t plane = 0; plane < octavo_k_plane_count(kv->k_format); plane++) {
         span->k[plane] = octavo_section_at(&kv->k[plane], of->view_row, page, of->head, in_block);
         span->k_stride[plane] = kv->k[plane].token_bytes;
-        span->k_ahead[plane] = NULL;
     }
     span->v = octavo_section_at(&kv->v, of->view_row, page, of->head, in_block);
     span->v_stride = kv->v.token_bytes;
-    span->v_ahead = NULL;
 }
 
 /* The first run of visible tokens in [token, end), all of one block; 0: there is none. */
@@ -167,11 +165,19 @@ static int span_of_unit(const decode_head *of, int64_t unit, octavo_decode_span 
     return span_next(of, unit * sub, (unit + 1) * sub, span);
 }
 
-/* Names the data that the work on `span` should bring nearer. */
-static void span_look_ahead(octavo_decode_span *span, const octavo_decode_span *next, int32_t planes, int values)
+/* Lists what the work on a span should bring nearer: planes and values of the next one, or nothing. */
+static octavo_decode_ahead ahead_of(const decode_plan *plan, const octavo_decode_span *next, int32_t planes, int values)
 {
-    for (int32_t plane = 0; plane < planes; plane++) span->k_ahead[plane] = next ? next->k[plane] : NULL;
-    span->v_ahead = next && values ? next->v : NULL;
+    const octavo_kv_view *kv = plan->kv;
+    octavo_decode_ahead ahead = { .current = 0 };
+    if (!next) return ahead;
+    for (int32_t plane = 0; plane < planes; plane++)
+        ahead.run[ahead.runs++] = (struct octavo_decode_run){ next->k[plane], next->k_stride[plane],
+                                                              octavo_k_row_bytes(kv->k_format, kv->head_dim), next->tokens };
+    if (values)
+        ahead.run[ahead.runs++] =
+            (struct octavo_decode_run){ next->v, next->v_stride, octavo_v_row_bytes(kv->v_format, kv->v_dim), next->tokens };
+    return ahead;
 }
 
 /* The scales of a span as consecutive bytes: in place where they are, else gathered. */

@@ -93,6 +93,5 @@ static inline vf32 v_load_exp2_minus(const void *p)
     const __m512i exponents = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_sub_epi32(_mm512_set1_epi32(127), exponents), 23));
 }
-static inline void v_prefetch(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
 
 #endif

@@ -111,6 +111,4 @@ V_LOAD_BY(high_nibbles_signed, uint8_t, v_high_nibble_signed)
 V_LOAD_BY(exp2_minus, int8_t, v_exp2_minus)
 #undef V_LOAD_BY
 
-static inline void v_prefetch(const void *p) { __builtin_prefetch(p); }
-
 #endif

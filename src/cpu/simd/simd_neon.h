@@ -101,6 +101,5 @@ static inline vf32 v_load_exp2_minus(const void *p)
 {
     return vreinterpretq_f32_s32(vshlq_n_s32(vsubq_s32(vdupq_n_s32(127), v_signed_bytes(p)), 23));
 }
-static inline void v_prefetch(const void *p) { __builtin_prefetch(p); }
 
 #endif
