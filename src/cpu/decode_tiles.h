@@ -29,7 +29,7 @@ typedef struct octavo_decode_ahead {
     struct octavo_decode_run {
         const uint8_t *at;
         int64_t stride, bytes, rows;
-    } run[OCTAVO_MAX_PLANES + 1];
+    } run[OCTAVO_MAX_PLANES + 4]; /* scales and norms, planes, values */
     int64_t current, runs;
 } octavo_decode_ahead;
 

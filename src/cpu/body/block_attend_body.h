@@ -34,7 +34,7 @@ static void attend_kept_units(const attend_call *call, const decode_head *of, co
     for (int more = attend_first(of, kept, begin, end, &span); more; span = next) {
         const int whole = head_sees(of, span.token / plan->kv->sub_block_tokens) == OCTAVO_UNIT_WHOLE;
         more = attend_next(of, kept, &span, end, &next);
-        octavo_decode_ahead ahead = ahead_of(plan, more ? &next : NULL, given ? 0 : plan->in->planes, 1);
+        octavo_decode_ahead ahead = ahead_of(of, more ? &next : NULL, given ? 0 : plan->in->planes, 1);
         span.ahead = &ahead;
         attend_span(of, plan->dot, &span, whole, given, state);
     }

@@ -169,7 +169,7 @@ static void score_task(void *argument, int64_t index)
         score_reset(&state, plan->rows);
         for (int more = span_of_unit(&of, unit, &span); more;) {
             const int follows = score_next(call, &of, &span, end, &next);
-            octavo_decode_ahead ahead = ahead_of(plan, follows ? &next : NULL, plan->in->planes, 0);
+            octavo_decode_ahead ahead = ahead_of(&of, follows ? &next : NULL, plan->in->planes, 0);
             span.ahead = &ahead;
             score_span(call, &of, &span, whole, &state);
             more = follows && next.token < (unit + 1) * sub;

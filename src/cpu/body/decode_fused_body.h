@@ -28,7 +28,7 @@ static void fused_scan_unit(const decode_head *of, int64_t unit, const octavo_de
     float factors[DECODE_TOKENS], scores[DECODE_ROWS * DECODE_TOKENS];
     for (int64_t r = 0; r < octavo_decode_round_up(plan->rows, DECODE_ROWS); r++) max[r] = -INFINITY, sum[r] = 0.0f;
     for (int more = span_of_unit(of, unit, &span); more; more = span_next(of, span.token + span.tokens, (unit + 1) * sub, &span)) {
-        octavo_decode_ahead runs = ahead_of(plan, ahead, 1, 0);
+        octavo_decode_ahead runs = ahead_of(of, ahead, 1, 0);
         span.ahead = &runs;
         ahead = NULL;
         span_k_factors(of, &span, factors);
@@ -96,7 +96,7 @@ static void fused_attend(const fused_call *call, const decode_head *of, int64_t 
     octavo_decode_span span, after;
     for (int more = span_of_unit(of, unit, &span); more; span = after) {
         more = span_next(of, span.token + span.tokens, (unit + 1) * sub, &after);
-        octavo_decode_ahead ahead = ahead_of(&call->plan, more ? &after : next, call->planes, 1);
+        octavo_decode_ahead ahead = ahead_of(of, more ? &after : next, call->planes, 1);
         span.ahead = &ahead;
         attend_span(of, call->dot, &span, whole, NULL, state);
     }

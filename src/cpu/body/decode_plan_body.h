@@ -165,18 +165,34 @@ static int span_of_unit(const decode_head *of, int64_t unit, octavo_decode_span 
     return span_next(of, unit * sub, (unit + 1) * sub, span);
 }
 
-/* Lists what the work on a span should bring nearer: planes and values of the next one, or nothing. */
-static octavo_decode_ahead ahead_of(const decode_plan *plan, const octavo_decode_span *next, int32_t planes, int values)
+static void ahead_add(octavo_decode_ahead *ahead, const uint8_t *at, int64_t stride, int64_t bytes, int64_t rows)
 {
-    const octavo_kv_view *kv = plan->kv;
+    ahead->run[ahead->runs++] = (struct octavo_decode_run){ at, stride, bytes, rows };
+}
+
+/* Numbers of a token each: lines of them where they are consecutive. */
+static void ahead_add_scales(octavo_decode_ahead *ahead, const decode_head *of, const octavo_decode_span *next,
+                             const octavo_section *section, int64_t bytes)
+{
+    const octavo_kv_view *kv = of->plan->kv;
+    if (!section->data || bytes == 0) return;
+    const int64_t page = octavo_view_page(kv, of->view_row, next->token / kv->block_tokens);
+    const uint8_t *at = octavo_section_at(section, of->view_row, page, of->head, next->token % kv->block_tokens);
+    if (section->token_bytes == bytes) ahead_add(ahead, at, 0, next->tokens * bytes, 1);
+    else                               ahead_add(ahead, at, section->token_bytes, bytes, next->tokens);
+}
+
+/* Lists what the work on a span should bring nearer: scales, planes and values of the next one, or nothing. */
+static octavo_decode_ahead ahead_of(const decode_head *of, const octavo_decode_span *next, int32_t planes, int values)
+{
+    const octavo_kv_view *kv = of->plan->kv;
     octavo_decode_ahead ahead = { .current = 0 };
     if (!next) return ahead;
+    if (planes > 0) ahead_add_scales(&ahead, of, next, &kv->k_scale, octavo_k_scale_bytes(kv->k_format));
+    if (values) ahead_add_scales(&ahead, of, next, &kv->v_scale, octavo_v_scale_bytes(kv->v_format));
     for (int32_t plane = 0; plane < planes; plane++)
-        ahead.run[ahead.runs++] = (struct octavo_decode_run){ next->k[plane], next->k_stride[plane],
-                                                              octavo_k_row_bytes(kv->k_format, kv->head_dim), next->tokens };
-    if (values)
-        ahead.run[ahead.runs++] =
-            (struct octavo_decode_run){ next->v, next->v_stride, octavo_v_row_bytes(kv->v_format, kv->v_dim), next->tokens };
+        ahead_add(&ahead, next->k[plane], next->k_stride[plane], octavo_k_row_bytes(kv->k_format, kv->head_dim), next->tokens);
+    if (values) ahead_add(&ahead, next->v, next->v_stride, octavo_v_row_bytes(kv->v_format, kv->v_dim), next->tokens);
     return ahead;
 }
 
