@@ -19,8 +19,7 @@ static double bound_error(const cell *of, int64_t token)
     const octavo_kv_view *view = &of->c->view;
     const int64_t row = octavo_view_row(view, of->b), page = octavo_view_page(view, row, token / view->block_tokens);
     const uint8_t *code = octavo_section_at(&view->k_norm, row, page, of->head, token % view->block_tokens);
-    const double norm = (double)octavo_ue4m4_to_float(*code);
-    const double left_out = (double)octavo_k_error_bound(view->k_format, of->p->in.planes, (float)norm, view->head_dim);
+    const double left_out = (double)octavo_k_error_bound(view, of->p->in.planes, *code);
     const double rounding = (double)octavo_k_rounding_bound(view->k_format, view->head_dim);
     return (double)of->c->in.softmax_scale * of->q_norm * kc_k_factor(view, of->b, of->head, token) *
            (2.0 * rounding + left_out * budget_gamma((double)view->head_dim + 2 * BUDGET_SLACK));

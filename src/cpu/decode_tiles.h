@@ -24,24 +24,45 @@ typedef struct octavo_decode_q {
     int32_t residual_exponent;
 } octavo_decode_q;
 
-/* Rows that are needed next, brought nearer a few at a time: a burst of prefetches stops the work that it should hide behind. */
+/* Rows that are needed next. A burst of prefetches would stop the work that it should hide behind, so lines are asked for as the work
+ * on a span goes on: every step of it names what it is worth in cycles, about, and the next span's lines are spread over the sum. */
+enum { DECODE_LINE_CREDIT = 1 << 12 };
 typedef struct octavo_decode_ahead {
     struct octavo_decode_run {
         const uint8_t *at;
         int64_t stride, bytes, rows;
     } run[OCTAVO_MAX_PLANES + 4]; /* scales and norms, planes, values */
-    int64_t current, runs;
+    size_t current, runs;
+    int64_t offset;                /* the next line: of which run, where in its row */
+    int64_t lines, work;           /* of the whole span                             */
+    int64_t credit, rate;          /* lines in DECODE_LINE_CREDIT a cycle           */
 } octavo_decode_ahead;
 
-static inline void octavo_decode_fetch(octavo_decode_ahead *ahead, int64_t rows)
+/* Asks for up to `lines` lines. */
+static inline void octavo_decode_fetch_lines(octavo_decode_ahead *ahead, int64_t lines)
 {
-    for (; rows > 0 && ahead->current < ahead->runs; rows--) {
+    while (lines > 0 && ahead->current < ahead->runs) {
         struct octavo_decode_run *run = &ahead->run[ahead->current];
-        for (int64_t i = 0; i < run->bytes; i += 64) __builtin_prefetch(run->at + i, 0, 2);
+        for (; lines > 0 && ahead->offset < run->bytes; lines--, ahead->offset += 64)
+            __builtin_prefetch(run->at + ahead->offset, 0, 2); /* into the second level: there are more places on the way to it */
+        if (ahead->offset < run->bytes) return;
+        ahead->offset = 0;
         run->at += run->stride;
         if (--run->rows == 0) ahead->current++;
     }
 }
+
+/* After `cycles` of work. */
+static inline void octavo_decode_fetch(octavo_decode_ahead *ahead, int64_t cycles)
+{
+    ahead->work += cycles;
+    ahead->credit += cycles * ahead->rate;
+    if (ahead->credit < DECODE_LINE_CREDIT) return;
+    octavo_decode_fetch_lines(ahead, ahead->credit / DECODE_LINE_CREDIT);
+    ahead->credit %= DECODE_LINE_CREDIT;
+}
+
+static inline void octavo_decode_fetch_rest(octavo_decode_ahead *ahead) { octavo_decode_fetch_lines(ahead, INT64_MAX); }
 
 /* Consecutive tokens of one kv head. */
 typedef struct octavo_decode_span {
@@ -65,6 +86,7 @@ typedef struct octavo_decode_tiles {
     /* Writes octavo_decode_packed_bytes() at most; NULL: the level reads the float rows. */
     void (*pack)(const octavo_decode_q *q, uint8_t *packed);
     void (*enter)(void), (*leave)(void); /* around a task, on its thread; NULL: nothing to do */
+    void (*keep_awake)(void);            /* called every few hundred cycles between tiles; NULL: no unit falls asleep */
 } octavo_decode_tiles;
 
 static inline int64_t octavo_decode_round_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }

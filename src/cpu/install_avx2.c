@@ -1,27 +1,10 @@
 /* install_avx2.c - what avx2 improves over the level below. */
-#include "base/cpu_features.h"
-#include "kernel/kernels.h"
+#include "cpu/install_level.h"
 
-#define X(op) octavo_status octavo_##op##_avx2(const octavo_exec *exec, const octavo_##op##_params *p);
-#define OPERATIONS(X) \
-    X(quantize) \
-    X(dequantize) \
-    X(kv_append) \
-    X(block_metadata) \
-    X(block_score) \
-    X(block_select) \
-    X(block_attend) \
-    X(decode_fused) \
-    X(partial_merge) \
-    X(k_project)
-OPERATIONS(X)
-#undef X
+OCTAVO_BODY_OPERATIONS(OCTAVO_OPERATION_DECLARE, avx2)
 
 void octavo_install_avx2(octavo_kernels *kernels)
 {
-    const octavo_cpu_features features = octavo_cpu_features_detect();
-    if (!features.avx2) return;
-#define X(op) kernels->op = octavo_##op##_avx2;
-    OPERATIONS(X)
-#undef X
+    if (!octavo_cpu_features_detect().avx2) return;
+    OCTAVO_BODY_OPERATIONS(OCTAVO_OPERATION_INSTALL, avx2)
 }

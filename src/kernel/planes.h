@@ -2,6 +2,7 @@
 #ifndef OCTAVO_KERNEL_PLANES_H
 #define OCTAVO_KERNEL_PLANES_H
 
+#include "format/ue4m4.h"
 #include "octavo/kvcache.h"
 #include <math.h>
 
@@ -79,13 +80,14 @@ OCTAVO_KERNEL_INLINE int32_t octavo_row_exponent(float amax)
     return p < OCTAVO_EXPONENT_MIN ? OCTAVO_EXPONENT_MIN : p > OCTAVO_EXPONENT_MAX ? OCTAVO_EXPONENT_MAX : p;
 }
 
-/* Bound on ||k - decoded(planes read)|| in units of 2^-p or s, from the norm R that is stored for the base (NUMERICS.md). */
-OCTAVO_KERNEL_INLINE float octavo_k_error_bound(octavo_k_format format, int32_t planes, float norm, int64_t head_dim)
+/* Bound on ||k - decoded(planes read)|| in units of 2^-p or s, from the norm that is stored for the base (NUMERICS.md). */
+OCTAVO_KERNEL_INLINE float octavo_k_error_bound(const octavo_kv_view *view, int32_t planes, uint8_t norm_code)
 {
-    if (planes < octavo_k_plane_count(format)) return norm;
-    const float root = sqrtf((float)head_dim);
-    switch (format) {
-    case OCTAVO_K_E4M3X2: return norm * 0.0625f + root * 0x1p-14f; /* half an ulp of the residual; half its smallest step */
+    if (norm_code == 255) return 0x1p100f; /* saturated: no bound, but nothing that overflows a score either */
+    const float norm = octavo_ue4m4_to_float(norm_code), root = sqrtf((float)view->head_dim);
+    if (planes < octavo_k_plane_count(view->k_format)) return norm;
+    switch (view->k_format) {
+    case OCTAVO_K_E4M3X2: return norm * 0.0625f + root * (view->k_residual_exponent ? 0x1p-14f : 0x1p-10f); /* half an ulp; half a step */
     case OCTAVO_K_E5M2X2: return norm * 0.125f + root * 0x1p-17f;
     case OCTAVO_K_INT8X2: return root * (0.502f / 254.0f);         /* half a step and the rounding of k / s               */
     case OCTAVO_K_INT4X2: return root * 0.502f;

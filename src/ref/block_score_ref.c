@@ -19,8 +19,7 @@ static double score_error(const octavo_decode_input *in, double norm_q, int64_t 
 {
     const octavo_kv_view *kv = in->kv;
     const octavo_ref_token at = octavo_ref_find(kv, b, head, token);
-    const double norm = kv->k_norm.data ? (double)octavo_ue4m4_to_float(*octavo_ref_at(&kv->k_norm, &at)) : 0.0;
-    const double left_out = (double)octavo_k_error_bound(kv->k_format, in->planes, (float)norm, kv->head_dim);
+    const double left_out = (double)octavo_k_error_bound(kv, in->planes, kv->k_norm.data ? *octavo_ref_at(&kv->k_norm, &at) : 0);
     const double rounding = octavo_k_rounding_bound(kv->k_format, kv->head_dim);
     return fabs((double)in->softmax_scale) * norm_q * (left_out + rounding) * octavo_ref_k_factor(kv, &at);
 }

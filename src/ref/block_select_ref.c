@@ -138,7 +138,8 @@ static void certified_try(const head_units *of, certified_rows *rows, int64_t un
             const double upper = exp(value(of, of->p->log_upper, row, unit) - rows->log_whole[row]);
             const double lower = exp(value(of, of->p->log_lower, row, unit) - rows->log_whole[row]);
             const double dropped = (rows->dropped[row] + upper) * (1.0 + AGAINST_US), left = rows->left[row] - lower;
-            if (pass == 0 && dropped > (double)of->p->epsilon * (dropped + left)) return;
+            /* dropped <= epsilon * (dropped + left), written so that an infinite bound fails it */
+            if (pass == 0 && (1.0 - (double)of->p->epsilon) * dropped > (double)of->p->epsilon * left) return;
             if (pass == 1) rows->dropped[row] += upper, rows->left[row] = left;
         }
     of->kept[unit] = OCTAVO_UNIT_DROPPED;

@@ -28,8 +28,12 @@ static void enter(void) { _tile_loadconfig(&whole_tiles); }
 
 static void leave(void) { _tile_release(); }
 
+/* The multiplier sleeps after some 300 ns without a product, and takes about as long to wake: one without a purpose keeps it up. */
+static void keep_awake(void) { _tile_dpbssd(7, 5, 6); }
+
 static const octavo_decode_tiles amx_tiles = {
     .dot = octavo_amx_dot, .axpy = octavo_amx_axpy, .pack = octavo_amx_pack, .enter = enter, .leave = leave,
+    .keep_awake = keep_awake,
 };
 
 octavo_status octavo_block_score_amx(const octavo_exec *exec, const octavo_block_score_params *p)

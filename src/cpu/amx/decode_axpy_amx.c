@@ -15,6 +15,9 @@ enum {
     BF16_TERMS = 3, E4M3_TERMS = 2, INT8_DIGITS = 4
 };
 
+/* What a row of a stage takes, for octavo_decode_fetch. */
+enum { STRIP = 8 /* rows between two of its calls */, PAIR_CYCLES = 8, E4M3_CYCLES = 12 };
+
 /* Two tiles of values, 32 of the 64 columns: row i of tile j at [j][i]. */
 typedef struct value_tiles {
     uint8_t bytes[2][AMX_ROWS][AMX_ROW_BYTES];
@@ -94,41 +97,38 @@ INLINE __m512i value_bytes(const value_rows *rows, int64_t t, int64_t at, int wh
     return _mm512_maskz_loadu_epi8(amx_first_bytes(rows->bytes - at), row);
 }
 
-/* Pairs of 32 tokens, columns 32 * part .. + 31 of bf16. Quarter q of tile j's rows holds columns 8 q + 4 j .. + 3 of them. */
-INLINE void pair_bf16(const value_rows *rows, int whole, int64_t part, value_tiles *tiles)
+/* STRIP rows from `first` on of pairs of 32 tokens, columns 32 * part .. + 31 of bf16. Quarter q of tile j's rows holds columns 8 q + 4 j .. + 3 of them. */
+INLINE void pair_bf16(const value_rows *rows, int whole, int64_t part, int64_t first, value_tiles *tiles)
 {
-    for (int64_t i = 0; i < AMX_ROWS; i++) {
+    for (int64_t i = first; i < first + STRIP; i++) {
         const __m512i even = value_bytes(rows, 2 * i, 64 * part, whole), odd = value_bytes(rows, 2 * i + 1, 64 * part, whole);
-        octavo_decode_fetch(rows->ahead, 1);
         _mm512_store_si512(tiles->bytes[0][i], _mm512_unpacklo_epi16(even, odd));
         _mm512_store_si512(tiles->bytes[1][i], _mm512_unpackhi_epi16(even, odd));
     }
 }
 
 /* Pairs of 32 tokens of e4m3. Quarter q of tile j's rows holds columns 16 q + 8 * part + 4 j .. + 3. */
-INLINE void pair_e4m3(const value_rows *rows, int whole, int64_t part, value_tiles *tiles)
+INLINE void pair_e4m3(const value_rows *rows, int whole, int64_t part, int64_t first, value_tiles *tiles)
 {
     const amx_lookup lookup = amx_lookup_of(&octavo_amx_e4m3);
-    for (int64_t i = 0; i < AMX_ROWS; i++) {
+    for (int64_t i = first; i < first + STRIP; i++) {
         const __m512i even = value_bytes(rows, 2 * i, 0, whole), odd = value_bytes(rows, 2 * i + 1, 0, whole);
         const __m512i pairs = part ? _mm512_unpackhi_epi8(even, odd) : _mm512_unpacklo_epi8(even, odd);
-        __m512i first, second;
-        octavo_decode_fetch(rows->ahead, 1);
-        amx_decode_codes(&lookup, pairs, &first, &second);
-        _mm512_store_si512(tiles->bytes[0][i], first);
-        _mm512_store_si512(tiles->bytes[1][i], second);
+        __m512i low, high;
+        amx_decode_codes(&lookup, pairs, &low, &high);
+        _mm512_store_si512(tiles->bytes[0][i], low);
+        _mm512_store_si512(tiles->bytes[1][i], high);
     }
 }
 
 /* Quads of 64 tokens of int8; columns as pair_e4m3. */
-INLINE void quad_int8(const value_rows *rows, int whole, int64_t part, value_tiles *tiles)
+INLINE void quad_int8(const value_rows *rows, int whole, int64_t part, int64_t first, value_tiles *tiles)
 {
-    for (int64_t i = 0; i < AMX_ROWS; i++) {
+    for (int64_t i = first; i < first + STRIP; i++) {
         const __m512i a = value_bytes(rows, 4 * i, 0, whole), b = value_bytes(rows, 4 * i + 1, 0, whole);
         const __m512i c = value_bytes(rows, 4 * i + 2, 0, whole), d = value_bytes(rows, 4 * i + 3, 0, whole);
         const __m512i ab = part ? _mm512_unpackhi_epi8(a, b) : _mm512_unpacklo_epi8(a, b);
         const __m512i cd = part ? _mm512_unpackhi_epi8(c, d) : _mm512_unpacklo_epi8(c, d);
-        octavo_decode_fetch(rows->ahead, 1);
         _mm512_store_si512(tiles->bytes[0][i], _mm512_unpacklo_epi16(ab, cd));
         _mm512_store_si512(tiles->bytes[1][i], _mm512_unpackhi_epi16(ab, cd));
     }
@@ -294,9 +294,12 @@ INLINE value_rows stage_rows(const axpy_call *of, const axpy_stage *stage, int64
 
 INLINE void interleave(octavo_v_format format, const value_rows *rows, int whole, int64_t part, value_tiles *tiles)
 {
-    if (format == OCTAVO_V_BF16) pair_bf16(rows, whole, part, tiles);
-    else if (format == OCTAVO_V_E4M3) pair_e4m3(rows, whole, part, tiles);
-    else quad_int8(rows, whole, part, tiles);
+    for (int64_t first = 0; first < AMX_ROWS; first += STRIP) {
+        if (format == OCTAVO_V_BF16) pair_bf16(rows, whole, part, first, tiles);
+        else if (format == OCTAVO_V_E4M3) pair_e4m3(rows, whole, part, first, tiles);
+        else quad_int8(rows, whole, part, first, tiles);
+        octavo_decode_fetch(rows->ahead, STRIP * (format == OCTAVO_V_E4M3 ? E4M3_CYCLES : PAIR_CYCLES));
+    }
 }
 
 /* What the rows' weights became. */
@@ -358,6 +361,7 @@ INLINE void axpy_stages(octavo_v_format format, const axpy_call *of, const axpy_
     const int64_t groups = (of->rows + rows_a_tile(format) - 1) / rows_a_tile(format);
     value_tiles values[2];
     sum_tiles sums[DECODE_ROWS / 4];
+    _tile_dpbssd(7, 5, 6); /* wakes the multiplier while the first stage is interleaved */
     for (int64_t i = 0; i <= stages; i++) {
         if (i < stages) {
             const axpy_stage stage = stage_at(of, i);

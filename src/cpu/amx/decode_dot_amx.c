@@ -19,6 +19,9 @@ enum {
     GROUPS_MAX  = DECODE_ROWS / 4
 };
 
+/* What steps of the work take, for octavo_decode_fetch. */
+enum { STRIP = 8 /* rows between two of its calls */, COPY_CYCLES = 4, WIDEN_CYCLES = 7, JOIN_CYCLES = 4, TILE_CYCLES = 24, COLUMNS_CYCLES = 24 };
+
 INLINE int is_integer(octavo_k_format format) { return octavo_k_scale_bytes(format) == 2; }
 
 static int terms_of(const octavo_decode_q *q)
@@ -157,22 +160,25 @@ INLINE void copy_slab(const slab_source *of, int64_t bytes, slab_rows *out)
     const __mmask64 first = amx_first_bytes(bytes), second = bytes > 64 ? amx_first_bytes(bytes - 64) : 0;
     for (int64_t k = 0; k < of->tokens; k++) {
         const uint8_t *row = of->at[0] + k * of->stride[0];
-        if (k % 2) octavo_decode_fetch(of->ahead, 1);
         _mm512_store_si512(out->bytes[k], _mm512_maskz_loadu_epi8(first, row));
         _mm512_store_si512(out->bytes[k] + 64, _mm512_maskz_loadu_epi8(second, row + 64));
     }
+    octavo_decode_fetch(of->ahead, of->tokens * COPY_CYCLES);
 }
 
 INLINE void widen_slab(const slab_source *of, int64_t codes, const octavo_amx_codes *table, slab_rows *out)
 {
     const amx_lookup lookup = amx_lookup_of(table);
     const __mmask64 mask = amx_first_bytes(codes);
-    for (int64_t k = 0; k < of->tokens; k++) {
-        __m512i first, second;
-        if (k % 2) octavo_decode_fetch(of->ahead, 1);
-        amx_decode_codes(&lookup, _mm512_maskz_loadu_epi8(mask, of->at[0] + k * of->stride[0]), &first, &second);
-        _mm512_store_si512(out->bytes[k], first);
-        _mm512_store_si512(out->bytes[k] + 64, second);
+    for (int64_t from = 0; from < of->tokens; from += STRIP) {
+        const int64_t to = from + STRIP < of->tokens ? from + STRIP : of->tokens;
+        for (int64_t k = from; k < to; k++) {
+            __m512i first, second;
+            amx_decode_codes(&lookup, _mm512_maskz_loadu_epi8(mask, of->at[0] + k * of->stride[0]), &first, &second);
+            _mm512_store_si512(out->bytes[k], first);
+            _mm512_store_si512(out->bytes[k] + 64, second);
+        }
+        octavo_decode_fetch(of->ahead, STRIP * WIDEN_CYCLES);
     }
 }
 
@@ -181,17 +187,20 @@ INLINE void join_slab(const slab_source *of, int32_t planes, int64_t bytes, slab
 {
     const __m512i top = _mm512_set1_epi8((char)0xF0);
     const __mmask64 mask = amx_first_bytes(bytes);
-    for (int64_t k = 0; k < of->tokens; k++) {
-        const __m512i h = _mm512_maskz_loadu_epi8(mask, of->at[0] + k * of->stride[0]);
-        __m512i low = _mm512_and_si512(_mm512_slli_epi16(h, 4), top), high = _mm512_and_si512(h, top);
-        octavo_decode_fetch(of->ahead, 1);
-        if (planes > 1) {
-            const __m512i l = _mm512_maskz_loadu_epi8(mask, of->at[1] + k * of->stride[1]);
-            low = _mm512_or_si512(low, _mm512_andnot_si512(top, l));
-            high = _mm512_or_si512(high, _mm512_andnot_si512(top, _mm512_srli_epi16(l, 4)));
+    for (int64_t from = 0; from < of->tokens; from += STRIP) {
+        const int64_t to = from + STRIP < of->tokens ? from + STRIP : of->tokens;
+        for (int64_t k = from; k < to; k++) {
+            const __m512i h = _mm512_maskz_loadu_epi8(mask, of->at[0] + k * of->stride[0]);
+            __m512i low = _mm512_and_si512(_mm512_slli_epi16(h, 4), top), high = _mm512_and_si512(h, top);
+            if (planes > 1) {
+                const __m512i l = _mm512_maskz_loadu_epi8(mask, of->at[1] + k * of->stride[1]);
+                low = _mm512_or_si512(low, _mm512_andnot_si512(top, l));
+                high = _mm512_or_si512(high, _mm512_andnot_si512(top, _mm512_srli_epi16(l, 4)));
+            }
+            _mm512_store_si512(out->bytes[k], low);
+            _mm512_store_si512(out->bytes[k] + 64, high);
         }
-        _mm512_store_si512(out->bytes[k], low);
-        _mm512_store_si512(out->bytes[k] + 64, high);
+        octavo_decode_fetch(of->ahead, STRIP * JOIN_CYCLES);
     }
 }
 
@@ -249,21 +258,21 @@ typedef struct product_tiles {
         _tile_loadd(4, packed + slab->step[0] * AMX_TILE_BYTES, AMX_ROW_BYTES);                         \
         _tile_loadd(6, slab->rows, (size_t)slab->stride);                                               \
         PRODUCT(first, 6, 4);                                                                           \
-        octavo_decode_fetch(slab->ahead, 2);                                                            \
+        octavo_decode_fetch(slab->ahead, TILE_CYCLES);                                                          \
         if (slab->tokens > AMX_ROWS) {                                                                  \
             _tile_loadd(7, slab->rows + AMX_ROWS * slab->stride, (size_t)slab->stride);                 \
             PRODUCT(second, 7, 4);                                                                      \
-            octavo_decode_fetch(slab->ahead, 2);                                                        \
+            octavo_decode_fetch(slab->ahead, TILE_CYCLES);                                                      \
         }                                                                                               \
         if (slab->steps < 2) break;                                                                     \
         _tile_loadd(5, packed + slab->step[1] * AMX_TILE_BYTES, AMX_ROW_BYTES);                         \
         _tile_loadd(6, slab->rows + AMX_ROW_BYTES, (size_t)slab->stride);                               \
         PRODUCT(first, 6, 5);                                                                           \
-        octavo_decode_fetch(slab->ahead, 2);                                                            \
+        octavo_decode_fetch(slab->ahead, TILE_CYCLES);                                                          \
         if (slab->tokens > AMX_ROWS) {                                                                  \
             _tile_loadd(7, slab->rows + AMX_ROWS * slab->stride + AMX_ROW_BYTES, (size_t)slab->stride); \
             PRODUCT(second, 7, 5);                                                                      \
-            octavo_decode_fetch(slab->ahead, 2);                                                        \
+            octavo_decode_fetch(slab->ahead, TILE_CYCLES);                                                      \
         }                                                                                               \
     } while (0)
 
@@ -329,6 +338,7 @@ INLINE void multiply_planes(octavo_k_format format, const octavo_decode_q *q, co
     const int64_t halves = span->tokens > SLAB_TOKENS ? 2 : 1, count = (end - plane) * slabs * halves;
     slab_rows scratch[2];
     key_slab slab[2];
+    _tile_dpbssd(7, 5, 6); /* wakes the multiplier while the first slab is widened */
     for (int64_t i = 0, index = 0, half = 0; i <= count; i++) {
         const int64_t half_before = halves - 1 - half;
         if (i < count) {
@@ -352,7 +362,7 @@ INLINE void store_bf16(const product_tiles *products, int terms, int64_t rows, i
             const uint8_t *tile = products->bytes[t / AMX_ROWS];
             __m512 sum[4], more[4];
             amx_columns(tile, quad + (terms - 1) * quads, sum); /* the smallest terms first */
-            octavo_decode_fetch(ahead, 4);
+            octavo_decode_fetch(ahead, COLUMNS_CYCLES);
 #pragma GCC unroll 4
             for (int64_t term = terms - 2; term >= 0; term--) {
                 amx_columns(tile, quad + term * quads, more);
@@ -401,7 +411,7 @@ INLINE void store_int8(const product_tiles *base, const product_tiles *residual,
     for (int64_t t = 0; t < tokens; t += AMX_ROWS) {
         __m512 sum[4], more[4];
         add_digits(base->bytes[t / AMX_ROWS], sum);
-        octavo_decode_fetch(ahead, 4);
+        octavo_decode_fetch(ahead, COLUMNS_CYCLES);
         if (residual) {
             add_digits(residual->bytes[t / AMX_ROWS], more);
 #pragma GCC unroll 4

@@ -71,11 +71,11 @@ static void attend_span(const decode_head *of, octavo_decode_dot *dot, const oct
         }
         for (int64_t r = 0; r < rows; r++) {
             attend_weigh_row(plan, state, row + r, scores + r * DECODE_TOKENS, padded, v_factors);
-            octavo_decode_fetch(span->ahead, 2);
+            plan_between_rows(plan, span->ahead, ROW_CYCLES);
         }
         plan->axpy(state->out + row * state->out_stride, state->out_stride, scores, rows, span, plan->kv->v_dim);
     }
-    octavo_decode_fetch(span->ahead, INT64_MAX);
+    octavo_decode_fetch_rest(span->ahead);
 }
 
 /* Mean rows of up to DECODE_TOKENS dropped units, copied together so that they are weighed as tokens are. */

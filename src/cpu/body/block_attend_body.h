@@ -31,10 +31,11 @@ static void attend_kept_units(const attend_call *call, const decode_head *of, co
     const decode_plan *plan = &call->plan;
     const float *given = call->p->scores ? call->p->scores + of->group * plan->rows * plan->kv->max_tokens : NULL;
     octavo_decode_span span, next;
+    octavo_decode_ahead ahead = { .work = 0 };
     for (int more = attend_first(of, kept, begin, end, &span); more; span = next) {
         const int whole = head_sees(of, span.token / plan->kv->sub_block_tokens) == OCTAVO_UNIT_WHOLE;
         more = attend_next(of, kept, &span, end, &next);
-        octavo_decode_ahead ahead = ahead_of(of, more ? &next : NULL, given ? 0 : plan->in->planes, 1);
+        ahead_of(of, more ? &next : NULL, given ? 0 : plan->in->planes, 1, &ahead);
         span.ahead = &ahead;
         attend_span(of, plan->dot, &span, whole, given, state);
     }

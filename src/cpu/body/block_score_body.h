@@ -46,8 +46,7 @@ static void score_errors(const decode_head *of, const octavo_decode_span *span, 
     uint8_t gathered[2 * DECODE_TOKENS];
     const uint8_t *norms = kv->k_norm.data ? span_scales(of, span, &kv->k_norm, 1, gathered) : NULL;
     for (int64_t t = 0; t < DECODE_TOKENS; t++) {
-        const float norm = norms ? octavo_ue4m4_to_float(norms[t]) : 0.0f;
-        const float left_out = octavo_k_error_bound(kv->k_format, of->plan->in->planes, norm, kv->head_dim);
+        const float left_out = octavo_k_error_bound(kv, of->plan->in->planes, norms ? norms[t] : 0);
         /* One part in 2^21 pays for the roundings of this product and of ||q||. */
         errors[t] = (left_out + rounding) * fabsf(factors[t]) * (1.0f + 0x1p-21f);
     }
@@ -95,13 +94,13 @@ static void score_span(const score_call *call, const decode_head *of, const octa
         }
         for (int64_t r = 0; r < rows; r++) {
             row_add_mass(scores + r * DECODE_TOKENS, padded, state->max + row + r, state->sum + row + r);
-            octavo_decode_fetch(span->ahead, 4);
+            plan_between_rows(&call->plan, span->ahead, ROW_CYCLES);
             if (!p->scores) continue;
             float *out = p->scores + (of->group * call->plan.rows + row + r) * call->plan.kv->max_tokens + span->token;
             memcpy(out, scores + r * DECODE_TOKENS, (size_t)span->tokens * sizeof *out);
         }
     }
-    octavo_decode_fetch(span->ahead, INT64_MAX);
+    octavo_decode_fetch_rest(span->ahead);
 }
 
 /* log(sum) + max, moved by `margin` times what its own float32 arithmetic may have rounded. */
@@ -162,6 +161,7 @@ static void score_task(void *argument, int64_t index)
     const int64_t end = begin + call->task_units < plan->units ? begin + call->task_units : plan->units;
     const score_states state = score_states_of(plan->task_floats + index * plan->layout.task_floats, plan->rows);
     octavo_decode_span span, next;
+    octavo_decode_ahead ahead = { .work = 0 };
     plan_enter(plan);
     for (int64_t unit = begin; unit < end; unit++) {
         if (!score_wanted(call, &of, unit)) continue;
@@ -169,7 +169,7 @@ static void score_task(void *argument, int64_t index)
         score_reset(&state, plan->rows);
         for (int more = span_of_unit(&of, unit, &span); more;) {
             const int follows = score_next(call, &of, &span, end, &next);
-            octavo_decode_ahead ahead = ahead_of(&of, follows ? &next : NULL, plan->in->planes, 0);
+            ahead_of(&of, follows ? &next : NULL, plan->in->planes, 0, &ahead);
             span.ahead = &ahead;
             score_span(call, &of, &span, whole, &state);
             more = follows && next.token < (unit + 1) * sub;

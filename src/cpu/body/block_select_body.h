@@ -225,7 +225,7 @@ static int certified_from_bin(const select_head *of, int64_t row, float log_whol
         if (!sums.filled[bin]) continue;
         dropped += sums.upper[bin];
         const double bound = dropped * (1.0 + SELECT_AGAINST_US);
-        if (!(bound <= (double)of->p->epsilon * (bound + kept[bin]))) break;
+        if ((1.0 - (double)of->p->epsilon) * bound > (double)of->p->epsilon * kept[bin]) break; /* an infinite bound fails */
         from = bin;
     }
     return from;
@@ -256,7 +256,7 @@ static void certified_try(const select_head *of, certified_rows *rows, int64_t u
             const double upper = exp((double)(log_upper[row * of->units] - rows->log_whole[row]));
             const double lower = exp((double)(log_lower[row * of->units] - rows->log_whole[row]));
             const double dropped = (rows->dropped[row] + upper) * (1.0 + SELECT_AGAINST_US), left = rows->left[row] - lower;
-            if (pass == 0 && dropped > (double)of->p->epsilon * (dropped + left)) return;
+            if (pass == 0 && (1.0 - (double)of->p->epsilon) * dropped > (double)of->p->epsilon * left) return;
             if (pass == 0) continue;
             rows->dropped[row] += upper, rows->left[row] = left;
             certified_slack(of, rows, row);
@@ -287,7 +287,7 @@ static void select_certified(const select_head *of)
         rows.dropped[row] = sums.dropped, rows.left[row] = sums.left;
         certified_slack(of, &rows, row);
     }
-    for (int bin = from - 1; bin >= 0; bin--) /* then unit by unit, the lightest bin first */
+    for (int bin = from > SELECT_BIN_LAST ? SELECT_BIN_LAST : from - 1; bin >= 0; bin--) /* then unit by unit, the lightest bin first */
         for (int64_t unit = 0; unit < of->units; unit++)
             if (of->kept[unit] == bin && select_may_drop(of, unit)) certified_try(of, &rows, unit);
     for (int64_t unit = 0; unit < of->units; unit++)

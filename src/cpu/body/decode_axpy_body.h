@@ -4,6 +4,8 @@
 
 #include "cpu/body/decode_dot_body.h"
 
+enum { AXPY_TOKEN_CYCLES = 10 };
+
 DECODE_INLINE vf32 axpy_codes(octavo_v_format format, const uint8_t *v)
 {
     switch (format) {
@@ -28,7 +30,7 @@ DECODE_INLINE void axpy_tile(octavo_v_format format, int rows, int count, float 
         for (int c = 0; c < count; c++) sum[r][c] = v_zero();
     for (int64_t t = 0; t < tokens; t++) {
         vf32 code[SIMD_AXPY_VECTORS];
-        if (t % 2) octavo_decode_fetch(span->ahead, 1);
+        octavo_decode_fetch(span->ahead, AXPY_TOKEN_CYCLES);
 #pragma GCC unroll 4
         for (int c = 0; c < count; c++) code[c] = axpy_codes(format, v + t * v_stride + c * SIMD_F32 * width);
 #pragma GCC unroll 4

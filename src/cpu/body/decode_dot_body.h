@@ -7,6 +7,8 @@
 
 #define DECODE_INLINE static inline __attribute__((always_inline))
 
+enum { DOT_TILE_CYCLES = 100 };
+
 /* SIMD_F32 codes of a row from element i on, in units of 2^-p or s; of int4x2 those of one half. `format`, `planes` and `high`
  * are constants where this is called. */
 DECODE_INLINE vf32 dot_codes(octavo_k_format format, int32_t planes, int high, const uint8_t *base, const uint8_t *more, float step,
@@ -129,7 +131,7 @@ DECODE_INLINE void dot_rows(octavo_k_format format, int32_t planes, int rows, co
 {
     int64_t t = 0;
     for (; t + SIMD_DOT_TOKENS <= span->tokens; t += SIMD_DOT_TOKENS) {
-        octavo_decode_fetch(span->ahead, SIMD_DOT_TOKENS * planes);
+        octavo_decode_fetch(span->ahead, DOT_TILE_CYCLES);
         dot_tile(format, planes, rows, SIMD_DOT_TOKENS, q, row, span, t, dots);
     }
     for (; t < span->tokens; t++) dot_tile(format, planes, rows, 1, q, row, span, t, dots);

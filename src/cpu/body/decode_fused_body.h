@@ -16,10 +16,12 @@ typedef struct fused_scan {
     float *log;       /* its log mass                         */
     float *logs;      /* [rows, split_units] of dropped units */
     const float *least; /* what a unit has to reach in some row */
+    octavo_decode_ahead *ahead;
 } fused_scan;
 
 /* Largest base score and sum of exp(score - it) of a unit, for each row. */
-static void fused_scan_unit(const decode_head *of, int64_t unit, const octavo_decode_span *ahead, float *max, float *sum)
+static void fused_scan_unit(const decode_head *of, int64_t unit, const octavo_decode_span *next, octavo_decode_ahead *ahead, float *max,
+                            float *sum)
 {
     const decode_plan *plan = of->plan;
     const int64_t sub = plan->kv->sub_block_tokens;
@@ -28,19 +30,19 @@ static void fused_scan_unit(const decode_head *of, int64_t unit, const octavo_de
     float factors[DECODE_TOKENS], scores[DECODE_ROWS * DECODE_TOKENS];
     for (int64_t r = 0; r < octavo_decode_round_up(plan->rows, DECODE_ROWS); r++) max[r] = -INFINITY, sum[r] = 0.0f;
     for (int more = span_of_unit(of, unit, &span); more; more = span_next(of, span.token + span.tokens, (unit + 1) * sub, &span)) {
-        octavo_decode_ahead runs = ahead_of(of, ahead, 1, 0);
-        span.ahead = &runs;
-        ahead = NULL;
+        ahead_of(of, next, 1, 0, ahead);
+        span.ahead = ahead;
+        next = NULL;
         span_k_factors(of, &span, factors);
         for (int64_t row = 0; row < plan->rows; row += DECODE_ROWS) {
             const int64_t left = plan->rows - row, rows = left < DECODE_ROWS ? left : DECODE_ROWS;
             span_scores(of, plan->dot_base, &span, factors, row, rows, whole, scores);
             for (int64_t r = 0; r < rows; r++) {
                 row_add_mass(scores + r * DECODE_TOKENS, span_padded(&span), max + row + r, sum + row + r);
-                octavo_decode_fetch(&runs, 4);
+                plan_between_rows(plan, ahead, ROW_CYCLES);
             }
         }
-        octavo_decode_fetch(&runs, INT64_MAX);
+        octavo_decode_fetch_rest(ahead);
     }
 }
 
@@ -60,10 +62,11 @@ static void fused_threshold(void *argument, int64_t group)
         octavo_first_visible_block(plan->kv, of.length, plan->q_tokens, p->in.window, p->in.sink_tokens),
         octavo_newest_block(plan->kv, of.length),
     };
+    octavo_decode_ahead nothing = { .work = 0 };
     plan_enter(plan);
     for (int side = 0; side < 2 && !p->thresholds && blocks[side] >= 0; side++)
         for (int64_t i = 0; i < plan->units_a_block && blocks[side] * plan->units_a_block + i < plan->units; i++) {
-            fused_scan_unit(&of, blocks[side] * plan->units_a_block + i, NULL, max, sum);
+            fused_scan_unit(&of, blocks[side] * plan->units_a_block + i, NULL, &nothing, max, sum);
             for (int64_t row = 0; row < plan->rows; row++)
                 if (max[row] > least[row]) least[row] = max[row];
         }
@@ -76,9 +79,9 @@ static int fused_keeps(const fused_call *call, const decode_head *of, int64_t un
                        const fused_scan *scan)
 {
     const decode_plan *plan = &call->plan;
-    octavo_decode_span ahead;
-    const int follows = unit + 1 < end && span_of_unit(of, unit + 1, &ahead);
-    fused_scan_unit(of, unit, follows ? &ahead : NULL, scan->max, scan->sum);
+    octavo_decode_span next;
+    const int follows = unit + 1 < end && span_of_unit(of, unit + 1, &next);
+    fused_scan_unit(of, unit, follows ? &next : NULL, scan->ahead, scan->max, scan->sum);
     for (int64_t row = 0; row < plan->rows; row++)
         if (scan->max[row] >= scan->least[row]) return 1;
     for (int64_t row = 0; row < plan->rows; row += SIMD_F32)
@@ -89,15 +92,15 @@ static int fused_keeps(const fused_call *call, const decode_head *of, int64_t un
 
 /* Attends a unit; `next`: the one that will be attended after it, or NULL. */
 static void fused_attend(const fused_call *call, const decode_head *of, int64_t unit, const octavo_decode_span *next,
-                         const attend_state *state)
+                         octavo_decode_ahead *ahead, const attend_state *state)
 {
     const int64_t sub = call->plan.kv->sub_block_tokens;
     const int whole = head_sees(of, unit) == OCTAVO_UNIT_WHOLE;
     octavo_decode_span span, after;
     for (int more = span_of_unit(of, unit, &span); more; span = after) {
         more = span_next(of, span.token + span.tokens, (unit + 1) * sub, &after);
-        octavo_decode_ahead ahead = ahead_of(of, more ? &after : next, call->planes, 1);
-        span.ahead = &ahead;
+        ahead_of(of, more ? &after : next, call->planes, 1, ahead);
+        span.ahead = ahead;
         attend_span(of, call->dot, &span, whole, NULL, state);
     }
 }
@@ -107,6 +110,7 @@ static void fused_split(const fused_call *call, const decode_head *of, int64_t b
                         const attend_state *state, uint8_t *kept)
 {
     const octavo_decode_fused_params *p = call->p;
+    octavo_decode_ahead ahead = { .work = 0 };
     int64_t pending = -1;
     for (int64_t unit = begin; unit < end; unit++) {
         const octavo_unit_view seen = head_sees(of, unit);
@@ -117,10 +121,10 @@ static void fused_split(const fused_call *call, const decode_head *of, int64_t b
         if (kept) kept[unit] = (uint8_t)(!keeps && seen ? OCTAVO_UNIT_DROPPED : keeps ? OCTAVO_UNIT_KEPT : OCTAVO_UNIT_UNSEEN);
         if (!keeps) continue;
         octavo_decode_span next;
-        if (pending >= 0 && span_of_unit(of, unit, &next)) fused_attend(call, of, pending, &next, state);
+        if (pending >= 0 && span_of_unit(of, unit, &next)) fused_attend(call, of, pending, &next, &ahead, state);
         pending = unit;
     }
-    if (pending >= 0) fused_attend(call, of, pending, NULL, state);
+    if (pending >= 0) fused_attend(call, of, pending, NULL, &ahead, state);
 }
 
 static void fused_task(void *argument, int64_t index)
@@ -135,8 +139,9 @@ static void fused_task(void *argument, int64_t index)
     uint8_t *kept = p->kept ? p->kept + of.group * plan->units : NULL;
     float *floats = plan->task_floats + index * plan->layout.task_floats;
     const attend_state state = { floats, floats + padded, p->part_out + first * plan->kv->v_dim, p->splits * plan->kv->v_dim };
+    octavo_decode_ahead scanned = { .work = 0 };
     const fused_scan scan = { floats + 2 * padded, floats + 3 * padded, floats + 4 * padded, floats + 8 * padded,
-                              plan->head_floats + of.group * plan->layout.head_floats };
+                              plan->head_floats + of.group * plan->layout.head_floats, &scanned };
     plan_enter(plan);
     attend_reset(plan, &state);
     fused_split(call, &of, begin, end, &scan, &state, kept);

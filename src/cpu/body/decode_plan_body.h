@@ -10,7 +10,10 @@
 #include "format/bf16.h"
 #include "format/fp16.h"
 
-enum { PACK_SERIAL_ELEMENTS = 1 << 16 }; /* fewer elements of q are packed sooner than threads are woken */
+enum {
+    PACK_SERIAL_ELEMENTS = 1 << 16, /* fewer elements of q are packed sooner than threads are woken */
+    ROW_CYCLES = 100                /* of softmax over a row of a span, about                       */
+};
 
 typedef struct decode_plan {
     const octavo_decode_input *in;
@@ -116,6 +119,13 @@ static void plan_leave(const decode_plan *plan)
     if (plan->tiles->leave) plan->tiles->leave();
 }
 
+/* Between rows of softmax: the next data on their way, and the units of the tiles ready. */
+static inline void plan_between_rows(const decode_plan *plan, octavo_decode_ahead *ahead, int64_t cycles)
+{
+    octavo_decode_fetch(ahead, cycles);
+    if (plan->tiles->keep_awake) plan->tiles->keep_awake();
+}
+
 static decode_head head_open(const decode_plan *plan, int64_t group)
 {
     const octavo_decode_input *in = plan->in;
@@ -167,7 +177,9 @@ static int span_of_unit(const decode_head *of, int64_t unit, octavo_decode_span 
 
 static void ahead_add(octavo_decode_ahead *ahead, const uint8_t *at, int64_t stride, int64_t bytes, int64_t rows)
 {
-    ahead->run[ahead->runs++] = (struct octavo_decode_run){ at, stride, bytes, rows };
+    const struct octavo_decode_run apart = { at, stride, bytes, rows }, as_one = { at, 0, bytes * rows, 1 };
+    ahead->run[ahead->runs++] = stride == bytes ? as_one : apart;
+    ahead->lines += (bytes + 63) / 64 * rows;
 }
 
 /* Numbers of a token each: lines of them where they are consecutive. */
@@ -182,18 +194,21 @@ static void ahead_add_scales(octavo_decode_ahead *ahead, const decode_head *of, 
     else                               ahead_add(ahead, at, section->token_bytes, bytes, next->tokens);
 }
 
-/* Lists what the work on a span should bring nearer: scales, planes and values of the next one, or nothing. */
-static octavo_decode_ahead ahead_of(const decode_head *of, const octavo_decode_span *next, int32_t planes, int values)
+/* Lists what the work on a span should bring nearer: scales, planes and values of the next one, or nothing. *ahead holds what the span
+ * before had to do. */
+static void ahead_of(const decode_head *of, const octavo_decode_span *next, int32_t planes, int values, octavo_decode_ahead *ahead)
 {
+    enum { FIRST_GUESS = 2048 };
     const octavo_kv_view *kv = of->plan->kv;
-    octavo_decode_ahead ahead = { .current = 0 };
-    if (!next) return ahead;
-    if (planes > 0) ahead_add_scales(&ahead, of, next, &kv->k_scale, octavo_k_scale_bytes(kv->k_format));
-    if (values) ahead_add_scales(&ahead, of, next, &kv->v_scale, octavo_v_scale_bytes(kv->v_format));
+    const int64_t cycles = ahead->work > 0 ? ahead->work : FIRST_GUESS;
+    *ahead = (octavo_decode_ahead){ .current = 0 };
+    if (!next) return;
+    if (planes > 0) ahead_add_scales(ahead, of, next, &kv->k_scale, octavo_k_scale_bytes(kv->k_format));
+    if (values) ahead_add_scales(ahead, of, next, &kv->v_scale, octavo_v_scale_bytes(kv->v_format));
     for (int32_t plane = 0; plane < planes; plane++)
-        ahead_add(&ahead, next->k[plane], next->k_stride[plane], octavo_k_row_bytes(kv->k_format, kv->head_dim), next->tokens);
-    if (values) ahead_add(&ahead, next->v, next->v_stride, octavo_v_row_bytes(kv->v_format, kv->v_dim), next->tokens);
-    return ahead;
+        ahead_add(ahead, next->k[plane], next->k_stride[plane], octavo_k_row_bytes(kv->k_format, kv->head_dim), next->tokens);
+    if (values) ahead_add(ahead, next->v, next->v_stride, octavo_v_row_bytes(kv->v_format, kv->v_dim), next->tokens);
+    ahead->rate = ahead->lines * DECODE_LINE_CREDIT / cycles + 1;
 }
 
 /* The scales of a span as consecutive bytes: in place where they are, else gathered. */
