@@ -189,7 +189,7 @@ static void project_block(const projection *c, const block *at, const block *nex
 static void finish_rows(const projection *c, int64_t row)
 {
     const int64_t left = c->sizes.rows - row;
-    const __mmask16 there = left >= TILE_ROWS ? 0xFFFF : (__mmask16)((1 << left) - 1);
+    const __mmask16 there = (__mmask16)(left >= TILE_ROWS ? 0xFFFF : (1 << left) - 1);
     float scales[TILE_ROWS] = { 0 };
     for (int64_t r = 0; r < TILE_ROWS && r < left; r++) scales[r] = c->block_scales ? 1.0f : octavo_project_scale(&c->p->weight, row + r, 0);
     const __m512 scale = _mm512_loadu_ps(scales), bias = c->p->bias ? _mm512_maskz_loadu_ps(there, c->p->bias + row) : _mm512_setzero_ps();

@@ -27,27 +27,47 @@ static void attend_scale_row(float *out, int64_t count, float by)
     if (i < count) v_store_part(out + i, v_mul(v_load_part(out + i, count - i), v_splat(by)), count - i);
 }
 
-/* Scores of a row become weights against the row's largest score, which may grow; returns 0 where nothing has any weight. */
-static void attend_weigh_row(const decode_plan *plan, const attend_state *state, int64_t row, float *scores, int64_t padded,
-                             const float *v_factors)
+/* The largest score of a row may grow: what was summed against the old one shrinks. */
+static void attend_raise(const decode_plan *plan, const attend_state *state, int64_t row, float largest)
 {
-    const float largest = row_max(scores, padded);
-    if (largest > state->max[row]) {
-        if (state->sum[row] > 0.0f) {
-            const float shrink = v_exp_one(state->max[row] - largest);
-            state->sum[row] *= shrink;
-            attend_scale_row(state->out + row * state->out_stride, plan->kv->v_dim, shrink);
-        }
-        state->max[row] = largest;
+    if (!(largest > state->max[row])) return;
+    if (state->sum[row] > 0.0f) {
+        const float shrink = v_exp_one(state->max[row] - largest);
+        state->sum[row] *= shrink;
+        attend_scale_row(state->out + row * state->out_stride, plan->kv->v_dim, shrink);
     }
-    const vf32 max = v_splat(state->max[row] == -INFINITY ? 0.0f : state->max[row]);
-    vf32 total = v_zero();
+    state->max[row] = largest;
+}
+
+/* Scores of up to four rows become weights against each row's largest score, times the values' factors. */
+static void attend_weigh_rows(const decode_plan *plan, const attend_state *state, int64_t first, int64_t rows, float *scores,
+                              int64_t padded, const float *v_factors, octavo_decode_ahead *ahead)
+{
+    float *row[ROW_GROUP], largest[ROW_GROUP], total[ROW_GROUP], unused[DECODE_TOKENS];
+    vf32 from[ROW_GROUP], added[ROW_GROUP];
+    rows_at(scores, rows, row);
+    plan_between_rows(plan, ahead, ROWS_CYCLES);
+    rows_max(row, padded, largest);
+    for (int64_t r = 0; r < rows; r++) attend_raise(plan, state, first + r, largest[r]);
+    plan_between_rows(plan, ahead, ROWS_CYCLES);
+#pragma GCC unroll 4
+    for (int r = 0; r < ROW_GROUP; r++) {
+        const float most = state->max[first + (r < rows ? r : rows - 1)];
+        from[r] = v_splat(most == -INFINITY ? 0.0f : most);
+        added[r] = v_zero();
+    }
     for (int64_t t = 0; t < padded; t += SIMD_F32) {
-        const vf32 weight = v_exp(v_sub(v_load(scores + t), max));
-        total = v_add(total, weight);
-        v_store(scores + t, v_mul(weight, v_load(v_factors + t)));
+        const vf32 factor = v_load(v_factors + t);
+#pragma GCC unroll 4
+        for (int r = 0; r < ROW_GROUP; r++) {
+            const vf32 weight = v_exp(v_sub(v_load(row[r] + t), from[r]));
+            added[r] = v_add(added[r], weight);
+            v_store(r < rows ? row[r] + t : unused, v_mul(weight, factor));
+        }
     }
-    state->sum[row] += v_hsum(total);
+    v_store_sums4(total, added[0], added[1], added[2], added[3]);
+    for (int64_t r = 0; r < rows; r++) state->sum[first + r] += total[r];
+    plan_between_rows(plan, ahead, ROWS_CYCLES);
 }
 
 /* Adds the tokens of a span. `given`: [rows of the call, max_tokens] scores of this head instead of reading K, or NULL. */
@@ -69,10 +89,8 @@ static void attend_span(const decode_head *of, octavo_decode_dot *dot, const oct
         } else {
             span_scores(of, dot, span, k_factors, row, rows, whole, scores);
         }
-        for (int64_t r = 0; r < rows; r++) {
-            attend_weigh_row(plan, state, row + r, scores + r * DECODE_TOKENS, padded, v_factors);
-            plan_between_rows(plan, span->ahead, ROW_CYCLES);
-        }
+        for (int64_t r = 0; r < rows; r += ROW_GROUP)
+            attend_weigh_rows(plan, state, row + r, group_of(rows - r), scores + r * DECODE_TOKENS, padded, v_factors, span->ahead);
         plan->axpy(state->out + row * state->out_stride, state->out_stride, scores, rows, span, plan->kv->v_dim);
     }
     octavo_decode_fetch_rest(span->ahead);
@@ -112,6 +130,7 @@ static void attend_means(const decode_head *of, const attend_state *state, const
     const int64_t padded = octavo_decode_round_up(count, SIMD_F32);
     float factors[DECODE_TOKENS], weights[DECODE_ROWS * DECODE_TOKENS];
     uint8_t exponents[DECODE_TOKENS] = { 0 };
+    octavo_decode_ahead nothing = { .current = 0 };
     for (int64_t i = 0; i < count; i++) {
         const int64_t page = octavo_view_page(kv, of->view_row, units[i] / plan->units_a_block);
         exponents[i] = *octavo_section_at(&kv->v_mean_scale, of->view_row, page, of->head, units[i] % plan->units_a_block);
@@ -123,8 +142,9 @@ static void attend_means(const decode_head *of, const attend_state *state, const
             float *at = weights + r * DECODE_TOKENS;
             const float *log_mass = logs->log_mass + (row + r) * logs->stride;
             for (int64_t i = 0; i < padded; i++) at[i] = i < count ? log_mass[units[i] - logs->first] : -INFINITY;
-            attend_weigh_row(plan, state, row + r, at, padded, factors);
         }
+        for (int64_t r = 0; r < rows; r += ROW_GROUP)
+            attend_weigh_rows(plan, state, row + r, group_of(rows - r), weights + r * DECODE_TOKENS, padded, factors, &nothing);
         for (int64_t from = 0; from < kv->v_dim; from += MEAN_COLUMNS) {
             const int64_t columns = kv->v_dim - from < MEAN_COLUMNS ? kv->v_dim - from : MEAN_COLUMNS;
             attend_mean_columns(of, state, units, count, weights, row, rows, from, columns);
@@ -132,16 +152,31 @@ static void attend_means(const decode_head *of, const attend_state *state, const
     }
 }
 
+/* The next dropped units of [*unit, end), at most DECODE_TOKENS; their means are asked for. */
+static int64_t attend_gather_means(const decode_head *of, const uint8_t *kept, int64_t *unit, int64_t end, int64_t *units)
+{
+    const octavo_kv_view *kv = of->plan->kv;
+    int64_t count = 0;
+    for (; *unit < end && count < DECODE_TOKENS; ++*unit) {
+        if (kept[*unit] != OCTAVO_UNIT_DROPPED) continue;
+        const int64_t page = octavo_view_page(kv, of->view_row, *unit / of->plan->units_a_block), index = *unit % of->plan->units_a_block;
+        const uint8_t *mean = octavo_section_at(&kv->v_mean, of->view_row, page, of->head, index);
+        for (int64_t i = 0; i < kv->v_dim; i += 64) __builtin_prefetch(mean + i, 0, 2);
+        __builtin_prefetch(octavo_section_at(&kv->v_mean_scale, of->view_row, page, of->head, index), 0, 2);
+        units[count++] = *unit;
+    }
+    return count;
+}
+
 /* The means of all dropped units of [begin, end). */
 static void attend_dropped_means(const decode_head *of, const attend_state *state, const uint8_t *kept, int64_t begin, int64_t end,
                                  const attend_logs *logs)
 {
-    int64_t units[DECODE_TOKENS], count = 0;
-    for (int64_t unit = begin; unit < end; unit++) {
-        if (kept[unit] == OCTAVO_UNIT_DROPPED) units[count++] = unit;
-        if (count < DECODE_TOKENS && unit + 1 < end) continue;
-        if (count > 0) attend_means(of, state, units, count, logs);
-        count = 0;
+    int64_t units[2][DECODE_TOKENS], unit = begin, count = attend_gather_means(of, kept, &unit, end, units[0]);
+    for (int turn = 0; count > 0; turn = !turn) {
+        const int64_t next = attend_gather_means(of, kept, &unit, end, units[!turn]);
+        attend_means(of, state, units[turn], count, logs);
+        count = next;
     }
 }
 
@@ -154,8 +189,9 @@ static inline float attend_log(const attend_state *state, int64_t row)
 }
 
 /* log of the whole mass of a row's dropped units of [begin, end). */
-static float attend_dropped(const uint8_t *kept, const attend_logs *logs, int64_t row, int64_t begin, int64_t end)
+static float attend_dropped(const decode_plan *plan, const uint8_t *kept, const attend_logs *logs, int64_t row, int64_t begin, int64_t end)
 {
+    octavo_decode_ahead nothing = { .current = 0 };
     const float *log_mass = logs->log_mass + row * logs->stride;
     float max = -INFINITY, sum = 0.0f, scores[DECODE_TOKENS];
     for (int64_t from = begin; from < end; from += DECODE_TOKENS) {
@@ -163,7 +199,7 @@ static float attend_dropped(const uint8_t *kept, const attend_logs *logs, int64_
             const int64_t unit = from + i;
             scores[i] = unit < end && kept[unit] == OCTAVO_UNIT_DROPPED ? log_mass[unit - logs->first] : -INFINITY;
         }
-        row_add_mass(scores, DECODE_TOKENS, &max, &sum);
+        rows_add_mass(plan, &nothing, scores, 1, DECODE_TOKENS, &max, &sum);
     }
     const attend_state state = { .max = &max, .sum = &sum };
     return attend_log(&state, 0);

@@ -61,7 +61,7 @@ static void attend_task(void *argument, int64_t index)
     const attend_logs bound = { bounds ? bounds + of.group * plan->rows * plan->units : NULL, 0, plan->units };
     const attend_logs mass = { p->log_mass ? p->log_mass + of.group * plan->rows * plan->units : NULL, 0, plan->units };
     for (int64_t row = 0; p->part_dropped && row < plan->rows; row++)
-        p->part_dropped[first + row * p->splits] = kept && bounds ? attend_dropped(kept, &bound, row, begin, end) : -INFINITY;
+        p->part_dropped[first + row * p->splits] = kept && bounds ? attend_dropped(plan, kept, &bound, row, begin, end) : -INFINITY;
     if (p->compensate == OCTAVO_COMPENSATE_MEAN && kept && p->log_mass) attend_dropped_means(&of, &state, kept, begin, end, &mass);
     attend_finish(&of, &state, p->part_lse + first, p->splits);
     plan_leave(plan);

@@ -67,9 +67,9 @@ static void score_add_bounds(const decode_head *of, const octavo_decode_span *sp
             }
         }
         span_mask(of, span, row, rows, whole, bound);
-        for (int64_t r = 0; r < rows; r++) {
+        for (int64_t r = 0; r < rows; r += ROW_GROUP) {
             float *max = side ? state->lower_max : state->upper_max, *sum = side ? state->lower_sum : state->upper_sum;
-            row_add_mass(bound + r * DECODE_TOKENS, padded, max + row + r, sum + row + r);
+            rows_add_mass(of->plan, span->ahead, bound + r * DECODE_TOKENS, group_of(rows - r), padded, max + row + r, sum + row + r);
         }
     }
 }
@@ -92,10 +92,10 @@ static void score_span(const score_call *call, const decode_head *of, const octa
         } else {
             span_scores(of, call->plan.dot, span, factors, row, rows, whole, scores);
         }
-        for (int64_t r = 0; r < rows; r++) {
-            row_add_mass(scores + r * DECODE_TOKENS, padded, state->max + row + r, state->sum + row + r);
-            plan_between_rows(&call->plan, span->ahead, ROW_CYCLES);
-            if (!p->scores) continue;
+        for (int64_t r = 0; r < rows; r += ROW_GROUP)
+            rows_add_mass(&call->plan, span->ahead, scores + r * DECODE_TOKENS, group_of(rows - r), padded, state->max + row + r,
+                          state->sum + row + r);
+        for (int64_t r = 0; p->scores && r < rows; r++) {
             float *out = p->scores + (of->group * call->plan.rows + row + r) * call->plan.kv->max_tokens + span->token;
             memcpy(out, scores + r * DECODE_TOKENS, (size_t)span->tokens * sizeof *out);
         }

@@ -37,10 +37,8 @@ static void fused_scan_unit(const decode_head *of, int64_t unit, const octavo_de
         for (int64_t row = 0; row < plan->rows; row += DECODE_ROWS) {
             const int64_t left = plan->rows - row, rows = left < DECODE_ROWS ? left : DECODE_ROWS;
             span_scores(of, plan->dot_base, &span, factors, row, rows, whole, scores);
-            for (int64_t r = 0; r < rows; r++) {
-                row_add_mass(scores + r * DECODE_TOKENS, span_padded(&span), max + row + r, sum + row + r);
-                plan_between_rows(plan, ahead, ROW_CYCLES);
-            }
+            for (int64_t r = 0; r < rows; r += ROW_GROUP)
+                rows_add_mass(plan, ahead, scores + r * DECODE_TOKENS, group_of(rows - r), span_padded(&span), max + row + r, sum + row + r);
         }
         octavo_decode_fetch_rest(ahead);
     }
@@ -149,7 +147,7 @@ static void fused_task(void *argument, int64_t index)
     const attend_logs logs = { scan.logs, begin, p->split_units };
     const int drops = kept && p->rule == OCTAVO_SELECT_DELTA;
     for (int64_t row = 0; p->part_dropped && row < plan->rows; row++)
-        p->part_dropped[first + row * p->splits] = drops ? attend_dropped(kept, &logs, row, begin, end) : -INFINITY;
+        p->part_dropped[first + row * p->splits] = drops ? attend_dropped(plan, kept, &logs, row, begin, end) : -INFINITY;
     if (p->compensate == OCTAVO_COMPENSATE_MEAN && drops) attend_dropped_means(&of, &state, kept, begin, end, &logs);
     attend_finish(&of, &state, p->part_lse + first, p->splits);
     plan_leave(plan);

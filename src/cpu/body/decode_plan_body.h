@@ -12,7 +12,7 @@
 
 enum {
     PACK_SERIAL_ELEMENTS = 1 << 16, /* fewer elements of q are packed sooner than threads are woken */
-    ROW_CYCLES = 100                /* of softmax over a row of a span, about                       */
+    ROWS_CYCLES = 100               /* of a third of softmax over four rows of a span, about         */
 };
 
 typedef struct decode_plan {
@@ -294,25 +294,55 @@ static void span_scores(const decode_head *of, octavo_decode_dot *dot, const oct
     span_mask(of, span, row, rows, whole, scores);
 }
 
-static inline float row_max(const float *scores, int64_t padded)
+/* ---- softmax, four rows at a time: rows that are missing are the last one once more ---- */
+
+enum { ROW_GROUP = 4 };
+
+static inline int64_t group_of(int64_t rows) { return rows < ROW_GROUP ? rows : ROW_GROUP; }
+
+static inline void rows_at(float *scores, int64_t rows, float *row[ROW_GROUP])
 {
-    vf32 max = v_load(scores);
-    for (int64_t t = SIMD_F32; t < padded; t += SIMD_F32) max = v_max(max, v_load(scores + t));
-    return v_hmax(max);
+    for (int64_t r = 0; r < ROW_GROUP; r++) row[r] = scores + (r < rows ? r : rows - 1) * DECODE_TOKENS;
 }
 
-/* Adds a span's scores to the running (max, sum of exp(score - max)) of a row. */
-static inline void row_add_mass(const float *scores, int64_t padded, float *max, float *sum)
+static inline void rows_max(float *const *row, int64_t padded, float *largest)
 {
-    const float largest = row_max(scores, padded);
-    if (largest > *max) {
-        if (*sum > 0.0f) *sum *= v_exp_one(*max - largest);
-        *max = largest;
+    vf32 max[ROW_GROUP];
+#pragma GCC unroll 4
+    for (int r = 0; r < ROW_GROUP; r++) max[r] = v_load(row[r]);
+    for (int64_t t = SIMD_F32; t < padded; t += SIMD_F32)
+#pragma GCC unroll 4
+        for (int r = 0; r < ROW_GROUP; r++) max[r] = v_max(max[r], v_load(row[r] + t));
+    v_store_maxes4(largest, max[0], max[1], max[2], max[3]);
+}
+
+/* Adds up to four rows of a span's scores to each row's running (max, sum of exp(score - max)). */
+static inline void rows_add_mass(const decode_plan *plan, octavo_decode_ahead *ahead, float *scores, int64_t rows, int64_t padded,
+                                 float *max, float *sum)
+{
+    float *row[ROW_GROUP], largest[ROW_GROUP], total[ROW_GROUP];
+    vf32 from[ROW_GROUP], added[ROW_GROUP];
+    rows_at(scores, rows, row);
+    plan_between_rows(plan, ahead, ROWS_CYCLES);
+    rows_max(row, padded, largest);
+    plan_between_rows(plan, ahead, ROWS_CYCLES);
+    for (int64_t r = 0; r < rows; r++) {
+        if (!(largest[r] > max[r])) continue;
+        if (sum[r] > 0.0f) sum[r] *= v_exp_one(max[r] - largest[r]);
+        max[r] = largest[r];
     }
-    if (largest == -INFINITY) return;
-    vf32 total = v_zero();
-    for (int64_t t = 0; t < padded; t += SIMD_F32) total = v_add(total, v_exp(v_sub(v_load(scores + t), v_splat(*max))));
-    *sum += v_hsum(total);
+#pragma GCC unroll 4
+    for (int r = 0; r < ROW_GROUP; r++) {
+        const float most = max[r < rows ? r : rows - 1];
+        from[r] = v_splat(most == -INFINITY ? 0.0f : most);
+        added[r] = v_zero();
+    }
+    for (int64_t t = 0; t < padded; t += SIMD_F32)
+#pragma GCC unroll 4
+        for (int r = 0; r < ROW_GROUP; r++) added[r] = v_add(added[r], v_exp(v_sub(v_load(row[r] + t), from[r])));
+    v_store_sums4(total, added[0], added[1], added[2], added[3]);
+    for (int64_t r = 0; r < rows; r++) sum[r] += total[r];
+    plan_between_rows(plan, ahead, ROWS_CYCLES);
 }
 
 #endif

@@ -70,6 +70,18 @@ static inline void v_store_sums2(float *p, vf32 a, vf32 b)
     const __m128 half = _mm_add_ps(_mm256_castps256_ps128(ab), _mm256_extractf128_ps(ab, 1));
     _mm_storel_pi((__m64 *)(void *)p, _mm_add_ps(half, _mm_movehl_ps(half, half)));
 }
+static inline void v_store_sums4(float *p, vf32 a, vf32 b, vf32 c, vf32 d)
+{
+    v_store_sums2(p, a, b);
+    v_store_sums2(p + 2, c, d);
+}
+static inline void v_store_maxes4(float *p, vf32 a, vf32 b, vf32 c, vf32 d)
+{
+    const __m256 ab = _mm256_max_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    const __m256 cd = _mm256_max_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+    const __m256 abcd = _mm256_max_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xEE));
+    _mm_storeu_ps(p, _mm_max_ps(_mm256_castps256_ps128(abcd), _mm256_extractf128_ps(abcd, 1)));
+}
 
 static inline vf32 v_load_bf16(const void *p)
 {

@@ -78,11 +78,23 @@ static inline float v_hmax(vf32 x)
     return a > b ? a : b;
 }
 static inline float v_hsum(vf32 x) { return (x[0] + x[2]) + (x[1] + x[3]); }
-/* p[i] = the sum of the i-th argument. */
+/* p[i] = the sum of the i-th argument, or its largest lane. */
 static inline void v_store_sums2(float *p, vf32 a, vf32 b)
 {
     p[0] = v_hsum(a);
     p[1] = v_hsum(b);
+}
+static inline void v_store_sums4(float *p, vf32 a, vf32 b, vf32 c, vf32 d)
+{
+    v_store_sums2(p, a, b);
+    v_store_sums2(p + 2, c, d);
+}
+static inline void v_store_maxes4(float *p, vf32 a, vf32 b, vf32 c, vf32 d)
+{
+    p[0] = v_hmax(a);
+    p[1] = v_hmax(b);
+    p[2] = v_hmax(c);
+    p[3] = v_hmax(d);
 }
 
 #define V_LOAD_BY(name, type, convert)                                                  \

@@ -60,6 +60,10 @@ static inline void v_store_sums4(float *p, vf32 a, vf32 b, vf32 c, vf32 d)
 {
     vst1q_f32(p, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)));
 }
+static inline void v_store_maxes4(float *p, vf32 a, vf32 b, vf32 c, vf32 d)
+{
+    vst1q_f32(p, vpmaxq_f32(vpmaxq_f32(a, b), vpmaxq_f32(c, d)));
+}
 
 static inline uint8x8_t v_four_bytes(const void *p)
 {
