@@ -4,10 +4,18 @@
 #include "kernel/visibility.h"
 
 enum {
-    SPLIT_TOKENS = 2048, /* a split's partial result is then under 1 % of the bytes that it reads */
-    PLAN_ALIGN   = 64,
+    SPLIT_TOKENS_LEAST = 2048, /* a split's partial result is then under 1 % of the bytes that it reads */
+    SPLIT_TOKENS_MOST  = 4096, /* longer ones leave cores idle at the end */
+    SPLITS_WANTED      = 32,
+    PLAN_ALIGN         = 64,
 };
 static const int64_t PLAN_BYTES_MAX = INT64_MAX / 4;
+
+static int64_t split_tokens(int64_t max_tokens)
+{
+    const int64_t tokens = max_tokens / SPLITS_WANTED;
+    return tokens < SPLIT_TOKENS_LEAST ? SPLIT_TOKENS_LEAST : tokens < SPLIT_TOKENS_MOST ? tokens : SPLIT_TOKENS_MOST;
+}
 
 /* Reserves count * bytes; sticks at PLAN_BYTES_MAX where that overflows. */
 static int64_t take(int64_t *end, int64_t count, int64_t bytes)
@@ -39,7 +47,7 @@ octavo_status octavo_decode_plan_make(const octavo_decode_params *params, octavo
 {
     const octavo_kv_view *kv = params->kv;
     const int64_t per_block = kv->block_tokens / kv->sub_block_tokens, heads = kv->batch * kv->kv_heads;
-    const int64_t split_blocks = kv->block_tokens < SPLIT_TOKENS ? SPLIT_TOKENS / kv->block_tokens : 1;
+    const int64_t tokens = split_tokens(kv->max_tokens), split_blocks = kv->block_tokens < tokens ? tokens / kv->block_tokens : 1;
     *plan = (octavo_decode_plan){
         .in = { .kv = kv, .q = params->q, .soft_cap = params->soft_cap, .window = params->window,
                 .sink_tokens  = params->window > 0 ? params->sink_tokens : 0,

@@ -3,10 +3,10 @@
 
 /* m * 2^-9 for m < 8, else (8 + m % 8) * 2^(m / 8 - 10), times 2^-shift; m = 127 is NaN. */
 #define E4M3_TINY(m, shift) \
-    ((m) == 0 ? 0 : (m) == 1 ? (118 - (shift)) << 7 : (m) < 4 ? (119 - (shift)) << 7 | ((m) - 2) << 6 : (120 - (shift)) << 7 | ((m) - 4) << 5)
+    ((m) == 0 ? 0 : (m) == 1 ? (118 - (shift)) << 7 : (m) < 4 ? (119 - (shift)) << 7 | ((m) & 1) << 6 : (120 - (shift)) << 7 | ((m) & 3) << 5)
 #define E4M3(m, shift) ((m) < 8 ? E4M3_TINY(m, shift) : (m) == 127 ? 0x7FC0 : (((m) >> 3) + 120 - (shift)) << 7 | ((m) & 7) << 4)
 /* m * 2^-16 for m < 4, else (4 + m % 4) * 2^(m / 4 - 17); from 124 on Inf and NaN. */
-#define E5M2_TINY(m) ((m) == 0 ? 0 : (m) == 1 ? 111 << 7 : 112 << 7 | ((m) - 2) << 6)
+#define E5M2_TINY(m) ((m) == 0 ? 0 : (m) == 1 ? 111 << 7 : 112 << 7 | ((m) & 1) << 6)
 #define E5M2(m, shift) ((m) < 4 ? E5M2_TINY(m) : (m) == 124 ? 0x7F80 : (m) > 124 ? 0x7FC0 : (((m) >> 2) + 112) << 7 | ((m) & 3) << 5)
 
 #define LOW(format, shift, m) (uint8_t)(format(m, shift) & 0xFF)

@@ -107,8 +107,10 @@ static void attend_mean_columns(const decode_head *of, const attend_state *state
     uint8_t means[DECODE_TOKENS * MEAN_COLUMNS];
     for (int64_t i = 0; i < count; i++) {
         const int64_t page = octavo_view_page(kv, of->view_row, units[i] / plan->units_a_block);
-        memcpy(means + i * columns,
-               octavo_section_at(&kv->v_mean, of->view_row, page, of->head, units[i] % plan->units_a_block) + from, (size_t)columns);
+        const uint8_t *mean = octavo_section_at(&kv->v_mean, of->view_row, page, of->head, units[i] % plan->units_a_block) + from;
+        int64_t at = 0;
+        for (; at + 64 <= columns; at += 64) memcpy(means + i * columns + at, mean + at, 64); /* a constant size is a few moves */
+        memcpy(means + i * columns + at, mean + at, (size_t)(columns - at));
     }
     octavo_decode_ahead nothing = { .current = 0 };
     const octavo_decode_span span = { .tokens = count, .v = means, .v_stride = columns, .ahead = &nothing };

@@ -22,11 +22,16 @@ static score_states score_states_of(float *floats, int64_t rows)
                            floats + 3 * padded, floats + 4 * padded, floats + 5 * padded };
 }
 
-static void score_reset(const score_states *state, int64_t rows)
+static void score_reset(const score_states *state, int64_t rows, int bounds)
 {
-    for (int64_t r = 0; r < octavo_decode_round_up(rows, DECODE_ROWS); r++) {
-        state->max[r] = state->upper_max[r] = state->lower_max[r] = -INFINITY;
-        state->sum[r] = state->upper_sum[r] = state->lower_sum[r] = 0.0f;
+    for (int64_t r = 0; r < rows; r += SIMD_F32) {
+        v_store(state->max + r, v_splat(-INFINITY));
+        v_store(state->sum + r, v_zero());
+        if (!bounds) continue;
+        v_store(state->upper_max + r, v_splat(-INFINITY));
+        v_store(state->upper_sum + r, v_zero());
+        v_store(state->lower_max + r, v_splat(-INFINITY));
+        v_store(state->lower_sum + r, v_zero());
     }
 }
 
@@ -166,7 +171,7 @@ static void score_task(void *argument, int64_t index)
     for (int64_t unit = begin; unit < end; unit++) {
         if (!score_wanted(call, &of, unit)) continue;
         const int whole = head_sees(&of, unit) == OCTAVO_UNIT_WHOLE;
-        score_reset(&state, plan->rows);
+        score_reset(&state, plan->rows, call->p->log_upper != NULL);
         for (int more = span_of_unit(&of, unit, &span); more;) {
             const int follows = score_next(call, &of, &span, end, &next);
             ahead_of(&of, follows ? &next : NULL, plan->in->planes, 0, &ahead);
