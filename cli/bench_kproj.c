@@ -2,6 +2,7 @@
 #include "bench_kproj.h"
 #include "bench_element.h"
 #include "bench_gemm.h"
+#include "bench_median.h"
 #include "bench_store.h"
 #include "cli.h"
 #include "machine.h"
@@ -176,18 +177,6 @@ static int run_unfused(kproj_stage *s)
     return octavo_kv_append(&s->exec, &s->store.view, &k, NULL, &s->position) == OCTAVO_OK ? EXIT_DONE : cli_refuse_last();
 }
 
-static int compare_doubles(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, int64_t count)
-{
-    qsort(values, (size_t)count, sizeof *values, compare_doubles);
-    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
-}
-
 /* Once untimed, so that all but the weights is as warm as it is inside a running model, whoever ran before. */
 static int time_call(kproj_stage *s, bench_read_speed *speed, int (*call)(kproj_stage *), double *ms)
 {
@@ -217,10 +206,10 @@ static int measure(kproj_stage *s, bench_read_speed *speed, kproj_row *row)
     if (status == EXIT_DONE) {
         row->tokens = s->tokens;
         row->bytes = (int64_t)(s->code_bytes + (s->scales ? (size_t)s->rows * sizeof(float) : 0));
-        row->ms = median(times + FUSED * repeat, repeat);
-        row->gemm_ms = median(times + GEMM * repeat, repeat);
-        row->unfused_ms = median(times + UNFUSED * repeat, repeat);
-        row->read_gbps = median(rates, repeat);
+        row->ms = bench_median(times + FUSED * repeat, repeat);
+        row->gemm_ms = bench_median(times + GEMM * repeat, repeat);
+        row->unfused_ms = bench_median(times + UNFUSED * repeat, repeat);
+        row->read_gbps = bench_median(rates, repeat);
         row->gbps = (double)row->bytes / row->ms * 1e-6;
         row->read_share = row->gbps / row->read_gbps;
     }

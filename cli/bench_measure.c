@@ -1,6 +1,7 @@
 /* bench_measure.c - encodes a length, measures errors over its queries, then times it beside the baseline. */
 #include "bench_measure.h"
 #include "bench_call.h"
+#include "bench_median.h"
 #include "bench_reference.h"
 #include "cli.h"
 #include "machine.h"
@@ -183,18 +184,6 @@ static int measure_errors(bench_stage *stage, bench_run *run, const bench_store 
     return status;
 }
 
-static int compare_doubles(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, int64_t count)
-{
-    qsort(values, (size_t)count, sizeof *values, compare_doubles);
-    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
-}
-
 /* The newest query of every sequence; *bytes is what a call reads of the cache. */
 static int prepare_timed(bench_call *call, bench_run *run, const bench_store *store, const bench_rule *rule, int64_t *bytes)
 {
@@ -239,9 +228,9 @@ static int measure_times(bench_stage *stage, bench_run *run, const bench_rule *r
     }
     progress_end(&bar);
     if (status == EXIT_DONE) {
-        row->ms = median(ms, repeat);
-        row->baseline_ms = median(exact_ms, repeat);
-        row->read_gbps = median(rates, repeat);
+        row->ms = bench_median(ms, repeat);
+        row->baseline_ms = bench_median(exact_ms, repeat);
+        row->read_gbps = bench_median(rates, repeat);
         row->gbps = (double)row->bytes / row->ms * 1e-6;
         row->baseline_gbps = (double)row->baseline_bytes / row->baseline_ms * 1e-6;
         row->read_share = row->gbps / row->read_gbps;
