@@ -38,8 +38,8 @@ typedef struct octavo_decode_ahead {
     int64_t credit, rate;          /* lines in DECODE_LINE_CREDIT a cycle           */
 } octavo_decode_ahead;
 
-/* Asks for up to `lines` lines. */
-static inline void octavo_decode_fetch_lines(octavo_decode_ahead *ahead, int64_t lines)
+/* Asks for up to `lines` lines. Inline, because a call would clear the vector registers of the loops around it. */
+static inline __attribute__((always_inline)) void octavo_decode_fetch_lines(octavo_decode_ahead *ahead, int64_t lines)
 {
     while (lines > 0 && ahead->current < ahead->runs) {
         struct octavo_decode_run *run = &ahead->run[ahead->current];
@@ -53,7 +53,7 @@ static inline void octavo_decode_fetch_lines(octavo_decode_ahead *ahead, int64_t
 }
 
 /* After `cycles` of work. */
-static inline void octavo_decode_fetch(octavo_decode_ahead *ahead, int64_t cycles)
+static inline __attribute__((always_inline)) void octavo_decode_fetch(octavo_decode_ahead *ahead, int64_t cycles)
 {
     ahead->work += cycles;
     ahead->credit += cycles * ahead->rate;
@@ -67,6 +67,7 @@ static inline void octavo_decode_fetch_rest(octavo_decode_ahead *ahead) { octavo
 /* Consecutive tokens of one kv head. */
 typedef struct octavo_decode_span {
     int64_t token, tokens;                         /* the first one in its sequence; 1 .. DECODE_TOKENS */
+    int64_t page, in_block;                        /* where the first one is                            */
     const uint8_t *k[OCTAVO_MAX_PLANES], *v;       /* of the first token                                */
     int64_t k_stride[OCTAVO_MAX_PLANES], v_stride; /* bytes                                             */
     octavo_decode_ahead *ahead;

@@ -36,17 +36,19 @@ OCTAVO_INLINE float octavo_e4m3_to_float(uint8_t code)
     return octavo_float_from_bits(sign | (magnitude == OCTAVO_E4M3_NAN_CODE ? 0x7FC00000u : finite));
 }
 
-/* octavo_e4m3_to_float(octavo_e4m3_from_float(x)) of a finite x, without the detour through a code. */
-OCTAVO_INLINE float octavo_e4m3_round(float x)
+
+/* Both at once, of a finite x: the code is returned, the value that it stands for stored. */
+OCTAVO_INLINE uint8_t octavo_e4m3_from_finite(float x, float *rounded)
 {
-    const uint32_t bits = octavo_float_bits(x);
-    const float magnitude = octavo_float_from_bits(bits & 0x7FFFFFFFu);
-    const uint32_t nearest = (bits & 0x7FFFFFFFu) + 0x7FFFFu + ((bits >> 20) & 1u);
-    const float normal = octavo_float_from_bits(nearest & 0xFFF00000u);
-    const float tiny = (magnitude + 16384.0f) - 16384.0f;
-    const float rounded = magnitude < 0x1p-6f ? tiny : normal;
-    const float held = rounded < OCTAVO_E4M3_MAX ? rounded : OCTAVO_E4M3_MAX;
-    return octavo_float_from_bits(octavo_float_bits(held) | (bits & 0x80000000u));
+    const uint32_t bits = octavo_float_bits(x), magnitude = bits & 0x7FFFFFFFu;
+    const uint32_t nearest = magnitude + 0x7FFFFu + ((magnitude >> 20) & 1u);
+    const float tiny = octavo_float_from_bits(magnitude) + 16384.0f;
+    const int is_tiny = magnitude < 0x3C800000u; /* 2^-6 */
+    const uint32_t code = is_tiny ? octavo_float_bits(tiny) - 0x46800000u : (nearest >> 20) - ((127u - 7u) << 3);
+    const float value = is_tiny ? tiny - 16384.0f : octavo_float_from_bits(nearest & 0xFFF00000u);
+    const float held = value < OCTAVO_E4M3_MAX ? value : OCTAVO_E4M3_MAX;
+    *rounded = octavo_float_from_bits(octavo_float_bits(held) | (bits & 0x80000000u));
+    return (uint8_t)((code > OCTAVO_E4M3_MAX_CODE ? (uint32_t)OCTAVO_E4M3_MAX_CODE : code) | (bits >> 24 & 0x80u));
 }
 
 #endif

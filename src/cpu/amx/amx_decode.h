@@ -8,7 +8,9 @@
 /* Every tile is 16 rows of 64 bytes. */
 enum { AMX_ROWS = 16, AMX_ROW_BYTES = 64, AMX_TILE_BYTES = 1024 };
 
-/* bf16 of the 128 magnitudes of an eight-bit format, as low and high bytes; a code's sign is bit 15. */
+/* bf16 of the 128 magnitudes of an eight-bit format, as low and high bytes; a code's sign is bit 15. e4m3's are 2^8 times as large:
+ * then a normal number's bits are its code's, shifted, and one constant (AMX_E4M3_FACTOR takes it back). */
+#define AMX_E4M3_FACTOR 0x1p-8f
 typedef struct octavo_amx_codes {
     uint8_t low[128], high[128];
 } octavo_amx_codes;
@@ -25,15 +27,25 @@ static inline amx_lookup amx_lookup_of(const octavo_amx_codes *codes)
                          { _mm512_loadu_si512(codes->high), _mm512_loadu_si512(codes->high + 64) } };
 }
 
-/* 64 codes to bf16. In each quarter of the register, *first gets its codes 0 .. 7 and *second its codes 8 .. 15. */
-static inline void amx_decode_codes(const amx_lookup *lookup, __m512i codes, __m512i *first, __m512i *second)
+/* 64 codes to bf16: those of even index, and those of odd index. */
+static inline void amx_look_up(const amx_lookup *lookup, __m512i codes, __m512i *even, __m512i *odd)
 {
+    const __m512i low_byte = _mm512_set1_epi16(0x00FF);
     const __m512i low = _mm512_permutex2var_epi8(lookup->low[0], codes, lookup->low[1]);
     const __m512i high = _mm512_permutex2var_epi8(lookup->high[0], codes, lookup->high[1]);
     const __m512i with_sign = _mm512_ternarylogic_epi32(high, codes, _mm512_set1_epi8((char)0x80), 0xF8); /* high | (codes & 0x80) */
-    *first = _mm512_unpacklo_epi8(low, with_sign);
-    *second = _mm512_unpackhi_epi8(low, with_sign);
+    *even = _mm512_ternarylogic_epi32(low_byte, low, _mm512_slli_epi16(with_sign, 8), 0xCA); /* low_byte ? first : second, by bits */
+    *odd = _mm512_ternarylogic_epi32(low_byte, _mm512_srli_epi16(low, 8), with_sign, 0xCA);
 }
+
+/* Codes of normal numbers (zeros and subnormal ones are rare) in the upper byte of each word: the sign stays, exponent and mantissa go to bits 10 .. 4, bit 14 completes the exponent. */
+static inline __m512i amx_shift_e4m3(__m512i words)
+{
+    return _mm512_ternarylogic_epi32(_mm512_srai_epi16(words, 4), _mm512_set1_epi16((short)0x87F0), _mm512_set1_epi16(0x4000), 0xEA);
+}
+
+/* Codes of even index moved to the upper bytes. */
+static inline __m512i amx_even_up(__m512i codes) { return _mm512_slli_epi16(codes, 8); }
 
 /* Columns [4 * quad, 4 * quad + 4) of sixteen rows of 64 bytes as four registers of sixteen rows each. */
 static inline __attribute__((always_inline)) void amx_columns(const void *rows, int64_t quad, __m512 columns[4])

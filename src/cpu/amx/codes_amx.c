@@ -1,4 +1,4 @@
-/* codes_amx.c - the eight-bit formats' magnitudes as bf16, which holds them exactly. */
+/* codes_amx.c - the eight-bit formats' magnitudes as bf16, which holds them exactly; those of e4m3 times 2^8. */
 #include "cpu/amx/amx_decode.h"
 
 /* m * 2^-9 for m < 8, else (8 + m % 8) * 2^(m / 8 - 10), times 2^-shift; m = 127 is NaN. */
@@ -22,6 +22,6 @@
       EIGHT(byte, format, shift, 96), EIGHT(byte, format, shift, 104), EIGHT(byte, format, shift, 112),                    \
       EIGHT(byte, format, shift, 120) }
 
-const octavo_amx_codes octavo_amx_e4m3 = { ALL(LOW, E4M3, 0), ALL(HIGH, E4M3, 0) };
-const octavo_amx_codes octavo_amx_e4m3_sixteenth = { ALL(LOW, E4M3, 4), ALL(HIGH, E4M3, 4) };
+const octavo_amx_codes octavo_amx_e4m3 = { ALL(LOW, E4M3, -8), ALL(HIGH, E4M3, -8) };
+const octavo_amx_codes octavo_amx_e4m3_sixteenth = { ALL(LOW, E4M3, -4), ALL(HIGH, E4M3, -4) };
 const octavo_amx_codes octavo_amx_e5m2 = { ALL(LOW, E5M2, 0), ALL(HIGH, E5M2, 0) };

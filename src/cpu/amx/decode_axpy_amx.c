@@ -32,7 +32,7 @@ typedef struct sum_tiles {
 
 /* Rows of 32 weights for each half of the span: row term * tile_rows + r; rows without weights are left alone, their sums are not
  * looked at. */
-INLINE void split_weights(const float *weights, int64_t rows, int terms, int64_t tile_rows, int64_t tokens,
+INLINE void split_weights(const float *weights, int64_t rows, int terms, float factor, int64_t tile_rows, int64_t tokens,
                           uint8_t out[2][AMX_ROWS][AMX_ROW_BYTES])
 {
     for (int64_t r = 0; r < rows; r++)
@@ -40,7 +40,8 @@ INLINE void split_weights(const float *weights, int64_t rows, int terms, int64_t
             const int64_t left = tokens - t;
             const __mmask16 mask = (__mmask16)(left >= 16 ? 0xFFFF : left <= 0 ? 0 : (1u << left) - 1u);
             __m256i term[BF16_TERMS];
-            amx_split(_mm512_maskz_loadu_ps(mask, weights + r * DECODE_TOKENS + t), terms, term);
+            const __m512 x = _mm512_maskz_loadu_ps(mask, weights + r * DECODE_TOKENS + t);
+            amx_split(_mm512_mul_ps(x, _mm512_set1_ps(factor)), terms, term);
 #pragma GCC unroll 4
             for (int k = 0; k < terms; k++)
                 _mm256_storeu_si256((__m256i *)(void *)(out[t / AXPY_HALF][k * tile_rows + r] + 2 * (t % AXPY_HALF)), term[k]);
@@ -107,21 +108,48 @@ INLINE void pair_bf16(const value_rows *rows, int whole, int64_t part, int64_t f
     }
 }
 
-/* Pairs of 32 tokens of e4m3. Quarter q of tile j's rows holds columns 16 q + 8 * part + 4 j .. + 3. */
-INLINE void pair_e4m3(const value_rows *rows, int whole, int64_t part, int64_t first, value_tiles *tiles)
+/* Pairs of 32 tokens of e4m3. Quarter q of tile j's rows holds columns 16 q + 8 j + part + (0, 2, 4, 6). */
+static void pair_by_table(const value_rows *rows, int64_t part, int64_t first, value_tiles *tiles)
 {
     const amx_lookup lookup = amx_lookup_of(&octavo_amx_e4m3);
     for (int64_t i = first; i < first + STRIP; i++) {
-        const __m512i even = value_bytes(rows, 2 * i, 0, whole), odd = value_bytes(rows, 2 * i + 1, 0, whole);
-        const __m512i pairs = part ? _mm512_unpackhi_epi8(even, odd) : _mm512_unpacklo_epi8(even, odd);
-        __m512i low, high;
-        amx_decode_codes(&lookup, pairs, &low, &high);
-        _mm512_store_si512(tiles->bytes[0][i], low);
-        _mm512_store_si512(tiles->bytes[1][i], high);
+        __m512i even[2], odd[2];
+        for (int64_t k = 0; k < 2; k++) amx_look_up(&lookup, value_bytes(rows, 2 * i + k, 0, 0), &even[k], &odd[k]);
+        _mm512_store_si512(tiles->bytes[0][i], part ? _mm512_unpacklo_epi16(odd[0], odd[1]) : _mm512_unpacklo_epi16(even[0], even[1]));
+        _mm512_store_si512(tiles->bytes[1][i], part ? _mm512_unpackhi_epi16(odd[0], odd[1]) : _mm512_unpackhi_epi16(even[0], even[1]));
     }
 }
 
-/* Quads of 64 tokens of int8; columns as pair_e4m3. */
+/* The same by shifts. */
+INLINE void pair_by_shift(const value_rows *rows, int64_t part, int64_t first, value_tiles *tiles)
+{
+    for (int64_t i = first; i < first + STRIP; i++) {
+        const __m512i a = value_bytes(rows, 2 * i, 0, 1), b = value_bytes(rows, 2 * i + 1, 0, 1);
+        const __m512i even = amx_shift_e4m3(part ? a : amx_even_up(a)), odd = amx_shift_e4m3(part ? b : amx_even_up(b));
+        _mm512_store_si512(tiles->bytes[0][i], _mm512_unpacklo_epi16(even, odd));
+        _mm512_store_si512(tiles->bytes[1][i], _mm512_unpackhi_epi16(even, odd));
+    }
+}
+
+/* Whether shifts are right: no code of the pairs is zero or subnormal. */
+INLINE int pairs_are_normal(const value_rows *rows, int64_t first)
+{
+    const __m512i exponent = _mm512_set1_epi8(0x78);
+    __mmask64 odd_one_out = 0;
+    for (int64_t t = 2 * first; t < 2 * (first + STRIP); t++)
+        odd_one_out = _kor_mask64(odd_one_out, _mm512_testn_epi8_mask(value_bytes(rows, t, 0, 1), exponent));
+    return odd_one_out == 0;
+}
+
+/* *normal: what part 0 finds out about the codes, for part 1. */
+INLINE void pair_e4m3(const value_rows *rows, int whole, int64_t part, int64_t first, int *normal, value_tiles *tiles)
+{
+    if (part == 0) *normal = whole && pairs_are_normal(rows, first);
+    if (*normal) pair_by_shift(rows, part, first, tiles);
+    else pair_by_table(rows, part, first, tiles);
+}
+
+/* Quads of 64 tokens of int8. Quarter q of tile j's rows holds columns 16 q + 8 * part + 4 j .. + 3. */
 INLINE void quad_int8(const value_rows *rows, int whole, int64_t part, int64_t first, value_tiles *tiles)
 {
     for (int64_t i = first; i < first + STRIP; i++) {
@@ -202,7 +230,7 @@ INLINE void add_columns(float *out, const __m512 in_order[4], int64_t columns)
     }
 }
 
-/* Tiles of pair_e4m3 and quad_int8 to columns in order. */
+/* Tiles of quad_int8 to columns in order. */
 INLINE void order_by_quarters(const __m512 tile[4], __m512 in_order[4])
 {
     const __m512 a = _mm512_shuffle_f32x4(tile[0], tile[1], 0x44), b = _mm512_shuffle_f32x4(tile[2], tile[3], 0x44);
@@ -224,6 +252,14 @@ INLINE void order_by_pairs(const __m512 tile[4], __m512 in_order[4])
     in_order[3] = _mm512_permutex2var_ps(tile[2], high, tile[3]);
 }
 
+/* Tiles of pair_e4m3 to columns in order. */
+INLINE void order_by_parity(const __m512 tile[4], __m512 in_order[4])
+{
+    const __m512 quads[4] = { _mm512_unpacklo_ps(tile[0], tile[2]), _mm512_unpackhi_ps(tile[0], tile[2]),
+                              _mm512_unpacklo_ps(tile[1], tile[3]), _mm512_unpackhi_ps(tile[1], tile[3]) };
+    order_by_quarters(quads, in_order);
+}
+
 INLINE void add_bf16(const sum_tiles *sums, int terms, int64_t tile_rows, int64_t rows, int64_t columns, float *out, int64_t out_stride)
 {
     for (int64_t r = 0; r < rows; r++) {
@@ -235,7 +271,7 @@ INLINE void add_bf16(const sum_tiles *sums, int terms, int64_t tile_rows, int64_
             for (int64_t term = terms - 2; term >= 0; term--)
                 tile[j] = _mm512_add_ps(tile[j], _mm512_load_ps(sums->bytes[j][term * tile_rows + r]));
         }
-        if (terms == E4M3_TERMS) order_by_quarters(tile, in_order);
+        if (terms == E4M3_TERMS) order_by_parity(tile, in_order);
         else order_by_pairs(tile, in_order);
         add_columns(out + r * out_stride, in_order, columns);
     }
@@ -292,11 +328,12 @@ INLINE value_rows stage_rows(const axpy_call *of, const axpy_stage *stage, int64
                          left < tokens ? left : tokens, width * columns_left(of, stage->block) };
 }
 
-INLINE void interleave(octavo_v_format format, const value_rows *rows, int whole, int64_t part, value_tiles *tiles)
+INLINE void interleave(octavo_v_format format, const value_rows *rows, int whole, int64_t part, int normal[AMX_ROWS / STRIP],
+                       value_tiles *tiles)
 {
     for (int64_t first = 0; first < AMX_ROWS; first += STRIP) {
         if (format == OCTAVO_V_BF16) pair_bf16(rows, whole, part, first, tiles);
-        else if (format == OCTAVO_V_E4M3) pair_e4m3(rows, whole, part, first, tiles);
+        else if (format == OCTAVO_V_E4M3) pair_e4m3(rows, whole, part, first, &normal[first / STRIP], tiles);
         else quad_int8(rows, whole, part, first, tiles);
         octavo_decode_fetch(rows->ahead, STRIP * (format == OCTAVO_V_E4M3 ? E4M3_CYCLES : PAIR_CYCLES));
     }
@@ -359,6 +396,7 @@ INLINE void axpy_stages(octavo_v_format format, const axpy_call *of, const axpy_
     const int64_t tokens = format == OCTAVO_V_INT8 ? DECODE_TOKENS : AXPY_HALF, width = format == OCTAVO_V_BF16 ? 2 : 1;
     const int64_t blocks = (of->v_dim + AXPY_COLUMNS - 1) / AXPY_COLUMNS, stages = blocks * of->halves * 2;
     const int64_t groups = (of->rows + rows_a_tile(format) - 1) / rows_a_tile(format);
+    int normal[AMX_ROWS / STRIP] = { 0 };
     value_tiles values[2];
     sum_tiles sums[DECODE_ROWS / 4];
     _tile_dpbssd(7, 5, 6); /* wakes the multiplier while the first stage is interleaved */
@@ -367,8 +405,9 @@ INLINE void axpy_stages(octavo_v_format format, const axpy_call *of, const axpy_
             const axpy_stage stage = stage_at(of, i);
             const value_rows rows = stage_rows(of, &stage, tokens, width);
             const int whole = rows.tokens == tokens && rows.bytes == AXPY_COLUMNS * width;
-            if (whole) interleave(format, &rows, 1, stage.part, &values[i % 2]);
-            else       interleave(format, &rows, 0, stage.part, &values[i % 2]);
+            if (whole && stage.part == 0) interleave(format, &rows, 1, 0, normal, &values[0]);
+            else if (whole)               interleave(format, &rows, 1, 1, normal, &values[1]);
+            else                          interleave(format, &rows, 0, stage.part, normal, &values[stage.part]);
         }
         if (i == 0) continue;
         const axpy_stage before = stage_at(of, i - 1);
@@ -392,8 +431,8 @@ INLINE void axpy_terms(octavo_v_format format, float *out, int64_t out_stride, c
         if (format == OCTAVO_V_INT8)
             digit_weights(weights + first * DECODE_TOKENS, count, span->tokens, packed.tiles[group][0], packed.exponents + first);
         else
-            split_weights(weights + first * DECODE_TOKENS, count, format == OCTAVO_V_E4M3 ? E4M3_TERMS : BF16_TERMS, rows_a_tile(format),
-                          span->tokens, packed.tiles[group]);
+            split_weights(weights + first * DECODE_TOKENS, count, format == OCTAVO_V_E4M3 ? E4M3_TERMS : BF16_TERMS,
+                          format == OCTAVO_V_E4M3 ? AMX_E4M3_FACTOR : 1.0f, rows_a_tile(format), span->tokens, packed.tiles[group]);
     }
     axpy_stages(format, &call, &packed);
 }

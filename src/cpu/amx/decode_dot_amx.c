@@ -24,6 +24,8 @@ enum { STRIP = 8 /* rows between two of its calls */, COPY_CYCLES = 4, WIDEN_CYC
 
 INLINE int is_integer(octavo_k_format format) { return octavo_k_scale_bytes(format) == 2; }
 
+INLINE int is_e4m3(octavo_k_format format) { return format == OCTAVO_K_E4M3 || format == OCTAVO_K_E4M3X2; }
+
 static int terms_of(const octavo_decode_q *q)
 {
     return is_integer(q->format) ? INT8_TERMS : q->dtype == OCTAVO_BF16 ? 1 : q->dtype == OCTAVO_F16 ? 2 : 3;
@@ -48,17 +50,15 @@ static void store_column(uint8_t *tile, int64_t column, __m512i words)
     _mm512_i32scatter_epi32(tile + 4 * column, rows, words, 1);
 }
 
-static __m512 two_eights(const float *first, const float *second)
-{
-    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(first)), _mm256_loadu_ps(second), 1);
-}
-
-/* The sixteen elements of a step that come first or second; widened codes lie in the order of amx_decode_codes. */
+/* The sixteen elements of a step that come first or second. Widened codes lie in slabs of 64: even ones, then odd ones. */
 static __m512 step_elements(const octavo_decode_q *q, const float *row, int64_t step, int64_t second)
 {
     if (q->format == OCTAVO_K_BF16) return _mm512_loadu_ps(row + 32 * step + 16 * second);
-    const float *at = row + 64 * (step / 2) + 8 * (step % 2) + 32 * second;
-    return two_eights(at, at + 16);
+    const __m512i twos = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const float *at = row + 64 * (step / 2) + 32 * second;
+    const __m512 x = _mm512_permutex2var_ps(_mm512_loadu_ps(at), _mm512_add_epi32(twos, _mm512_set1_epi32((int)(step % 2))),
+                                            _mm512_loadu_ps(at + 16));
+    return is_e4m3(q->format) ? _mm512_mul_ps(x, _mm512_set1_ps(AMX_E4M3_FACTOR)) : x;
 }
 
 static void pack_bf16(const octavo_decode_q *q, uint8_t *packed)
@@ -145,6 +145,7 @@ typedef struct key_slab {
 
 typedef struct slab_rows {
     uint8_t bytes[SLAB_TOKENS][SLAB_BYTES];
+    uint8_t apart[2048]; /* a load seems to wait for a store that lies 4096 bytes from it */
 } __attribute__((aligned(64))) slab_rows;
 
 /* Where a slab's codes are. */
@@ -166,18 +167,43 @@ INLINE void copy_slab(const slab_source *of, int64_t bytes, slab_rows *out)
     octavo_decode_fetch(of->ahead, of->tokens * COPY_CYCLES);
 }
 
-INLINE void widen_slab(const slab_source *of, int64_t codes, const octavo_amx_codes *table, slab_rows *out)
+/* 64 codes of some rows by look-ups. What is not there becomes 1: q has zeros to meet it. */
+static void widen_by_table(const slab_source *of, __mmask64 mask, int64_t from, int64_t to, const octavo_amx_codes *table, slab_rows *out)
 {
     const amx_lookup lookup = amx_lookup_of(table);
+    const __m512i ones = _mm512_set1_epi8(0x38);
+    for (int64_t k = from; k < to; k++) {
+        __m512i even, odd;
+        amx_look_up(&lookup, _mm512_mask_loadu_epi8(ones, mask, of->at[0] + k * of->stride[0]), &even, &odd);
+        _mm512_store_si512(out->bytes[k], even);
+        _mm512_store_si512(out->bytes[k] + 64, odd);
+    }
+}
+
+/* The same by shifts; 0 where a code of e4m3 was no normal number, for which that is wrong. */
+INLINE int widen_by_shift(const slab_source *of, int whole, __mmask64 mask, int64_t from, int64_t to, slab_rows *out)
+{
+    const __m512i ones = _mm512_set1_epi8(0x38), exponent = _mm512_set1_epi8(0x78);
+    __mmask64 odd_one_out = 0;
+    for (int64_t k = from; k < to; k++) {
+        const uint8_t *row = of->at[0] + k * of->stride[0];
+        const __m512i x = whole ? _mm512_loadu_si512(row) : _mm512_mask_loadu_epi8(ones, mask, row);
+        odd_one_out = _kor_mask64(odd_one_out, _mm512_testn_epi8_mask(x, exponent));
+        _mm512_store_si512(out->bytes[k], amx_shift_e4m3(amx_even_up(x)));
+        _mm512_store_si512(out->bytes[k] + 64, amx_shift_e4m3(x));
+    }
+    return odd_one_out == 0;
+}
+
+/* 64 codes of each row. `normal`: codes of e4m3 that are hardly ever zero. */
+INLINE void widen_slab(const slab_source *of, int64_t codes, const octavo_amx_codes *table, int normal, slab_rows *out)
+{
     const __mmask64 mask = amx_first_bytes(codes);
     for (int64_t from = 0; from < of->tokens; from += STRIP) {
         const int64_t to = from + STRIP < of->tokens ? from + STRIP : of->tokens;
-        for (int64_t k = from; k < to; k++) {
-            __m512i first, second;
-            amx_decode_codes(&lookup, _mm512_maskz_loadu_epi8(mask, of->at[0] + k * of->stride[0]), &first, &second);
-            _mm512_store_si512(out->bytes[k], first);
-            _mm512_store_si512(out->bytes[k] + 64, second);
-        }
+        const int whole = codes >= 64 && to == from + STRIP;
+        if (!normal || !(whole ? widen_by_shift(of, 1, mask, from, from + STRIP, out) : widen_by_shift(of, 0, mask, from, to, out)))
+            widen_by_table(of, mask, from, to, table, out);
         octavo_decode_fetch(of->ahead, STRIP * WIDEN_CYCLES);
     }
 }
@@ -237,7 +263,7 @@ INLINE key_slab slab_at(octavo_k_format format, const octavo_decode_q *q, const 
         join_slab(&source, planes, row_bytes - from, scratch);
         slab.step[0] = index, slab.step[1] = slabs_of(format, q) + index, slab.steps = 2;
     } else if (widens) {
-        widen_slab(&source, row_bytes - from, codes_of(format, q, plane), scratch);
+        widen_slab(&source, row_bytes - from, codes_of(format, q, plane), is_e4m3(format) && plane == 0, scratch);
     } else if (in_place(row_bytes, source.tokens)) {
         slab.rows = source.at[0];
         slab.stride = source.stride[0];

@@ -41,13 +41,13 @@ static void attend_raise(const decode_plan *plan, const attend_state *state, int
 
 /* Scores of up to four rows become weights against each row's largest score, times the values' factors. */
 static void attend_weigh_rows(const decode_plan *plan, const attend_state *state, int64_t first, int64_t rows, float *scores,
-                              int64_t padded, const float *v_factors, octavo_decode_ahead *ahead)
+                              int64_t padded, const float *factors, const float *v_factors, octavo_decode_ahead *ahead)
 {
     float *row[ROW_GROUP], largest[ROW_GROUP], total[ROW_GROUP], unused[DECODE_TOKENS];
     vf32 from[ROW_GROUP], added[ROW_GROUP];
     rows_at(scores, rows, row);
     plan_between_rows(plan, ahead, ROWS_CYCLES);
-    rows_max(row, padded, largest);
+    rows_max(row, rows, padded, factors, largest);
     for (int64_t r = 0; r < rows; r++) attend_raise(plan, state, first + r, largest[r]);
     plan_between_rows(plan, ahead, ROWS_CYCLES);
 #pragma GCC unroll 4
@@ -64,6 +64,7 @@ static void attend_weigh_rows(const decode_plan *plan, const attend_state *state
             added[r] = v_add(added[r], weight);
             v_store(r < rows ? row[r] + t : unused, v_mul(weight, factor));
         }
+        octavo_decode_fetch(ahead, EXP_CYCLES);
     }
     v_store_sums4(total, added[0], added[1], added[2], added[3]);
     for (int64_t r = 0; r < rows; r++) state->sum[first + r] += total[r];
@@ -81,16 +82,18 @@ static void attend_span(const decode_head *of, octavo_decode_dot *dot, const oct
     span_v_factors(of, span, v_factors);
     for (int64_t row = 0; row < plan->rows; row += DECODE_ROWS) {
         const int64_t left = plan->rows - row, rows = left < DECODE_ROWS ? left : DECODE_ROWS;
+        const float *left_factors = NULL;
         if (given) {
             for (int64_t r = 0; r < rows; r++)
                 memcpy(scores + r * DECODE_TOKENS, given + (row + r) * plan->kv->max_tokens + span->token,
                        (size_t)span->tokens * sizeof *scores);
             span_mask(of, span, row, rows, whole, scores);
         } else {
-            span_scores(of, dot, span, k_factors, row, rows, whole, scores);
+            left_factors = span_scores(of, dot, span, k_factors, row, rows, whole, scores);
         }
         for (int64_t r = 0; r < rows; r += ROW_GROUP)
-            attend_weigh_rows(plan, state, row + r, group_of(rows - r), scores + r * DECODE_TOKENS, padded, v_factors, span->ahead);
+            attend_weigh_rows(plan, state, row + r, group_of(rows - r), scores + r * DECODE_TOKENS, padded, left_factors,
+                              v_factors, span->ahead);
         plan->axpy(state->out + row * state->out_stride, state->out_stride, scores, rows, span, plan->kv->v_dim);
     }
     octavo_decode_fetch_rest(span->ahead);
@@ -146,7 +149,7 @@ static void attend_means(const decode_head *of, const attend_state *state, const
             for (int64_t i = 0; i < padded; i++) at[i] = i < count ? log_mass[units[i] - logs->first] : -INFINITY;
         }
         for (int64_t r = 0; r < rows; r += ROW_GROUP)
-            attend_weigh_rows(plan, state, row + r, group_of(rows - r), weights + r * DECODE_TOKENS, padded, factors, &nothing);
+            attend_weigh_rows(plan, state, row + r, group_of(rows - r), weights + r * DECODE_TOKENS, padded, NULL, factors, &nothing);
         for (int64_t from = 0; from < kv->v_dim; from += MEAN_COLUMNS) {
             const int64_t columns = kv->v_dim - from < MEAN_COLUMNS ? kv->v_dim - from : MEAN_COLUMNS;
             attend_mean_columns(of, state, units, count, weights, row, rows, from, columns);
@@ -201,7 +204,7 @@ static float attend_dropped(const decode_plan *plan, const uint8_t *kept, const 
             const int64_t unit = from + i;
             scores[i] = unit < end && kept[unit] == OCTAVO_UNIT_DROPPED ? log_mass[unit - logs->first] : -INFINITY;
         }
-        rows_add_mass(plan, &nothing, scores, 1, DECODE_TOKENS, &max, &sum);
+        rows_add_mass(plan, &nothing, scores, 1, DECODE_TOKENS, NULL, &max, &sum);
     }
     const attend_state state = { .max = &max, .sum = &sum };
     return attend_log(&state, 0);

@@ -32,7 +32,9 @@ static void attend_kept_units(const attend_call *call, const decode_head *of, co
     const float *given = call->p->scores ? call->p->scores + of->group * plan->rows * plan->kv->max_tokens : NULL;
     octavo_decode_span span, next;
     octavo_decode_ahead ahead = { .work = 0 };
-    for (int more = attend_first(of, kept, begin, end, &span); more; span = next) {
+    int more = attend_first(of, kept, begin, end, &span);
+    if (more) fetch_first(of, &span, given ? 0 : plan->in->planes, 1);
+    for (; more; span = next) {
         const int whole = head_sees(of, span.token / plan->kv->sub_block_tokens) == OCTAVO_UNIT_WHOLE;
         more = attend_next(of, kept, &span, end, &next);
         ahead_of(of, more ? &next : NULL, given ? 0 : plan->in->planes, 1, &ahead);

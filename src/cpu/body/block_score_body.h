@@ -74,7 +74,7 @@ static void score_add_bounds(const decode_head *of, const octavo_decode_span *sp
         span_mask(of, span, row, rows, whole, bound);
         for (int64_t r = 0; r < rows; r += ROW_GROUP) {
             float *max = side ? state->lower_max : state->upper_max, *sum = side ? state->lower_sum : state->upper_sum;
-            rows_add_mass(of->plan, span->ahead, bound + r * DECODE_TOKENS, group_of(rows - r), padded, max + row + r, sum + row + r);
+            rows_add_mass(of->plan, span->ahead, bound + r * DECODE_TOKENS, group_of(rows - r), padded, NULL, max + row + r, sum + row + r);
         }
     }
 }
@@ -83,6 +83,7 @@ static void score_span(const score_call *call, const decode_head *of, const octa
 {
     const octavo_block_score_params *p = call->p;
     const int64_t padded = span_padded(span);
+    const float *left_factors = NULL;
     float factors[DECODE_TOKENS], errors[DECODE_TOKENS], scores[DECODE_ROWS * DECODE_TOKENS];
     span_k_factors(of, span, factors);
     if (p->log_upper) score_errors(of, span, factors, errors);
@@ -91,15 +92,13 @@ static void score_span(const score_call *call, const decode_head *of, const octa
         if (p->log_upper) {
             span_raw_scores(of, call->plan.dot, span, factors, row, rows, scores);
             score_add_bounds(of, span, scores, errors, row, rows, whole, state);
-            for (int64_t i = 0; i < rows * DECODE_TOKENS; i += SIMD_F32)
-                if (i % DECODE_TOKENS < padded) v_store(scores + i, score_capped(call->plan.in, v_load(scores + i)));
-            span_mask(of, span, row, rows, whole, scores);
+            span_finish_scores(of, span, row, rows, whole, scores);
         } else {
-            span_scores(of, call->plan.dot, span, factors, row, rows, whole, scores);
+            left_factors = span_scores(of, call->plan.dot, span, factors, row, rows, whole, scores);
         }
         for (int64_t r = 0; r < rows; r += ROW_GROUP)
-            rows_add_mass(&call->plan, span->ahead, scores + r * DECODE_TOKENS, group_of(rows - r), padded, state->max + row + r,
-                          state->sum + row + r);
+            rows_add_mass(&call->plan, span->ahead, scores + r * DECODE_TOKENS, group_of(rows - r), padded, left_factors,
+                          state->max + row + r, state->sum + row + r);
         for (int64_t r = 0; p->scores && r < rows; r++) {
             float *out = p->scores + (of->group * call->plan.rows + row + r) * call->plan.kv->max_tokens + span->token;
             memcpy(out, scores + r * DECODE_TOKENS, (size_t)span->tokens * sizeof *out);
@@ -145,16 +144,30 @@ static int score_wanted(const score_call *call, const decode_head *of, int64_t u
     return !call->p->only || call->p->only[of->group * call->plan.units + unit] == OCTAVO_UNIT_KEPT;
 }
 
-/* The span that follows `span`: the rest of its unit, or the next unit that is wanted; 0: there is none before unit `last`. */
-static int score_next(const score_call *call, const decode_head *of, const octavo_decode_span *span, int64_t last,
-                      octavo_decode_span *next)
+/* The first span of the first wanted unit in [unit, last). */
+static int score_first(const score_call *call, const decode_head *of, int64_t unit, int64_t last, octavo_decode_span *first)
 {
-    const int64_t sub = call->plan.kv->sub_block_tokens;
-    int64_t unit = span->token / sub;
-    if (span_next(of, span->token + span->tokens, (unit + 1) * sub, next)) return 1;
-    for (unit++; unit < last && unit * sub < of->sight.any.end; unit++)
-        if (score_wanted(call, of, unit) && span_of_unit(of, unit, next)) return 1;
+    for (; unit < last && unit * call->plan.kv->sub_block_tokens < of->sight.any.end; unit++)
+        if (score_wanted(call, of, unit) && span_of_unit(of, unit, first)) return 1;
     return 0;
+}
+
+/* A wanted unit; *span is its first span if *more, and becomes the first one behind it. */
+static void score_unit(const score_call *call, const decode_head *of, int64_t unit, int64_t last, const score_states *state,
+                       octavo_decode_ahead *ahead, octavo_decode_span *span, int *more)
+{
+    const int64_t end = (unit + 1) * call->plan.kv->sub_block_tokens;
+    const int whole = head_sees(of, unit) == OCTAVO_UNIT_WHOLE;
+    score_reset(state, call->plan.rows, call->p->log_upper != NULL);
+    while (*more && span->token < end) {
+        octavo_decode_span next;
+        *more = span_next(of, span->token + span->tokens, end, &next) || score_first(call, of, unit + 1, last, &next);
+        ahead_of(of, *more ? &next : NULL, call->plan.in->planes, 0, ahead);
+        span->ahead = ahead;
+        score_span(call, of, span, whole, state);
+        if (*more) *span = next;
+    }
+    score_store(call, of->group, unit, state);
 }
 
 static void score_task(void *argument, int64_t index)
@@ -162,26 +175,16 @@ static void score_task(void *argument, int64_t index)
     const score_call *call = argument;
     const decode_plan *plan = &call->plan;
     const decode_head of = head_open(plan, index / call->head_tasks);
-    const int64_t begin = index % call->head_tasks * call->task_units, sub = plan->kv->sub_block_tokens;
+    const int64_t begin = index % call->head_tasks * call->task_units;
     const int64_t end = begin + call->task_units < plan->units ? begin + call->task_units : plan->units;
     const score_states state = score_states_of(plan->task_floats + index * plan->layout.task_floats, plan->rows);
-    octavo_decode_span span, next;
+    octavo_decode_span span;
     octavo_decode_ahead ahead = { .work = 0 };
     plan_enter(plan);
-    for (int64_t unit = begin; unit < end; unit++) {
-        if (!score_wanted(call, &of, unit)) continue;
-        const int whole = head_sees(&of, unit) == OCTAVO_UNIT_WHOLE;
-        score_reset(&state, plan->rows, call->p->log_upper != NULL);
-        for (int more = span_of_unit(&of, unit, &span); more;) {
-            const int follows = score_next(call, &of, &span, end, &next);
-            ahead_of(&of, follows ? &next : NULL, plan->in->planes, 0, &ahead);
-            span.ahead = &ahead;
-            score_span(call, &of, &span, whole, &state);
-            more = follows && next.token < (unit + 1) * sub;
-            if (more) span = next;
-        }
-        score_store(call, of.group, unit, &state);
-    }
+    int more = score_first(call, &of, begin, end, &span);
+    if (more) fetch_first(&of, &span, plan->in->planes, 0);
+    for (int64_t unit = begin; unit < end; unit++)
+        if (score_wanted(call, &of, unit)) score_unit(call, &of, unit, end, &state, &ahead, &span, &more);
     plan_leave(plan);
 }
 

@@ -22,6 +22,7 @@ typedef struct select_head {
     const octavo_block_select_params *p;
     int64_t b, head, units, rows, group, length;
     octavo_decode_sight sight;
+    int64_t seen_end; /* without a window: units before it are seen, the others are not; with one: 0 */
     uint8_t *kept; /* [units] */
 } select_head;
 
@@ -46,6 +47,10 @@ static int select_may_drop(const select_head *of, int64_t unit)
 static void select_load(const select_head *of, const float *values, int64_t unit, float *out)
 {
     const int64_t left = of->units - unit, count = left < SELECT_BLOCK ? left : SELECT_BLOCK;
+    if (unit + SELECT_BLOCK <= of->seen_end) {
+        memcpy(out, values + unit, SELECT_BLOCK * sizeof *out);
+        return;
+    }
     for (int64_t i = 0; i < SELECT_BLOCK; i++) out[i] = i < count && of->kept[unit + i] != OCTAVO_UNIT_UNSEEN ? values[unit + i] : -INFINITY;
 }
 
@@ -310,6 +315,7 @@ static void select_task(void *argument, int64_t index)
     of.rows = of.group * p->q_tokens;
     of.length = kv->lengths[octavo_view_row(kv, of.b)];
     of.sight = octavo_decode_sight_of(kv, of.length, p->q_tokens, p->window, p->sink_tokens);
+    of.seen_end = p->window > 0 ? 0 : (of.sight.any.end + of.sight.unit_tokens - 1) / of.sight.unit_tokens;
     of.kept = p->kept + index * of.units;
     for (int64_t unit = 0; p->stage == OCTAVO_STAGE_FIRST && unit < of.units; unit++)
         of.kept[unit] = octavo_decode_sees(&of.sight, unit) == OCTAVO_UNIT_INVISIBLE ? OCTAVO_UNIT_UNSEEN : OCTAVO_UNIT_KEPT;

@@ -36,9 +36,10 @@ static void fused_scan_unit(const decode_head *of, int64_t unit, const octavo_de
         span_k_factors(of, &span, factors);
         for (int64_t row = 0; row < plan->rows; row += DECODE_ROWS) {
             const int64_t left = plan->rows - row, rows = left < DECODE_ROWS ? left : DECODE_ROWS;
-            span_scores(of, plan->dot_base, &span, factors, row, rows, whole, scores);
+            const float *left_factors = span_scores(of, plan->dot_base, &span, factors, row, rows, whole, scores);
             for (int64_t r = 0; r < rows; r += ROW_GROUP)
-                rows_add_mass(plan, ahead, scores + r * DECODE_TOKENS, group_of(rows - r), span_padded(&span), max + row + r, sum + row + r);
+                rows_add_mass(plan, ahead, scores + r * DECODE_TOKENS, group_of(rows - r), span_padded(&span), left_factors,
+                              max + row + r, sum + row + r);
         }
         octavo_decode_fetch_rest(ahead);
     }
@@ -140,7 +141,9 @@ static void fused_task(void *argument, int64_t index)
     octavo_decode_ahead scanned = { .work = 0 };
     const fused_scan scan = { floats + 2 * padded, floats + 3 * padded, floats + 4 * padded, floats + 8 * padded,
                               plan->head_floats + of.group * plan->layout.head_floats, &scanned };
+    octavo_decode_span begins;
     plan_enter(plan);
+    if (span_of_unit(&of, begin, &begins)) fetch_first(&of, &begins, p->rule == OCTAVO_SELECT_DELTA ? 1 : call->planes, p->rule != OCTAVO_SELECT_DELTA);
     attend_reset(plan, &state);
     fused_split(call, &of, begin, end, &scan, &state, kept);
     for (int64_t row = 0; p->part_kept && row < plan->rows; row++) p->part_kept[first + row * p->splits] = attend_log(&state, row);

@@ -12,7 +12,8 @@
 
 enum {
     PACK_SERIAL_ELEMENTS = 1 << 16, /* fewer elements of q are packed sooner than threads are woken */
-    ROWS_CYCLES = 100               /* of a third of softmax over four rows of a span, about         */
+    ROWS_CYCLES = 40,               /* of a part of softmax over four rows of a span, about         */
+    EXP_CYCLES = 50                 /* of a vector of exponentials in each of them                   */
 };
 
 typedef struct decode_plan {
@@ -143,7 +144,7 @@ static octavo_unit_view head_sees(const decode_head *of, int64_t unit) { return 
 static void span_locate(const decode_head *of, int64_t token, octavo_decode_span *span)
 {
     const octavo_kv_view *kv = of->plan->kv;
-    const int64_t block = token / kv->block_tokens, in_block = token % kv->block_tokens;
+    const int64_t block = token / kv->block_tokens, in_block = token - block * kv->block_tokens;
     const int64_t page = octavo_view_page(kv, of->view_row, block);
     for (int32_t plane = 0; plane < octavo_k_plane_count(kv->k_format); plane++) {
         span->k[plane] = octavo_section_at(&kv->k[plane], of->view_row, page, of->head, in_block);
@@ -151,6 +152,13 @@ static void span_locate(const decode_head *of, int64_t token, octavo_decode_span
     }
     span->v = octavo_section_at(&kv->v, of->view_row, page, of->head, in_block);
     span->v_stride = kv->v.token_bytes;
+    span->page = page;
+    span->in_block = in_block;
+}
+
+static inline const uint8_t *span_section(const decode_head *of, const octavo_decode_span *span, const octavo_section *section)
+{
+    return octavo_section_at(section, of->view_row, span->page, of->head, span->in_block);
 }
 
 /* The first run of visible tokens in [token, end), all of one block; 0: there is none. */
@@ -178,27 +186,24 @@ static int span_of_unit(const decode_head *of, int64_t unit, octavo_decode_span 
 static void ahead_add(octavo_decode_ahead *ahead, const uint8_t *at, int64_t stride, int64_t bytes, int64_t rows)
 {
     const struct octavo_decode_run apart = { at, stride, bytes, rows }, as_one = { at, 0, bytes * rows, 1 };
-    ahead->run[ahead->runs++] = stride == bytes ? as_one : apart;
-    ahead->lines += (bytes + 63) / 64 * rows;
+    const struct octavo_decode_run run = stride == bytes ? as_one : apart;
+    ahead->run[ahead->runs++] = run;
+    for (int64_t i = 0; i < run.bytes; i += 4096) __builtin_prefetch(run.at + i, 0, 2); /* finding a page takes longest */
+    ahead->lines += (run.bytes + 63) / 64 * run.rows;
 }
 
 /* Numbers of a token each: lines of them where they are consecutive. */
 static void ahead_add_scales(octavo_decode_ahead *ahead, const decode_head *of, const octavo_decode_span *next,
                              const octavo_section *section, int64_t bytes)
 {
-    const octavo_kv_view *kv = of->plan->kv;
-    if (!section->data || bytes == 0) return;
-    const int64_t page = octavo_view_page(kv, of->view_row, next->token / kv->block_tokens);
-    const uint8_t *at = octavo_section_at(section, of->view_row, page, of->head, next->token % kv->block_tokens);
-    if (section->token_bytes == bytes) ahead_add(ahead, at, 0, next->tokens * bytes, 1);
-    else                               ahead_add(ahead, at, section->token_bytes, bytes, next->tokens);
+    if (section->data && bytes) ahead_add(ahead, span_section(of, next, section), section->token_bytes, bytes, next->tokens);
 }
 
 /* Lists what the work on a span should bring nearer: scales, planes and values of the next one, or nothing. *ahead holds what the span
  * before had to do. */
 static void ahead_of(const decode_head *of, const octavo_decode_span *next, int32_t planes, int values, octavo_decode_ahead *ahead)
 {
-    enum { FIRST_GUESS = 2048 };
+    enum { FIRST_GUESS = 3000 };
     const octavo_kv_view *kv = of->plan->kv;
     const int64_t cycles = ahead->work > 0 ? ahead->work : FIRST_GUESS;
     *ahead = (octavo_decode_ahead){ .current = 0 };
@@ -211,13 +216,19 @@ static void ahead_of(const decode_head *of, const octavo_decode_span *next, int3
     ahead->rate = ahead->lines * DECODE_LINE_CREDIT / cycles + 1;
 }
 
+/* The first span of a task: nothing was worked on while it could have come. */
+static void fetch_first(const decode_head *of, const octavo_decode_span *first, int32_t planes, int values)
+{
+    octavo_decode_ahead ahead = { .work = 0 };
+    ahead_of(of, first, planes, values, &ahead);
+    octavo_decode_fetch_rest(&ahead);
+}
+
 /* The scales of a span as consecutive bytes: in place where they are, else gathered. */
 static const uint8_t *span_scales(const decode_head *of, const octavo_decode_span *span, const octavo_section *section, int64_t bytes,
                                   uint8_t *gathered)
 {
-    const octavo_kv_view *kv = of->plan->kv;
-    const int64_t page = octavo_view_page(kv, of->view_row, span->token / kv->block_tokens);
-    const uint8_t *at = octavo_section_at(section, of->view_row, page, of->head, span->token % kv->block_tokens);
+    const uint8_t *at = span_section(of, span, section);
     if (section->token_bytes == bytes && span->tokens == DECODE_TOKENS) return at;
     memset(gathered, 0, (size_t)(DECODE_TOKENS * bytes));
     for (int64_t t = 0; t < span->tokens; t++) memcpy(gathered + t * bytes, at + t * section->token_bytes, (size_t)bytes);
@@ -283,15 +294,31 @@ static void span_raw_scores(const decode_head *of, octavo_decode_dot *dot, const
         }
 }
 
-static void span_scores(const decode_head *of, octavo_decode_dot *dot, const octavo_decode_span *span, const float *factors, int64_t row,
-                        int64_t rows, int whole, float *scores)
+/* The cap and the mask. */
+static void span_finish_scores(const decode_head *of, const octavo_decode_span *span, int64_t row, int64_t rows, int whole, float *scores)
 {
-    span_raw_scores(of, dot, span, factors, row, rows, scores);
     const int64_t padded = span_padded(span);
     if (of->plan->in->soft_cap > 0.0f)
-        for (int64_t i = 0; i < rows * DECODE_TOKENS; i += SIMD_F32)
-            if (i % DECODE_TOKENS < padded) v_store(scores + i, score_capped(of->plan->in, v_load(scores + i)));
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t t = 0; t < padded; t += SIMD_F32) {
+                float *at = scores + r * DECODE_TOKENS + t;
+                v_store(at, score_capped(of->plan->in, v_load(at)));
+            }
     span_mask(of, span, row, rows, whole, scores);
+}
+
+/* Scores of a span. Where neither cap nor mask changes them they come without their factors, which softmax then multiplies in passing;
+ * the factors that are left to do are returned, or NULL. */
+static const float *span_scores(const decode_head *of, octavo_decode_dot *dot, const octavo_decode_span *span, const float *factors,
+                                int64_t row, int64_t rows, int whole, float *scores)
+{
+    if (whole && span->tokens == DECODE_TOKENS && !(of->plan->in->soft_cap > 0.0f)) {
+        dot(&of->q, row, rows, span, scores);
+        return factors;
+    }
+    span_raw_scores(of, dot, span, factors, row, rows, scores);
+    span_finish_scores(of, span, row, rows, whole, scores);
+    return NULL;
 }
 
 /* ---- softmax, four rows at a time: rows that are missing are the last one once more ---- */
@@ -305,26 +332,36 @@ static inline void rows_at(float *scores, int64_t rows, float *row[ROW_GROUP])
     for (int64_t r = 0; r < ROW_GROUP; r++) row[r] = scores + (r < rows ? r : rows - 1) * DECODE_TOKENS;
 }
 
-static inline void rows_max(float *const *row, int64_t padded, float *largest)
+/* Multiplies by the factors that are left, if any, and finds each row's largest score. */
+static inline void rows_max(float *const *row, int64_t rows, int64_t padded, const float *factors, float *largest)
 {
     vf32 max[ROW_GROUP];
 #pragma GCC unroll 4
-    for (int r = 0; r < ROW_GROUP; r++) max[r] = v_load(row[r]);
-    for (int64_t t = SIMD_F32; t < padded; t += SIMD_F32)
+    for (int r = 0; r < ROW_GROUP; r++) max[r] = v_splat(-INFINITY);
+    for (int64_t t = 0; t < padded; t += SIMD_F32) {
+        const vf32 factor = factors ? v_load(factors + t) : v_zero();
 #pragma GCC unroll 4
-        for (int r = 0; r < ROW_GROUP; r++) max[r] = v_max(max[r], v_load(row[r] + t));
+        for (int r = 0; r < ROW_GROUP; r++) {
+            vf32 score = v_load(row[r] + t);
+            if (factors && r < rows) {
+                score = v_mul(score, factor);
+                v_store(row[r] + t, score);
+            }
+            max[r] = v_max(max[r], score);
+        }
+    }
     v_store_maxes4(largest, max[0], max[1], max[2], max[3]);
 }
 
 /* Adds up to four rows of a span's scores to each row's running (max, sum of exp(score - max)). */
 static inline void rows_add_mass(const decode_plan *plan, octavo_decode_ahead *ahead, float *scores, int64_t rows, int64_t padded,
-                                 float *max, float *sum)
+                                 const float *factors, float *max, float *sum)
 {
     float *row[ROW_GROUP], largest[ROW_GROUP], total[ROW_GROUP];
     vf32 from[ROW_GROUP], added[ROW_GROUP];
     rows_at(scores, rows, row);
     plan_between_rows(plan, ahead, ROWS_CYCLES);
-    rows_max(row, padded, largest);
+    rows_max(row, rows, padded, factors, largest);
     plan_between_rows(plan, ahead, ROWS_CYCLES);
     for (int64_t r = 0; r < rows; r++) {
         if (!(largest[r] > max[r])) continue;
@@ -337,9 +374,11 @@ static inline void rows_add_mass(const decode_plan *plan, octavo_decode_ahead *a
         from[r] = v_splat(most == -INFINITY ? 0.0f : most);
         added[r] = v_zero();
     }
-    for (int64_t t = 0; t < padded; t += SIMD_F32)
+    for (int64_t t = 0; t < padded; t += SIMD_F32) {
 #pragma GCC unroll 4
         for (int r = 0; r < ROW_GROUP; r++) added[r] = v_add(added[r], v_exp(v_sub(v_load(row[r] + t), from[r])));
+        octavo_decode_fetch(ahead, EXP_CYCLES);
+    }
     v_store_sums4(total, added[0], added[1], added[2], added[3]);
     for (int64_t r = 0; r < rows; r++) sum[r] += total[r];
     plan_between_rows(plan, ahead, ROWS_CYCLES);

@@ -144,11 +144,17 @@ static inline void codec_f16(uint16_t *restrict out, float *restrict rest, const
 
 static inline void codec_e4m3(uint8_t *restrict out, float *restrict rest, const float *restrict x, int64_t n, float factor)
 {
+    if (!rest) {
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) out[i] = octavo_e4m3_from_float(x[i] * factor);
-    if (!rest) return;
+        for (int64_t i = 0; i < n; i++) out[i] = octavo_e4m3_from_float(x[i] * factor);
+        return;
+    }
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) rest[i] = x[i] * factor - octavo_e4m3_round(x[i] * factor);
+    for (int64_t i = 0; i < n; i++) {
+        float rounded;
+        out[i] = octavo_e4m3_from_finite(x[i] * factor, &rounded);
+        rest[i] = x[i] * factor - rounded;
+    }
 }
 
 static inline void codec_e5m2(uint8_t *restrict out, float *restrict rest, const float *restrict x, int64_t n, float factor)
