@@ -47,11 +47,11 @@ static inline __m512i amx_shift_e4m3(__m512i words)
 /* Codes of even index moved to the upper bytes. */
 static inline __m512i amx_even_up(__m512i codes) { return _mm512_slli_epi16(codes, 8); }
 
-/* Columns [4 * quad, 4 * quad + 4) of sixteen rows of 64 bytes as four registers of sixteen rows each. */
-static inline __attribute__((always_inline)) void amx_columns(const void *rows, int64_t quad, __m512 columns[4])
+/* Columns [4 * quad, 4 * quad + 4) of sixteen rows of 64 bytes: those of rows i, 4 + i, 8 + i and 12 + i in z[i]. Quads that are to be
+ * added are added in this form, so that only the sum is transposed. */
+static inline __attribute__((always_inline)) void amx_quad(const void *rows, int64_t quad, __m512 z[4])
 {
     const float *at = (const float *)rows + 4 * quad;
-    __m512 z[4];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
         z[i] = _mm512_castps128_ps512(_mm_loadu_ps(at + 16 * i));
@@ -59,6 +59,11 @@ static inline __attribute__((always_inline)) void amx_columns(const void *rows, 
         z[i] = _mm512_insertf32x4(z[i], _mm_loadu_ps(at + 16 * (8 + i)), 2);
         z[i] = _mm512_insertf32x4(z[i], _mm_loadu_ps(at + 16 * (12 + i)), 3);
     }
+}
+
+/* What amx_quad gave as four registers of sixteen rows, one a column. */
+static inline __attribute__((always_inline)) void amx_transpose(const __m512 z[4], __m512 columns[4])
+{
     const __m512 a = _mm512_unpacklo_ps(z[0], z[1]), b = _mm512_unpackhi_ps(z[0], z[1]);
     const __m512 c = _mm512_unpacklo_ps(z[2], z[3]), d = _mm512_unpackhi_ps(z[2], z[3]);
     columns[0] = _mm512_shuffle_ps(a, c, 0x44);

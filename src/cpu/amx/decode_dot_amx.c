@@ -361,18 +361,21 @@ INLINE void multiply_planes(octavo_k_format format, const octavo_decode_q *q, co
                             int32_t planes, const uint8_t *packed, int64_t groups, product_tiles *products)
 {
     const int64_t group_bytes = steps_of(format, q) * AMX_TILE_BYTES, slabs = slabs_of(format, q);
-    const int64_t halves = span->tokens > SLAB_TOKENS ? 2 : 1, count = (end - plane) * slabs * halves;
+    const int64_t count = (end - plane) * slabs * (span->tokens > SLAB_TOKENS ? 2 : 1);
     slab_rows scratch[2];
     key_slab slab[2];
+    int32_t at = plane;
+    int64_t half = 0;
     _tile_dpbssd(7, 5, 6); /* wakes the multiplier while the first slab is widened */
-    for (int64_t i = 0, index = 0, half = 0; i <= count; i++) {
-        const int64_t half_before = halves - 1 - half;
+    for (int64_t i = 0, index = 0, half_before = 0; i <= count; i++) {
+        const int64_t half_now = half;
         if (i < count) {
-            slab[i % 2] = slab_at(format, q, span, half * SLAB_TOKENS, plane, planes, index, &scratch[i % 2]);
-            if (++half == halves) half = 0, index++;
-            if (index == slabs) index = 0, plane++;
+            slab[i % 2] = slab_at(format, q, span, half * SLAB_TOKENS, at, planes, index, &scratch[i % 2]);
+            if (++index == slabs) index = 0, at++;
+            if (at == end) at = plane, half++;
         }
-        if (i > 0) multiply_groups(is_integer(format), &slab[(i - 1) % 2], packed, group_bytes, groups, halves == 1 ? 0 : half_before, i == 1, products);
+        if (i > 0) multiply_groups(is_integer(format), &slab[(i - 1) % 2], packed, group_bytes, groups, half_before, i == 1, products);
+        half_before = half_now;
     }
     if (groups == 1) products_store(products);
 }
@@ -387,14 +390,15 @@ INLINE void store_bf16(const product_tiles *products, int terms, int64_t rows, i
         for (int64_t quad = 0; 4 * quad < rows; quad++) {
             const uint8_t *tile = products->bytes[t / AMX_ROWS];
             __m512 sum[4], more[4];
-            amx_columns(tile, quad + (terms - 1) * quads, sum); /* the smallest terms first */
+            amx_quad(tile, quad + (terms - 1) * quads, sum); /* the smallest terms first */
             octavo_decode_fetch(ahead, COLUMNS_CYCLES);
 #pragma GCC unroll 4
             for (int64_t term = terms - 2; term >= 0; term--) {
-                amx_columns(tile, quad + term * quads, more);
+                amx_quad(tile, quad + term * quads, more);
 #pragma GCC unroll 4
                 for (int i = 0; i < 4; i++) sum[i] = _mm512_add_ps(sum[i], more[i]);
             }
+            amx_transpose(sum, sum);
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++)
                 if (4 * quad + i < rows) _mm512_storeu_ps(dots + (4 * quad + i) * DECODE_TOKENS + t, sum[i]);
@@ -414,7 +418,7 @@ INLINE void dot_terms(octavo_k_format format, int terms, int32_t planes, const o
     }
 }
 
-/* The digits' sums of sixteen tokens for four rows. */
+/* The digits' sums of sixteen tokens for four rows, as amx_quad gives them. */
 INLINE void add_digits(const uint8_t *products, __m512 sum[4])
 {
     const __m512 weights[INT8_TERMS] = { _mm512_set1_ps(1.0f), _mm512_set1_ps(1.0f / 254.0f), _mm512_set1_ps(1.0f / 64516.0f) };
@@ -422,11 +426,11 @@ INLINE void add_digits(const uint8_t *products, __m512 sum[4])
     for (int i = 0; i < 4; i++) sum[i] = _mm512_setzero_ps();
 #pragma GCC unroll 4
     for (int64_t term = INT8_TERMS - 1; term >= 0; term--) {
-        __m512 columns[4];
-        amx_columns(products, term, columns);
+        __m512 digit[4];
+        amx_quad(products, term, digit);
 #pragma GCC unroll 4
         for (int i = 0; i < 4; i++)
-            sum[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(columns[i])), weights[term], sum[i]);
+            sum[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(digit[i])), weights[term], sum[i]);
     }
 }
 
@@ -443,6 +447,7 @@ INLINE void store_int8(const product_tiles *base, const product_tiles *residual,
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++) sum[i] = _mm512_fmadd_ps(more[i], _mm512_set1_ps(1.0f / 254.0f), sum[i]);
         }
+        amx_transpose(sum, sum);
 #pragma GCC unroll 4
         for (int i = 0; i < 4; i++) {
             if (i >= rows) break;
