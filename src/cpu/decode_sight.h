@@ -9,8 +9,8 @@ typedef struct octavo_decode_sight {
     int64_t unit_tokens;
 } octavo_decode_sight;
 
-static inline octavo_decode_sight octavo_decode_sight_of(const octavo_kv_view *kv, int64_t length, int64_t q_tokens, int64_t window,
-                                                         int64_t sink_tokens)
+static inline octavo_decode_sight octavo_decode_sight_of(const octavo_kv_view *kv, int64_t length, int64_t q_tokens,
+                                                         int64_t window, int64_t sink_tokens)
 {
     const octavo_span last = octavo_visible_span(length, q_tokens, q_tokens - 1, window, sink_tokens);
     octavo_span first = last; /* the oldest query token that exists sees furthest back */

@@ -9,23 +9,24 @@
 
 enum {
     DECODE_TOKENS = 64, /* their K and V of one head stay in the first-level cache */
-    DECODE_ROWS   = 16, /* of q, before the tokens are gone through again           */
-    DECODE_PAD    = 64, /* bytes and floats that packed rows are padded to          */
+    DECODE_ROWS = 16,   /* of q, before the tokens are gone through again           */
+    DECODE_PAD = 64,    /* bytes and floats that packed rows are padded to          */
 };
 
 /* The queries of one kv head of one sequence, packed once a call. */
 typedef struct octavo_decode_q {
-    const float *rows;    /* [rows, row_floats], zeros behind head_dim; int4x2: both halves of the row, each padded */
+    const float *rows; /* [rows, row_floats], zeros behind head_dim; int4x2: both halves of the row, each padded */
     int64_t row_floats;
     const uint8_t *packed; /* what `pack` of the level made of them */
     int64_t row_count, head_dim;
     octavo_k_format format;
-    octavo_dtype dtype;    /* of the caller's q: how many bits its elements have */
+    octavo_dtype dtype; /* of the caller's q: how many bits its elements have */
     int32_t residual_exponent;
 } octavo_decode_q;
 
-/* Rows that are needed next. A burst of prefetches would stop the work that it should hide behind, so lines are asked for as the work
- * on a span goes on: every step of it names what it is worth in cycles, about, and the next span's lines are spread over the sum. */
+/* Rows that are needed next. A burst of prefetches would stop the work that it should hide behind, so lines are asked for as the
+ * work on a span goes on: every step of it names what it is worth in cycles, about, and the next span's lines are spread over the
+ * sum. */
 enum { DECODE_LINE_CREDIT = 1 << 12 };
 typedef struct octavo_decode_ahead {
     struct octavo_decode_run {
@@ -33,9 +34,9 @@ typedef struct octavo_decode_ahead {
         int64_t stride, bytes, rows;
     } run[OCTAVO_MAX_PLANES + 4]; /* scales and norms, planes, values */
     size_t current, runs;
-    int64_t offset;                /* the next line: of which run, where in its row */
-    int64_t lines, work;           /* of the whole span                             */
-    int64_t credit, rate;          /* lines in DECODE_LINE_CREDIT a cycle           */
+    int64_t offset;       /* the next line: of which run, where in its row */
+    int64_t lines, work;  /* of the whole span                             */
+    int64_t credit, rate; /* lines in DECODE_LINE_CREDIT a cycle           */
 } octavo_decode_ahead;
 
 /* Asks for up to `lines` lines. Inline, because a call would clear the vector registers of the loops around it. */
@@ -73,13 +74,13 @@ typedef struct octavo_decode_span {
     octavo_decode_ahead *ahead;
 } octavo_decode_span;
 
-/* dots[r][t] = q row (row + r) . codes of token t, summed over the first planes, for r < rows <= DECODE_ROWS; [rows, DECODE_TOKENS].
- * Columns from span->tokens on may be written with anything. */
+/* dots[r][t] = q row (row + r) . codes of token t, summed over the first planes, for r < rows <= DECODE_ROWS; [rows,
+ * DECODE_TOKENS]. Columns from span->tokens on may be written with anything. */
 typedef void octavo_decode_dot(const octavo_decode_q *q, int64_t row, int64_t rows, const octavo_decode_span *span, float *dots);
 
 /* out[r][i] += sum over t of weights[r][t] * code i of token t; weights [rows, DECODE_TOKENS]. */
-typedef void octavo_decode_axpy(float *out, int64_t out_stride, const float *weights, int64_t rows, const octavo_decode_span *span,
-                                int64_t v_dim);
+typedef void octavo_decode_axpy(float *out, int64_t out_stride, const float *weights, int64_t rows,
+                                const octavo_decode_span *span, int64_t v_dim);
 
 typedef struct octavo_decode_tiles {
     octavo_decode_dot *(*dot)(const octavo_kv_view *kv, int32_t planes);
@@ -117,8 +118,8 @@ typedef struct octavo_decode_layout {
 
 enum {
     SCORE_TASK_TOKENS = 4096, /* tokens that one task of block_score takes */
-    SCORE_STATES      = 6,    /* floats a row: largest and sum of scores, upper and lower bounds    */
-    ATTEND_STATES     = 2     /* largest score and sum                                               */
+    SCORE_STATES = 6,         /* floats a row: largest and sum of scores, upper and lower bounds    */
+    ATTEND_STATES = 2         /* largest score and sum                                               */
 };
 
 static inline int64_t octavo_decode_score_units(const octavo_kv_view *kv)

@@ -38,8 +38,8 @@ octavo_decode_layout octavo_decode_layout_attend(const octavo_block_attend_param
 octavo_decode_layout octavo_decode_layout_fused(const octavo_decode_fused_params *p)
 {
     const int64_t rows = padded_rows(&p->in), logs = p->rule == OCTAVO_SELECT_DELTA ? rows * p->split_units : 0;
-    return layout_of(&p->in, p->in.kv->batch * p->in.kv->kv_heads * p->splits,
-                     (ATTEND_STATES + SCORE_STATES) * rows + logs, p->rule == OCTAVO_SELECT_DELTA ? rows : 0);
+    return layout_of(&p->in, p->in.kv->batch * p->in.kv->kv_heads * p->splits, (ATTEND_STATES + SCORE_STATES) * rows + logs,
+                     p->rule == OCTAVO_SELECT_DELTA ? rows : 0);
 }
 
 size_t octavo_block_score_workspace(const octavo_block_score_params *p)

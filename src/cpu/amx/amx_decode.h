@@ -5,11 +5,19 @@
 #include "cpu/decode_tiles.h"
 #include <immintrin.h>
 
-/* Every tile is 16 rows of 64 bytes. */
-enum { AMX_ROWS = 16, AMX_ROW_BYTES = 64, AMX_TILE_BYTES = 1024 };
+#define INLINE static inline __attribute__((always_inline))
 
-/* bf16 of the 128 magnitudes of an eight-bit format, as low and high bytes; a code's sign is bit 15. e4m3's are 2^8 times as large:
- * then a normal number's bits are its code's, shifted, and one constant (AMX_E4M3_FACTOR takes it back). */
+/* Every tile is 16 rows of 64 bytes. */
+enum {
+    AMX_ROWS = 16,
+    AMX_ROW_BYTES = 64,
+    AMX_TILE_BYTES = 1024,
+    AMX_DIM_MAX = 256, /* larger heads take the float32 tiles */
+    AMX_INT8_TERMS = 3
+};
+
+/* bf16 of the 128 magnitudes of an eight-bit format, as low and high bytes; a code's sign is bit 15. e4m3's are 2^8 times as
+ * large: then a normal number's bits are its code's, shifted, and one constant (AMX_E4M3_FACTOR takes it back). */
 #define AMX_E4M3_FACTOR 0x1p-8f
 typedef struct octavo_amx_codes {
     uint8_t low[128], high[128];
@@ -33,23 +41,27 @@ static inline void amx_look_up(const amx_lookup *lookup, __m512i codes, __m512i 
     const __m512i low_byte = _mm512_set1_epi16(0x00FF);
     const __m512i low = _mm512_permutex2var_epi8(lookup->low[0], codes, lookup->low[1]);
     const __m512i high = _mm512_permutex2var_epi8(lookup->high[0], codes, lookup->high[1]);
-    const __m512i with_sign = _mm512_ternarylogic_epi32(high, codes, _mm512_set1_epi8((char)0x80), 0xF8); /* high | (codes & 0x80) */
-    *even = _mm512_ternarylogic_epi32(low_byte, low, _mm512_slli_epi16(with_sign, 8), 0xCA); /* low_byte ? first : second, by bits */
+    const __m512i with_sign =
+        _mm512_ternarylogic_epi32(high, codes, _mm512_set1_epi8((char)0x80), 0xF8); /* high | (codes & 0x80) */
+    *even =
+        _mm512_ternarylogic_epi32(low_byte, low, _mm512_slli_epi16(with_sign, 8), 0xCA); /* low_byte ? first : second, by bits */
     *odd = _mm512_ternarylogic_epi32(low_byte, _mm512_srli_epi16(low, 8), with_sign, 0xCA);
 }
 
-/* Codes of normal numbers (zeros and subnormal ones are rare) in the upper byte of each word: the sign stays, exponent and mantissa go to bits 10 .. 4, bit 14 completes the exponent. */
+/* Codes of normal numbers (zeros and subnormal ones are rare) in the upper byte of each word: the sign stays, exponent and
+ * mantissa go to bits 10 .. 4, bit 14 completes the exponent. */
 static inline __m512i amx_shift_e4m3(__m512i words)
 {
-    return _mm512_ternarylogic_epi32(_mm512_srai_epi16(words, 4), _mm512_set1_epi16((short)0x87F0), _mm512_set1_epi16(0x4000), 0xEA);
+    return _mm512_ternarylogic_epi32(_mm512_srai_epi16(words, 4), _mm512_set1_epi16((short)0x87F0), _mm512_set1_epi16(0x4000),
+                                     0xEA);
 }
 
 /* Codes of even index moved to the upper bytes. */
 static inline __m512i amx_even_up(__m512i codes) { return _mm512_slli_epi16(codes, 8); }
 
-/* Columns [4 * quad, 4 * quad + 4) of sixteen rows of 64 bytes: those of rows i, 4 + i, 8 + i and 12 + i in z[i]. Quads that are to be
- * added are added in this form, so that only the sum is transposed. */
-static inline __attribute__((always_inline)) void amx_quad(const void *rows, int64_t quad, __m512 z[4])
+/* Columns [4 * quad, 4 * quad + 4) of sixteen rows of 64 bytes: those of rows i, 4 + i, 8 + i and 12 + i in z[i]. Quads that are
+ * to be added are added in this form, so that only the sum is transposed. */
+INLINE void amx_quad(const void *rows, int64_t quad, __m512 z[4])
 {
     const float *at = (const float *)rows + 4 * quad;
 #pragma GCC unroll 4
@@ -62,7 +74,7 @@ static inline __attribute__((always_inline)) void amx_quad(const void *rows, int
 }
 
 /* What amx_quad gave as four registers of sixteen rows, one a column. */
-static inline __attribute__((always_inline)) void amx_transpose(const __m512 z[4], __m512 columns[4])
+INLINE void amx_transpose(const __m512 z[4], __m512 columns[4])
 {
     const __m512 a = _mm512_unpacklo_ps(z[0], z[1]), b = _mm512_unpackhi_ps(z[0], z[1]);
     const __m512 c = _mm512_unpacklo_ps(z[2], z[3]), d = _mm512_unpackhi_ps(z[2], z[3]);
@@ -73,7 +85,7 @@ static inline __attribute__((always_inline)) void amx_transpose(const __m512 z[4
 }
 
 /* x as the sum of `terms` bf16 numbers, each what is left rounded to nearest. */
-static inline __attribute__((always_inline)) void amx_split(__m512 x, int terms, __m256i *term)
+INLINE void amx_split(__m512 x, int terms, __m256i *term)
 {
 #pragma GCC unroll 4
     for (int i = 0; i < terms; i++) {
@@ -83,6 +95,33 @@ static inline __attribute__((always_inline)) void amx_split(__m512 x, int terms,
 }
 
 static inline __mmask64 amx_first_bytes(int64_t count) { return count >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << count) - 1; }
+
+/* ---- how q is packed ---- */
+
+INLINE int amx_is_integer(octavo_k_format format) { return octavo_k_scale_bytes(format) == 2; }
+
+INLINE int amx_is_e4m3(octavo_k_format format) { return format == OCTAVO_K_E4M3 || format == OCTAVO_K_E4M3X2; }
+
+INLINE int amx_terms(const octavo_decode_q *q)
+{
+    return amx_is_integer(q->format) ? AMX_INT8_TERMS : q->dtype == OCTAVO_BF16 ? 1 : q->dtype == OCTAVO_F16 ? 2 : 3;
+}
+
+/* Rows whose terms share a tile of columns: column term * rows + row. */
+INLINE int64_t amx_tile_rows(int terms) { return terms == 1 ? 16 : terms == 2 ? 8 : 4; }
+
+/* Tiles along head_dim. */
+INLINE int64_t amx_steps(octavo_k_format format, const octavo_decode_q *q)
+{
+    return format == OCTAVO_K_BF16 ? (q->head_dim + 31) / 32 : q->row_floats / (amx_is_integer(format) ? 64 : 32);
+}
+
+/* Behind the tiles, for each row: the factor of its first digit, and 7.5 times its sum. */
+INLINE size_t amx_factors_at(const octavo_decode_q *q)
+{
+    const int64_t rows = amx_tile_rows(AMX_INT8_TERMS);
+    return (size_t)((q->row_count + rows - 1) / rows * amx_steps(q->format, q) * AMX_TILE_BYTES);
+}
 
 octavo_decode_dot *octavo_amx_dot(const octavo_kv_view *kv, int32_t planes);
 octavo_decode_axpy *octavo_amx_axpy(octavo_v_format format);

@@ -1,18 +1,19 @@
-/* decode_axpy_amx.c - weighted sums of values on AMX tiles: the weights of up to sixteen rows are one operand, tokens the reduction.
+/* decode_axpy_amx.c - weighted sums of values on AMX tiles: the weights of up to sixteen rows are one operand, tokens the
+ * reduction.
  *
- * bf16 values meet the weights as three bf16 terms (all 24 bits), e4m3 values as two. int8 values meet them as four digits of base 256,
- * fixed point below the largest weight of the row in the span. Each term of each row is a row of the tile. Values of neighbouring
- * tokens have to lie side by side: they are interleaved in a scratch tile on the way. */
+ * bf16 values meet the weights as three bf16 terms (all 24 bits), e4m3 values as two. int8 values meet them as four digits of
+ * base 256, fixed point below the largest weight of the row in the span. Each term of each row is a row of the tile. Values of
+ * neighbouring tokens have to lie side by side: they are interleaved in a scratch tile on the way. */
 #include "cpu/amx/amx_decode.h"
 
 octavo_decode_axpy *octavo_decode_axpy_avx512(octavo_v_format format);
 
-#define INLINE static inline __attribute__((always_inline))
-
 enum {
-    AXPY_COLUMNS = 64,                  /* of the output at a time: four tiles    */
-    AXPY_HALF = 32,                     /* tokens that a tile of bf16 reduces     */
-    BF16_TERMS = 3, E4M3_TERMS = 2, INT8_DIGITS = 4
+    AXPY_COLUMNS = 64, /* of the output at a time: four tiles    */
+    AXPY_HALF = 32,    /* tokens that a tile of bf16 reduces     */
+    BF16_TERMS = 3,
+    E4M3_TERMS = 2,
+    INT8_DIGITS = 4
 };
 
 /* What a row of a stage takes, for octavo_decode_fetch. */
@@ -49,11 +50,12 @@ INLINE void split_weights(const float *weights, int64_t rows, int terms, float f
 }
 
 /* Rows digit * 4 + r of 64 weights; exponents[r]: a weight is its digits' number times 2^exponent. Other rows as above. */
-INLINE void digit_weights(const float *weights, int64_t rows, int64_t tokens, uint8_t out[AMX_ROWS][AMX_ROW_BYTES], float *exponents)
+INLINE void digit_weights(const float *weights, int64_t rows, int64_t tokens, uint8_t out[AMX_ROWS][AMX_ROW_BYTES],
+                          float *exponents)
 {
-    const __m512i by_digit = _mm512_setr_epi32(0x0C080400, 0x1C181410, 0x2C282420, 0x3C383430, 0x0D090501, 0x1D191511, 0x2D292521,
-                                               0x3D393531, 0x0E0A0602, 0x1E1A1612, 0x2E2A2622, 0x3E3A3632, 0x0F0B0703, 0x1F1B1713,
-                                               0x2F2B2723, 0x3F3B3733);
+    const __m512i by_digit =
+        _mm512_setr_epi32(0x0C080400, 0x1C181410, 0x2C282420, 0x3C383430, 0x0D090501, 0x1D191511, 0x2D292521, 0x3D393531,
+                          0x0E0A0602, 0x1E1A1612, 0x2E2A2622, 0x3E3A3632, 0x0F0B0703, 0x1F1B1713, 0x2F2B2723, 0x3F3B3733);
     for (int64_t r = 0; r < rows; r++) {
         __m512 x[4], most = _mm512_setzero_ps();
 #pragma GCC unroll 4
@@ -68,8 +70,7 @@ INLINE void digit_weights(const float *weights, int64_t rows, int64_t tokens, ui
         const __m512 up = _mm512_sub_ps(_mm512_set1_ps(31.0f), exponent);
         __m512i digits[4];
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; i++)
-            digits[i] = _mm512_permutexvar_epi8(by_digit, _mm512_cvtps_epu32(_mm512_scalef_ps(x[i], up)));
+        for (int i = 0; i < 4; i++) digits[i] = _mm512_permutexvar_epi8(by_digit, _mm512_cvtps_epu32(_mm512_scalef_ps(x[i], up)));
         /* Quarter d of digits[i] is digit d of tokens 16 i ..: transpose the quarters. */
         const __m512i a = _mm512_shuffle_i32x4(digits[0], digits[1], 0x44), b = _mm512_shuffle_i32x4(digits[2], digits[3], 0x44);
         const __m512i c = _mm512_shuffle_i32x4(digits[0], digits[1], 0xEE), d = _mm512_shuffle_i32x4(digits[2], digits[3], 0xEE);
@@ -98,7 +99,8 @@ INLINE __m512i value_bytes(const value_rows *rows, int64_t t, int64_t at, int wh
     return _mm512_maskz_loadu_epi8(amx_first_bytes(rows->bytes - at), row);
 }
 
-/* STRIP rows from `first` on of pairs of 32 tokens, columns 32 * part .. + 31 of bf16. Quarter q of tile j's rows holds columns 8 q + 4 j .. + 3 of them. */
+/* STRIP rows from `first` on of pairs of 32 tokens, columns 32 * part .. + 31 of bf16. Quarter q of tile j's rows holds columns 8
+ * q + 4 j .. + 3 of them. */
 INLINE void pair_bf16(const value_rows *rows, int whole, int64_t part, int64_t first, value_tiles *tiles)
 {
     for (int64_t i = first; i < first + STRIP; i++) {
@@ -115,8 +117,10 @@ static void pair_by_table(const value_rows *rows, int64_t part, int64_t first, v
     for (int64_t i = first; i < first + STRIP; i++) {
         __m512i even[2], odd[2];
         for (int64_t k = 0; k < 2; k++) amx_look_up(&lookup, value_bytes(rows, 2 * i + k, 0, 0), &even[k], &odd[k]);
-        _mm512_store_si512(tiles->bytes[0][i], part ? _mm512_unpacklo_epi16(odd[0], odd[1]) : _mm512_unpacklo_epi16(even[0], even[1]));
-        _mm512_store_si512(tiles->bytes[1][i], part ? _mm512_unpackhi_epi16(odd[0], odd[1]) : _mm512_unpackhi_epi16(even[0], even[1]));
+        _mm512_store_si512(tiles->bytes[0][i],
+                           part ? _mm512_unpacklo_epi16(odd[0], odd[1]) : _mm512_unpacklo_epi16(even[0], even[1]));
+        _mm512_store_si512(tiles->bytes[1][i],
+                           part ? _mm512_unpackhi_epi16(odd[0], odd[1]) : _mm512_unpackhi_epi16(even[0], even[1]));
     }
 }
 
@@ -145,8 +149,10 @@ INLINE int pairs_are_normal(const value_rows *rows, int64_t first)
 INLINE void pair_e4m3(const value_rows *rows, int whole, int64_t part, int64_t first, int *normal, value_tiles *tiles)
 {
     if (part == 0) *normal = whole && pairs_are_normal(rows, first);
-    if (*normal) pair_by_shift(rows, part, first, tiles);
-    else pair_by_table(rows, part, first, tiles);
+    if (*normal)
+        pair_by_shift(rows, part, first, tiles);
+    else
+        pair_by_table(rows, part, first, tiles);
 }
 
 /* Quads of 64 tokens of int8. Quarter q of tile j's rows holds columns 16 q + 8 * part + 4 j .. + 3. */
@@ -260,7 +266,8 @@ INLINE void order_by_parity(const __m512 tile[4], __m512 in_order[4])
     order_by_quarters(quads, in_order);
 }
 
-INLINE void add_bf16(const sum_tiles *sums, int terms, int64_t tile_rows, int64_t rows, int64_t columns, float *out, int64_t out_stride)
+INLINE void add_bf16(const sum_tiles *sums, int terms, int64_t tile_rows, int64_t rows, int64_t columns, float *out,
+                     int64_t out_stride)
 {
     for (int64_t r = 0; r < rows; r++) {
         __m512 tile[4], in_order[4];
@@ -271,8 +278,10 @@ INLINE void add_bf16(const sum_tiles *sums, int terms, int64_t tile_rows, int64_
             for (int64_t term = terms - 2; term >= 0; term--)
                 tile[j] = _mm512_add_ps(tile[j], _mm512_load_ps(sums->bytes[j][term * tile_rows + r]));
         }
-        if (terms == E4M3_TERMS) order_by_parity(tile, in_order);
-        else order_by_pairs(tile, in_order);
+        if (terms == E4M3_TERMS)
+            order_by_parity(tile, in_order);
+        else
+            order_by_pairs(tile, in_order);
         add_columns(out + r * out_stride, in_order, columns);
     }
 }
@@ -324,17 +333,20 @@ INLINE value_rows stage_rows(const axpy_call *of, const axpy_stage *stage, int64
     const octavo_decode_span *span = of->span;
     const int64_t first = stage->half * tokens, left = span->tokens - first;
     const int64_t offset = first * span->v_stride + stage->block * AXPY_COLUMNS * width;
-    return (value_rows){ span->v + offset, span->ahead, span->v_stride,
-                         left < tokens ? left : tokens, width * columns_left(of, stage->block) };
+    return (value_rows){ span->v + offset, span->ahead, span->v_stride, left < tokens ? left : tokens,
+                         width * columns_left(of, stage->block) };
 }
 
 INLINE void interleave(octavo_v_format format, const value_rows *rows, int whole, int64_t part, int normal[AMX_ROWS / STRIP],
                        value_tiles *tiles)
 {
     for (int64_t first = 0; first < AMX_ROWS; first += STRIP) {
-        if (format == OCTAVO_V_BF16) pair_bf16(rows, whole, part, first, tiles);
-        else if (format == OCTAVO_V_E4M3) pair_e4m3(rows, whole, part, first, &normal[first / STRIP], tiles);
-        else quad_int8(rows, whole, part, first, tiles);
+        if (format == OCTAVO_V_BF16)
+            pair_bf16(rows, whole, part, first, tiles);
+        else if (format == OCTAVO_V_E4M3)
+            pair_e4m3(rows, whole, part, first, &normal[first / STRIP], tiles);
+        else
+            quad_int8(rows, whole, part, first, tiles);
         octavo_decode_fetch(rows->ahead, STRIP * (format == OCTAVO_V_E4M3 ? E4M3_CYCLES : PAIR_CYCLES));
     }
 }
@@ -361,8 +373,8 @@ INLINE void add_block(octavo_v_format format, const axpy_call *of, int64_t block
     if (format == OCTAVO_V_INT8)
         add_int8(sums, weights->exponents + first, group_rows(format, of, group), columns, out, of->out_stride);
     else
-        add_bf16(sums, format == OCTAVO_V_E4M3 ? E4M3_TERMS : BF16_TERMS, rows_a_tile(format), group_rows(format, of, group), columns, out,
-                 of->out_stride);
+        add_bf16(sums, format == OCTAVO_V_E4M3 ? E4M3_TERMS : BF16_TERMS, rows_a_tile(format), group_rows(format, of, group),
+                 columns, out, of->out_stride);
 }
 
 /* One group of rows: sums stay in tiles until their block's successor needs them, so that nothing waits for a product. */
@@ -381,8 +393,10 @@ INLINE void multiply_groups(octavo_v_format format, const axpy_call *of, const a
                             int64_t groups, const value_tiles *values, sum_tiles *sums)
 {
     for (int64_t group = 0; group < groups; group++) {
-        if (stage->half == 0) sums_zero(stage->part);
-        else sums_load(stage->part, &sums[group]);
+        if (stage->half == 0)
+            sums_zero(stage->part);
+        else
+            sums_load(stage->part, &sums[group]);
         multiply(format, weights->tiles[group][stage->half][0], values, stage->part);
         sums_store(stage->part, &sums[group]);
     }
@@ -405,14 +419,19 @@ INLINE void axpy_stages(octavo_v_format format, const axpy_call *of, const axpy_
             const axpy_stage stage = stage_at(of, i);
             const value_rows rows = stage_rows(of, &stage, tokens, width);
             const int whole = rows.tokens == tokens && rows.bytes == AXPY_COLUMNS * width;
-            if (whole && stage.part == 0) interleave(format, &rows, 1, 0, normal, &values[0]);
-            else if (whole)               interleave(format, &rows, 1, 1, normal, &values[1]);
-            else                          interleave(format, &rows, 0, stage.part, normal, &values[stage.part]);
+            if (whole && stage.part == 0)
+                interleave(format, &rows, 1, 0, normal, &values[0]);
+            else if (whole)
+                interleave(format, &rows, 1, 1, normal, &values[1]);
+            else
+                interleave(format, &rows, 0, stage.part, normal, &values[stage.part]);
         }
         if (i == 0) continue;
         const axpy_stage before = stage_at(of, i - 1);
-        if (groups == 1) multiply_one(format, of, &before, weights, &values[(i - 1) % 2], sums);
-        else multiply_groups(format, of, &before, weights, groups, &values[(i - 1) % 2], sums);
+        if (groups == 1)
+            multiply_one(format, of, &before, weights, &values[(i - 1) % 2], sums);
+        else
+            multiply_groups(format, of, &before, weights, groups, &values[(i - 1) % 2], sums);
     }
     if (groups > 1) return;
     sums_store(0, sums);
@@ -421,7 +440,7 @@ INLINE void axpy_stages(octavo_v_format format, const axpy_call *of, const axpy_
 }
 
 INLINE void axpy_terms(octavo_v_format format, float *out, int64_t out_stride, const float *weights, int64_t rows,
-                              const octavo_decode_span *span, int64_t v_dim)
+                       const octavo_decode_span *span, int64_t v_dim)
 {
     const int64_t halves = format == OCTAVO_V_INT8 ? 1 : (span->tokens + AXPY_HALF - 1) / AXPY_HALF;
     const axpy_call call = { out, out_stride, rows, v_dim, halves, span };
@@ -432,22 +451,26 @@ INLINE void axpy_terms(octavo_v_format format, float *out, int64_t out_stride, c
             digit_weights(weights + first * DECODE_TOKENS, count, span->tokens, packed.tiles[group][0], packed.exponents + first);
         else
             split_weights(weights + first * DECODE_TOKENS, count, format == OCTAVO_V_E4M3 ? E4M3_TERMS : BF16_TERMS,
-                          format == OCTAVO_V_E4M3 ? AMX_E4M3_FACTOR : 1.0f, rows_a_tile(format), span->tokens, packed.tiles[group]);
+                          format == OCTAVO_V_E4M3 ? AMX_E4M3_FACTOR : 1.0f, rows_a_tile(format), span->tokens,
+                          packed.tiles[group]);
     }
     axpy_stages(format, &call, &packed);
 }
 
-static void axpy_bf16(float *out, int64_t out_stride, const float *weights, int64_t rows, const octavo_decode_span *span, int64_t v_dim)
+static void axpy_bf16(float *out, int64_t out_stride, const float *weights, int64_t rows, const octavo_decode_span *span,
+                      int64_t v_dim)
 {
     axpy_terms(OCTAVO_V_BF16, out, out_stride, weights, rows, span, v_dim);
 }
 
-static void axpy_e4m3(float *out, int64_t out_stride, const float *weights, int64_t rows, const octavo_decode_span *span, int64_t v_dim)
+static void axpy_e4m3(float *out, int64_t out_stride, const float *weights, int64_t rows, const octavo_decode_span *span,
+                      int64_t v_dim)
 {
     axpy_terms(OCTAVO_V_E4M3, out, out_stride, weights, rows, span, v_dim);
 }
 
-static void axpy_int8(float *out, int64_t out_stride, const float *weights, int64_t rows, const octavo_decode_span *span, int64_t v_dim)
+static void axpy_int8(float *out, int64_t out_stride, const float *weights, int64_t rows, const octavo_decode_span *span,
+                      int64_t v_dim)
 {
     axpy_terms(OCTAVO_V_INT8, out, out_stride, weights, rows, span, v_dim);
 }
@@ -455,10 +478,14 @@ static void axpy_int8(float *out, int64_t out_stride, const float *weights, int6
 octavo_decode_axpy *octavo_amx_axpy(octavo_v_format format)
 {
     switch (format) {
-    case OCTAVO_V_BF16: return axpy_bf16;
-    case OCTAVO_V_F16:  return octavo_decode_axpy_avx512(format);
-    case OCTAVO_V_E4M3: return axpy_e4m3;
-    case OCTAVO_V_INT8: return axpy_int8;
+    case OCTAVO_V_BF16:
+        return axpy_bf16;
+    case OCTAVO_V_F16:
+        return octavo_decode_axpy_avx512(format);
+    case OCTAVO_V_E4M3:
+        return axpy_e4m3;
+    case OCTAVO_V_INT8:
+        return axpy_int8;
     }
     return axpy_bf16;
 }

@@ -1,136 +1,27 @@
 /* decode_dot_amx.c - scores on AMX tiles: sixteen tokens' keys are one operand, the packed queries the other.
  *
  * A tile of products holds 16 tokens by 16 columns. bf16, e4m3 and e5m2 keys meet q as the exact sum of one to three bf16 terms
- * (as many as q's dtype needs), int8 keys meet q in three int8 digits (one part in 2^23 of the row's largest element): each term of
- * each row is a column. bf16 and int8 rows are read in place, the other codes are widened to a scratch row first. */
+ * (as many as q's dtype needs), int8 keys meet q in three int8 digits (one part in 2^23 of the row's largest element): each term
+ * of each row is a column. bf16 and int8 rows are read in place, the other codes are widened to a scratch row first. */
 #include "cpu/amx/amx_decode.h"
-#include <math.h>
-#include <string.h>
 
 octavo_decode_dot *octavo_decode_dot_avx512(const octavo_kv_view *kv, int32_t planes);
 
-#define INLINE static inline __attribute__((always_inline))
-
 enum {
-    DOT_DIM_MAX = 256, /* larger heads take the float32 tiles */
-    INT8_TERMS  = 3,
-    SLAB_BYTES  = 128, /* of a widened row: 64 codes          */
+    SLAB_BYTES = 128, /* of a widened row: 64 codes          */
     SLAB_TOKENS = 32,
-    GROUPS_MAX  = DECODE_ROWS / 4
+    GROUPS_MAX = DECODE_ROWS / 4
 };
 
 /* What steps of the work take, for octavo_decode_fetch. */
-enum { STRIP = 8 /* rows between two of its calls */, COPY_CYCLES = 4, WIDEN_CYCLES = 7, JOIN_CYCLES = 4, TILE_CYCLES = 24, COLUMNS_CYCLES = 24 };
-
-INLINE int is_integer(octavo_k_format format) { return octavo_k_scale_bytes(format) == 2; }
-
-INLINE int is_e4m3(octavo_k_format format) { return format == OCTAVO_K_E4M3 || format == OCTAVO_K_E4M3X2; }
-
-static int terms_of(const octavo_decode_q *q)
-{
-    return is_integer(q->format) ? INT8_TERMS : q->dtype == OCTAVO_BF16 ? 1 : q->dtype == OCTAVO_F16 ? 2 : 3;
-}
-
-/* Rows whose terms share a tile of columns: column term * rows + row. */
-INLINE int64_t rows_a_tile(int terms) { return terms == 1 ? 16 : terms == 2 ? 8 : 4; }
-
-/* Tiles along head_dim. */
-INLINE int64_t steps_of(octavo_k_format format, const octavo_decode_q *q)
-{
-    return format == OCTAVO_K_BF16 ? (q->head_dim + 31) / 32 : q->row_floats / (is_integer(format) ? 64 : 32);
-}
-
-/* ---- packing ---- */
-
-/* Writes sixteen words of four bytes as one column of a tile. */
-static void store_column(uint8_t *tile, int64_t column, __m512i words)
-{
-    const __m512i rows = _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
-                                            _mm512_set1_epi32(AMX_ROW_BYTES));
-    _mm512_i32scatter_epi32(tile + 4 * column, rows, words, 1);
-}
-
-/* The sixteen elements of a step that come first or second. Widened codes lie in slabs of 64: even ones, then odd ones. */
-static __m512 step_elements(const octavo_decode_q *q, const float *row, int64_t step, int64_t second)
-{
-    if (q->format == OCTAVO_K_BF16) return _mm512_loadu_ps(row + 32 * step + 16 * second);
-    const __m512i twos = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    const float *at = row + 64 * (step / 2) + 32 * second;
-    const __m512 x = _mm512_permutex2var_ps(_mm512_loadu_ps(at), _mm512_add_epi32(twos, _mm512_set1_epi32((int)(step % 2))),
-                                            _mm512_loadu_ps(at + 16));
-    return is_e4m3(q->format) ? _mm512_mul_ps(x, _mm512_set1_ps(AMX_E4M3_FACTOR)) : x;
-}
-
-static void pack_bf16(const octavo_decode_q *q, uint8_t *packed)
-{
-    const int terms = terms_of(q);
-    const int64_t rows = rows_a_tile(terms), steps = steps_of(q->format, q);
-    for (int64_t row = 0; row < q->row_count; row++)
-        for (int64_t step = 0; step < steps; step++) {
-            uint8_t *tile = packed + (row / rows * steps + step) * AMX_TILE_BYTES;
-            __m256i first[3], second[3];
-            amx_split(step_elements(q, q->rows + row * q->row_floats, step, 0), 3, first);
-            amx_split(step_elements(q, q->rows + row * q->row_floats, step, 1), 3, second);
-#pragma GCC unroll 4
-            for (int term = 0; term < terms; term++)
-                store_column(tile, term * rows + row % rows, _mm512_inserti64x4(_mm512_castsi256_si512(first[term]), second[term], 1));
-        }
-}
-
-/* Behind the tiles, for each row: the factor of its first digit, and 7.5 times its sum. */
-static size_t int8_factors_at(const octavo_decode_q *q)
-{
-    const int64_t rows = rows_a_tile(INT8_TERMS);
-    return (size_t)((q->row_count + rows - 1) / rows * steps_of(q->format, q) * AMX_TILE_BYTES);
-}
-
-/* One step of a row: 64 elements as digits of base 254 below 127 / amax. */
-static void pack_int8_step(const float *x, float to_code, int64_t column, int64_t rows, uint8_t *tile)
-{
-    __m512 left[4];
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) left[i] = _mm512_mul_ps(_mm512_loadu_ps(x + 16 * i), _mm512_set1_ps(to_code));
-#pragma GCC unroll 4
-    for (int64_t term = 0; term < INT8_TERMS; term++) {
-        uint8_t digits[64];
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) {
-            const __m512 digit = _mm512_roundscale_ps(left[i], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-            _mm_storeu_si128((__m128i *)(void *)(digits + 16 * i), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(digit)));
-            left[i] = _mm512_mul_ps(_mm512_sub_ps(left[i], digit), _mm512_set1_ps(254.0f));
-        }
-        store_column(tile, term * rows + column, _mm512_loadu_si512(digits));
-    }
-}
-
-static void pack_int8(const octavo_decode_q *q, uint8_t *packed)
-{
-    const int64_t rows = rows_a_tile(INT8_TERMS), steps = steps_of(q->format, q);
-    float *factors = (float *)(void *)(packed + int8_factors_at(q));
-    for (int64_t row = 0; row < q->row_count; row++) {
-        const float *x = q->rows + row * q->row_floats;
-        __m512 most = _mm512_setzero_ps(), sum = _mm512_setzero_ps();
-        for (int64_t i = 0; i < q->row_floats; i += 16) {
-            most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_loadu_ps(x + i)));
-            sum = _mm512_add_ps(sum, _mm512_loadu_ps(x + i));
-        }
-        const float amax = _mm512_reduce_max_ps(most);
-        const float to_code = amax > 0.0f ? 127.0f / amax : 0.0f; 
-        factors[2 * row] = amax / 127.0f;
-        factors[2 * row + 1] = 7.5f * _mm512_reduce_add_ps(sum);
-        for (int64_t step = 0; step < steps; step++)
-            pack_int8_step(x + 64 * step, to_code, row % rows, rows, packed + (row / rows * steps + step) * AMX_TILE_BYTES);
-    }
-}
-
-void octavo_amx_pack(const octavo_decode_q *q, uint8_t *packed)
-{
-    if (q->format == OCTAVO_K_F16 || q->head_dim > DOT_DIM_MAX) return;
-    const int64_t rows = rows_a_tile(terms_of(q));
-    memset(packed, 0, (size_t)((q->row_count + rows - 1) / rows * steps_of(q->format, q) * AMX_TILE_BYTES));
-    if (is_integer(q->format)) pack_int8(q, packed);
-    else pack_bf16(q, packed);
-}
+enum {
+    STRIP = 8, /* rows between two of its calls */
+    COPY_CYCLES = 4,
+    WIDEN_CYCLES = 7,
+    JOIN_CYCLES = 4,
+    TILE_CYCLES = 24,
+    COLUMNS_CYCLES = 24
+};
 
 /* ---- keys ---- */
 
@@ -168,7 +59,8 @@ INLINE void copy_slab(const slab_source *of, int64_t bytes, slab_rows *out)
 }
 
 /* 64 codes of some rows by look-ups. What is not there becomes 1: q has zeros to meet it. */
-static void widen_by_table(const slab_source *of, __mmask64 mask, int64_t from, int64_t to, const octavo_amx_codes *table, slab_rows *out)
+static void widen_by_table(const slab_source *of, __mmask64 mask, int64_t from, int64_t to, const octavo_amx_codes *table,
+                           slab_rows *out)
 {
     const amx_lookup lookup = amx_lookup_of(table);
     const __m512i ones = _mm512_set1_epi8(0x38);
@@ -202,13 +94,15 @@ INLINE void widen_slab(const slab_source *of, int64_t codes, const octavo_amx_co
     for (int64_t from = 0; from < of->tokens; from += STRIP) {
         const int64_t to = from + STRIP < of->tokens ? from + STRIP : of->tokens;
         const int whole = codes >= 64 && to == from + STRIP;
-        if (!normal || !(whole ? widen_by_shift(of, 1, mask, from, from + STRIP, out) : widen_by_shift(of, 0, mask, from, to, out)))
+        if (!normal ||
+            !(whole ? widen_by_shift(of, 1, mask, from, from + STRIP, out) : widen_by_shift(of, 0, mask, from, to, out)))
             widen_by_table(of, mask, from, to, table, out);
         octavo_decode_fetch(of->ahead, STRIP * WIDEN_CYCLES);
     }
 }
 
-/* Nibbles to int8 codes, or to 16 times the upper nibble where only that was read: those of the row's first half, then the others. */
+/* Nibbles to int8 codes, or to 16 times the upper nibble where only that was read: those of the row's first half, then the
+ * others. */
 INLINE void join_slab(const slab_source *of, int32_t planes, int64_t bytes, slab_rows *out)
 {
     const __m512i top = _mm512_set1_epi8((char)0xF0);
@@ -242,16 +136,16 @@ INLINE const octavo_amx_codes *codes_of(octavo_k_format format, const octavo_dec
 /* How many slabs a plane's rows make. */
 INLINE int64_t slabs_of(octavo_k_format format, const octavo_decode_q *q)
 {
-    return format == OCTAVO_K_INT4X2 ? q->row_floats / 128 : (steps_of(format, q) + 1) / 2;
+    return format == OCTAVO_K_INT4X2 ? q->row_floats / 128 : (amx_steps(format, q) + 1) / 2;
 }
 
 /* Slab `index` of up to 32 tokens from t on of a plane; of int4x2 with both planes, of both. */
-INLINE key_slab slab_at(octavo_k_format format, const octavo_decode_q *q, const octavo_decode_span *span, int64_t t, int32_t plane, int32_t planes,
-                        int64_t index, slab_rows *scratch)
+INLINE key_slab slab_at(octavo_k_format format, const octavo_decode_q *q, const octavo_decode_span *span, int64_t t,
+                        int32_t plane, int32_t planes, int64_t index, slab_rows *scratch)
 {
-    const int nibbles = format == OCTAVO_K_INT4X2, widens = format != OCTAVO_K_BF16 && !is_integer(format);
+    const int nibbles = format == OCTAVO_K_INT4X2, widens = format != OCTAVO_K_BF16 && !amx_is_integer(format);
     const int64_t row_bytes = octavo_k_row_bytes(format, q->head_dim), from = (nibbles || widens ? 64 : SLAB_BYTES) * index;
-    const int64_t first = 2 * index, left = steps_of(format, q) - first, tokens = span->tokens - t;
+    const int64_t first = 2 * index, left = amx_steps(format, q) - first, tokens = span->tokens - t;
     slab_source source = { .tokens = tokens < SLAB_TOKENS ? tokens : SLAB_TOKENS, .ahead = span->ahead };
     key_slab slab = { scratch->bytes[0], SLAB_BYTES, { first, first + 1 }, left < 2 ? left : 2, source.tokens, span->ahead };
     for (int32_t i = 0; i < 2 && plane + i < planes; i++) {
@@ -263,7 +157,7 @@ INLINE key_slab slab_at(octavo_k_format format, const octavo_decode_q *q, const 
         join_slab(&source, planes, row_bytes - from, scratch);
         slab.step[0] = index, slab.step[1] = slabs_of(format, q) + index, slab.steps = 2;
     } else if (widens) {
-        widen_slab(&source, row_bytes - from, codes_of(format, q, plane), is_e4m3(format) && plane == 0, scratch);
+        widen_slab(&source, row_bytes - from, codes_of(format, q, plane), amx_is_e4m3(format) && plane == 0, scratch);
     } else if (in_place(row_bytes, source.tokens)) {
         slab.rows = source.at[0];
         slab.stride = source.stride[0];
@@ -279,38 +173,42 @@ typedef struct product_tiles {
     uint8_t bytes[DECODE_TOKENS / AMX_ROWS][AMX_TILE_BYTES];
 } __attribute__((aligned(64))) product_tiles;
 
-#define SLAB_PRODUCTS(PRODUCT, first, second)                                                           \
-    do {                                                                                                \
-        _tile_loadd(4, packed + slab->step[0] * AMX_TILE_BYTES, AMX_ROW_BYTES);                         \
-        _tile_loadd(6, slab->rows, (size_t)slab->stride);                                               \
-        PRODUCT(first, 6, 4);                                                                           \
-        octavo_decode_fetch(slab->ahead, TILE_CYCLES);                                                          \
-        if (slab->tokens > AMX_ROWS) {                                                                  \
-            _tile_loadd(7, slab->rows + AMX_ROWS * slab->stride, (size_t)slab->stride);                 \
-            PRODUCT(second, 7, 4);                                                                      \
-            octavo_decode_fetch(slab->ahead, TILE_CYCLES);                                                      \
-        }                                                                                               \
-        if (slab->steps < 2) break;                                                                     \
-        _tile_loadd(5, packed + slab->step[1] * AMX_TILE_BYTES, AMX_ROW_BYTES);                         \
-        _tile_loadd(6, slab->rows + AMX_ROW_BYTES, (size_t)slab->stride);                               \
-        PRODUCT(first, 6, 5);                                                                           \
-        octavo_decode_fetch(slab->ahead, TILE_CYCLES);                                                          \
-        if (slab->tokens > AMX_ROWS) {                                                                  \
-            _tile_loadd(7, slab->rows + AMX_ROWS * slab->stride + AMX_ROW_BYTES, (size_t)slab->stride); \
-            PRODUCT(second, 7, 5);                                                                      \
-            octavo_decode_fetch(slab->ahead, TILE_CYCLES);                                                      \
-        }                                                                                               \
+#define SLAB_PRODUCTS(PRODUCT, first, second)                                                                                    \
+    do {                                                                                                                         \
+        _tile_loadd(4, packed + slab->step[0] * AMX_TILE_BYTES, AMX_ROW_BYTES);                                                  \
+        _tile_loadd(6, slab->rows, (size_t)slab->stride);                                                                        \
+        PRODUCT(first, 6, 4);                                                                                                    \
+        octavo_decode_fetch(slab->ahead, TILE_CYCLES);                                                                           \
+        if (slab->tokens > AMX_ROWS) {                                                                                           \
+            _tile_loadd(7, slab->rows + AMX_ROWS * slab->stride, (size_t)slab->stride);                                          \
+            PRODUCT(second, 7, 4);                                                                                               \
+            octavo_decode_fetch(slab->ahead, TILE_CYCLES);                                                                       \
+        }                                                                                                                        \
+        if (slab->steps < 2) break;                                                                                              \
+        _tile_loadd(5, packed + slab->step[1] * AMX_TILE_BYTES, AMX_ROW_BYTES);                                                  \
+        _tile_loadd(6, slab->rows + AMX_ROW_BYTES, (size_t)slab->stride);                                                        \
+        PRODUCT(first, 6, 5);                                                                                                    \
+        octavo_decode_fetch(slab->ahead, TILE_CYCLES);                                                                           \
+        if (slab->tokens > AMX_ROWS) {                                                                                           \
+            _tile_loadd(7, slab->rows + AMX_ROWS * slab->stride + AMX_ROW_BYTES, (size_t)slab->stride);                          \
+            PRODUCT(second, 7, 5);                                                                                               \
+            octavo_decode_fetch(slab->ahead, TILE_CYCLES);                                                                       \
+        }                                                                                                                        \
     } while (0)
 
 /* Tokens 0 .. 31 of a span are summed in tiles 0 and 1, the others in 2 and 3. */
 INLINE void multiply_slab(int integer, const key_slab *slab, const uint8_t *packed, int64_t half)
 {
     if (integer) {
-        if (half == 0) SLAB_PRODUCTS(_tile_dpbssd, 0, 1);
-        else           SLAB_PRODUCTS(_tile_dpbssd, 2, 3);
+        if (half == 0)
+            SLAB_PRODUCTS(_tile_dpbssd, 0, 1);
+        else
+            SLAB_PRODUCTS(_tile_dpbssd, 2, 3);
     } else {
-        if (half == 0) SLAB_PRODUCTS(_tile_dpbf16ps, 0, 1);
-        else           SLAB_PRODUCTS(_tile_dpbf16ps, 2, 3);
+        if (half == 0)
+            SLAB_PRODUCTS(_tile_dpbf16ps, 0, 1);
+        else
+            SLAB_PRODUCTS(_tile_dpbf16ps, 2, 3);
     }
 }
 
@@ -339,8 +237,8 @@ INLINE void products_store(product_tiles *to)
 }
 
 /* A slab against every group of rows: a single group's sums stay in the registers. */
-INLINE void multiply_groups(int integer, const key_slab *slab, const uint8_t *packed, int64_t group_bytes, int64_t groups, int64_t half,
-                            int is_first, product_tiles *products)
+INLINE void multiply_groups(int integer, const key_slab *slab, const uint8_t *packed, int64_t group_bytes, int64_t groups,
+                            int64_t half, int is_first, product_tiles *products)
 {
     if (groups == 1) {
         if (is_first) products_zero();
@@ -348,19 +246,21 @@ INLINE void multiply_groups(int integer, const key_slab *slab, const uint8_t *pa
         return;
     }
     for (int64_t g = 0; g < groups; g++) {
-        if (is_first) products_zero();
-        else products_load(&products[g]);
+        if (is_first)
+            products_zero();
+        else
+            products_load(&products[g]);
         multiply_slab(integer, slab, packed + g * group_bytes, half);
         products_store(&products[g]);
     }
 }
 
-/* All slabs of planes [plane, end). A slab is widened before the one ahead of it is multiplied: tiles that were just written would have
- * to wait for the stores. */
-INLINE void multiply_planes(octavo_k_format format, const octavo_decode_q *q, const octavo_decode_span *span, int32_t plane, int32_t end,
-                            int32_t planes, const uint8_t *packed, int64_t groups, product_tiles *products)
+/* All slabs of planes [plane, end). A slab is widened before the one ahead of it is multiplied: tiles that were just written
+ * would have to wait for the stores. */
+INLINE void multiply_planes(octavo_k_format format, const octavo_decode_q *q, const octavo_decode_span *span, int32_t plane,
+                            int32_t end, int32_t planes, const uint8_t *packed, int64_t groups, product_tiles *products)
 {
-    const int64_t group_bytes = steps_of(format, q) * AMX_TILE_BYTES, slabs = slabs_of(format, q);
+    const int64_t group_bytes = amx_steps(format, q) * AMX_TILE_BYTES, slabs = slabs_of(format, q);
     const int64_t count = (end - plane) * slabs * (span->tokens > SLAB_TOKENS ? 2 : 1);
     slab_rows scratch[2];
     key_slab slab[2];
@@ -374,7 +274,9 @@ INLINE void multiply_planes(octavo_k_format format, const octavo_decode_q *q, co
             if (++index == slabs) index = 0, at++;
             if (at == end) at = plane, half++;
         }
-        if (i > 0) multiply_groups(is_integer(format), &slab[(i - 1) % 2], packed, group_bytes, groups, half_before, i == 1, products);
+        if (i > 0)
+            multiply_groups(amx_is_integer(format), &slab[(i - 1) % 2], packed, group_bytes, groups, half_before, i == 1,
+                            products);
         half_before = half_now;
     }
     if (groups == 1) products_store(products);
@@ -383,9 +285,10 @@ INLINE void multiply_planes(octavo_k_format format, const octavo_decode_q *q, co
 /* ---- from tiles to rows of scores ---- */
 
 /* The columns of `rows` rows become rows of `dots`, their terms added up. */
-INLINE void store_bf16(const product_tiles *products, int terms, int64_t rows, int64_t tokens, octavo_decode_ahead *ahead, float *dots)
+INLINE void store_bf16(const product_tiles *products, int terms, int64_t rows, int64_t tokens, octavo_decode_ahead *ahead,
+                       float *dots)
 {
-    const int64_t quads = rows_a_tile(terms) / 4;
+    const int64_t quads = amx_tile_rows(terms) / 4;
     for (int64_t t = 0; t < tokens; t += AMX_ROWS)
         for (int64_t quad = 0; 4 * quad < rows; quad++) {
             const uint8_t *tile = products->bytes[t / AMX_ROWS];
@@ -408,24 +311,26 @@ INLINE void store_bf16(const product_tiles *products, int terms, int64_t rows, i
 INLINE void dot_terms(octavo_k_format format, int terms, int32_t planes, const octavo_decode_q *q, int64_t row, int64_t rows,
                       const octavo_decode_span *span, float *dots)
 {
-    const int64_t tile_rows = rows_a_tile(terms), groups = (rows + tile_rows - 1) / tile_rows;
-    const uint8_t *packed = q->packed + row / tile_rows * steps_of(format, q) * AMX_TILE_BYTES;
+    const int64_t tile_rows = amx_tile_rows(terms), groups = (rows + tile_rows - 1) / tile_rows;
+    const uint8_t *packed = q->packed + row / tile_rows * amx_steps(format, q) * AMX_TILE_BYTES;
     product_tiles products[GROUPS_MAX];
     multiply_planes(format, q, span, 0, planes, planes, packed, groups, products);
     for (int64_t g = 0; g < groups; g++) {
         const int64_t left = rows - g * tile_rows;
-        store_bf16(&products[g], terms, left < tile_rows ? left : tile_rows, span->tokens, span->ahead, dots + g * tile_rows * DECODE_TOKENS);
+        store_bf16(&products[g], terms, left < tile_rows ? left : tile_rows, span->tokens, span->ahead,
+                   dots + g * tile_rows * DECODE_TOKENS);
     }
 }
 
 /* The digits' sums of sixteen tokens for four rows, as amx_quad gives them. */
 INLINE void add_digits(const uint8_t *products, __m512 sum[4])
 {
-    const __m512 weights[INT8_TERMS] = { _mm512_set1_ps(1.0f), _mm512_set1_ps(1.0f / 254.0f), _mm512_set1_ps(1.0f / 64516.0f) };
+    const __m512 weights[AMX_INT8_TERMS] = { _mm512_set1_ps(1.0f), _mm512_set1_ps(1.0f / 254.0f),
+                                             _mm512_set1_ps(1.0f / 64516.0f) };
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) sum[i] = _mm512_setzero_ps();
 #pragma GCC unroll 4
-    for (int64_t term = INT8_TERMS - 1; term >= 0; term--) {
+    for (int64_t term = AMX_INT8_TERMS - 1; term >= 0; term--) {
         __m512 digit[4];
         amx_quad(products, term, digit);
 #pragma GCC unroll 4
@@ -451,7 +356,8 @@ INLINE void store_int8(const product_tiles *base, const product_tiles *residual,
 #pragma GCC unroll 4
         for (int i = 0; i < 4; i++) {
             if (i >= rows) break;
-            const __m512 dot = _mm512_fmadd_ps(sum[i], _mm512_set1_ps(factors[2 * i]), _mm512_set1_ps(offset * factors[2 * i + 1]));
+            const __m512 dot =
+                _mm512_fmadd_ps(sum[i], _mm512_set1_ps(factors[2 * i]), _mm512_set1_ps(offset * factors[2 * i + 1]));
             _mm512_storeu_ps(dots + i * DECODE_TOKENS + t, dot);
         }
     }
@@ -460,33 +366,39 @@ INLINE void store_int8(const product_tiles *base, const product_tiles *residual,
 INLINE void dot_digits(octavo_k_format format, int32_t planes, const octavo_decode_q *q, int64_t row, int64_t rows,
                        const octavo_decode_span *span, float *dots)
 {
-    const int64_t tile_rows = rows_a_tile(INT8_TERMS), groups = (rows + tile_rows - 1) / tile_rows;
-    const uint8_t *packed = q->packed + row / tile_rows * steps_of(format, q) * AMX_TILE_BYTES;
-    const float *factors = (const float *)(const void *)(q->packed + int8_factors_at(q)) + 2 * row;
+    const int64_t tile_rows = amx_tile_rows(AMX_INT8_TERMS), groups = (rows + tile_rows - 1) / tile_rows;
+    const uint8_t *packed = q->packed + row / tile_rows * amx_steps(format, q) * AMX_TILE_BYTES;
+    const float *factors = (const float *)(const void *)(q->packed + amx_factors_at(q)) + 2 * row;
     const int separate = format != OCTAVO_K_INT4X2 && planes > 1;
     const float offset = format == OCTAVO_K_INT4X2 && planes == 1 ? 1.0f : 0.0f; /* the middle of a nibble that was not read */
     product_tiles base[GROUPS_MAX], residual[GROUPS_MAX];
     multiply_planes(format, q, span, 0, 1, planes, packed, groups, base);
     if (separate) multiply_planes(format, q, span, 1, 2, planes, packed, groups, residual);
     for (int64_t g = 0; g < groups; g++)
-        store_int8(&base[g], separate ? &residual[g] : NULL, factors + 2 * g * tile_rows, offset, rows - g * tile_rows, span->tokens,
-                   span->ahead, dots + g * tile_rows * DECODE_TOKENS);
+        store_int8(&base[g], separate ? &residual[g] : NULL, factors + 2 * g * tile_rows, offset, rows - g * tile_rows,
+                   span->tokens, span->ahead, dots + g * tile_rows * DECODE_TOKENS);
 }
 
 /* One function a format and number of planes, in which both are constants. */
-#define DOT_TERMS(name, format, planes)                                                                                \
-    static void name(const octavo_decode_q *q, int64_t row, int64_t rows, const octavo_decode_span *span, float *dots) \
-    {                                                                                                                  \
-        switch (terms_of(q)) {                                                                                         \
-        case 1:  dot_terms(format, 1, planes, q, row, rows, span, dots); break;                                        \
-        case 2:  dot_terms(format, 2, planes, q, row, rows, span, dots); break;                                        \
-        default: dot_terms(format, 3, planes, q, row, rows, span, dots); break;                                        \
-        }                                                                                                              \
+#define DOT_TERMS(name, format, planes)                                                                                          \
+    static void name(const octavo_decode_q *q, int64_t row, int64_t rows, const octavo_decode_span *span, float *dots)           \
+    {                                                                                                                            \
+        switch (amx_terms(q)) {                                                                                                  \
+        case 1:                                                                                                                  \
+            dot_terms(format, 1, planes, q, row, rows, span, dots);                                                              \
+            break;                                                                                                               \
+        case 2:                                                                                                                  \
+            dot_terms(format, 2, planes, q, row, rows, span, dots);                                                              \
+            break;                                                                                                               \
+        default:                                                                                                                 \
+            dot_terms(format, 3, planes, q, row, rows, span, dots);                                                              \
+            break;                                                                                                               \
+        }                                                                                                                        \
     }
-#define DOT_DIGITS(name, format, planes)                                                                               \
-    static void name(const octavo_decode_q *q, int64_t row, int64_t rows, const octavo_decode_span *span, float *dots) \
-    {                                                                                                                  \
-        dot_digits(format, planes, q, row, rows, span, dots);                                                          \
+#define DOT_DIGITS(name, format, planes)                                                                                         \
+    static void name(const octavo_decode_q *q, int64_t row, int64_t rows, const octavo_decode_span *span, float *dots)           \
+    {                                                                                                                            \
+        dot_digits(format, planes, q, row, rows, span, dots);                                                                    \
     }
 DOT_TERMS(dot_bf16, OCTAVO_K_BF16, 1)
 DOT_TERMS(dot_e4m3, OCTAVO_K_E4M3, 1)
@@ -502,17 +414,26 @@ DOT_DIGITS(dot_int4x2, OCTAVO_K_INT4X2, 2)
 
 octavo_decode_dot *octavo_amx_dot(const octavo_kv_view *kv, int32_t planes)
 {
-    if (kv->head_dim > DOT_DIM_MAX) return octavo_decode_dot_avx512(kv, planes);
+    if (kv->head_dim > AMX_DIM_MAX) return octavo_decode_dot_avx512(kv, planes);
     switch (kv->k_format) {
-    case OCTAVO_K_F16:    return octavo_decode_dot_avx512(kv, planes);
-    case OCTAVO_K_BF16:   return dot_bf16;
-    case OCTAVO_K_E4M3:   return dot_e4m3;
-    case OCTAVO_K_E5M2:   return dot_e5m2;
-    case OCTAVO_K_INT8:   return dot_int8;
-    case OCTAVO_K_E4M3X2: return planes > 1 ? dot_e4m3x2 : dot_e4m3;
-    case OCTAVO_K_E5M2X2: return planes > 1 ? dot_e5m2x2 : dot_e5m2;
-    case OCTAVO_K_INT8X2: return planes > 1 ? dot_int8x2 : dot_int8;
-    case OCTAVO_K_INT4X2: return planes > 1 ? dot_int4x2 : dot_int4;
+    case OCTAVO_K_F16:
+        return octavo_decode_dot_avx512(kv, planes);
+    case OCTAVO_K_BF16:
+        return dot_bf16;
+    case OCTAVO_K_E4M3:
+        return dot_e4m3;
+    case OCTAVO_K_E5M2:
+        return dot_e5m2;
+    case OCTAVO_K_INT8:
+        return dot_int8;
+    case OCTAVO_K_E4M3X2:
+        return planes > 1 ? dot_e4m3x2 : dot_e4m3;
+    case OCTAVO_K_E5M2X2:
+        return planes > 1 ? dot_e5m2x2 : dot_e5m2;
+    case OCTAVO_K_INT8X2:
+        return planes > 1 ? dot_int8x2 : dot_int8;
+    case OCTAVO_K_INT4X2:
+        return planes > 1 ? dot_int4x2 : dot_int4;
     }
     return dot_bf16;
 }

@@ -6,8 +6,8 @@
 
 /* The outputs of one split of one kv head while they grow: unnormalised, against the largest score so far. */
 typedef struct attend_state {
-    float *max, *sum;    /* [rows] */
-    float *out;          /* row r at out + r * out_stride */
+    float *max, *sum; /* [rows] */
+    float *out;       /* row r at out + r * out_stride */
     int64_t out_stride;
 } attend_state;
 
@@ -72,8 +72,8 @@ static void attend_weigh_rows(const decode_plan *plan, const attend_state *state
 }
 
 /* Adds the tokens of a span. `given`: [rows of the call, max_tokens] scores of this head instead of reading K, or NULL. */
-static void attend_span(const decode_head *of, octavo_decode_dot *dot, const octavo_decode_span *span, int whole, const float *given,
-                        const attend_state *state)
+static void attend_span(const decode_head *of, octavo_decode_dot *dot, const octavo_decode_span *span, int whole,
+                        const float *given, const attend_state *state)
 {
     const decode_plan *plan = of->plan;
     const int64_t padded = span_padded(span);
@@ -149,7 +149,8 @@ static void attend_means(const decode_head *of, const attend_state *state, const
             for (int64_t i = 0; i < padded; i++) at[i] = i < count ? log_mass[units[i] - logs->first] : -INFINITY;
         }
         for (int64_t r = 0; r < rows; r += ROW_GROUP)
-            attend_weigh_rows(plan, state, row + r, group_of(rows - r), weights + r * DECODE_TOKENS, padded, NULL, factors, &nothing);
+            attend_weigh_rows(plan, state, row + r, group_of(rows - r), weights + r * DECODE_TOKENS, padded, NULL, factors,
+                              &nothing);
         for (int64_t from = 0; from < kv->v_dim; from += MEAN_COLUMNS) {
             const int64_t columns = kv->v_dim - from < MEAN_COLUMNS ? kv->v_dim - from : MEAN_COLUMNS;
             attend_mean_columns(of, state, units, count, weights, row, rows, from, columns);
@@ -164,7 +165,8 @@ static int64_t attend_gather_means(const decode_head *of, const uint8_t *kept, i
     int64_t count = 0;
     for (; *unit < end && count < DECODE_TOKENS; ++*unit) {
         if (kept[*unit] != OCTAVO_UNIT_DROPPED) continue;
-        const int64_t page = octavo_view_page(kv, of->view_row, *unit / of->plan->units_a_block), index = *unit % of->plan->units_a_block;
+        const int64_t page = octavo_view_page(kv, of->view_row, *unit / of->plan->units_a_block),
+                      index = *unit % of->plan->units_a_block;
         const uint8_t *mean = octavo_section_at(&kv->v_mean, of->view_row, page, of->head, index);
         for (int64_t i = 0; i < kv->v_dim; i += 64) __builtin_prefetch(mean + i, 0, 2);
         __builtin_prefetch(octavo_section_at(&kv->v_mean_scale, of->view_row, page, of->head, index), 0, 2);
@@ -174,8 +176,8 @@ static int64_t attend_gather_means(const decode_head *of, const uint8_t *kept, i
 }
 
 /* The means of all dropped units of [begin, end). */
-static void attend_dropped_means(const decode_head *of, const attend_state *state, const uint8_t *kept, int64_t begin, int64_t end,
-                                 const attend_logs *logs)
+static void attend_dropped_means(const decode_head *of, const attend_state *state, const uint8_t *kept, int64_t begin,
+                                 int64_t end, const attend_logs *logs)
 {
     int64_t units[2][DECODE_TOKENS], unit = begin, count = attend_gather_means(of, kept, &unit, end, units[0]);
     for (int turn = 0; count > 0; turn = !turn) {
@@ -194,7 +196,8 @@ static inline float attend_log(const attend_state *state, int64_t row)
 }
 
 /* log of the whole mass of a row's dropped units of [begin, end). */
-static float attend_dropped(const decode_plan *plan, const uint8_t *kept, const attend_logs *logs, int64_t row, int64_t begin, int64_t end)
+static float attend_dropped(const decode_plan *plan, const uint8_t *kept, const attend_logs *logs, int64_t row, int64_t begin,
+                            int64_t end)
 {
     octavo_decode_ahead nothing = { .current = 0 };
     const float *log_mass = logs->log_mass + row * logs->stride;

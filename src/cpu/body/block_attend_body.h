@@ -1,7 +1,8 @@
 /* block_attend_body.h - attention over the units that were kept, and the mean rows of the others. After a simd_<isa>.h. */
 #include "cpu/body/attend_span_body.h"
 
-octavo_status SIMD(block_attend_by)(const octavo_exec *exec, const octavo_block_attend_params *p, const octavo_decode_tiles *tiles);
+octavo_status SIMD(block_attend_by)(const octavo_exec *exec, const octavo_block_attend_params *p,
+                                    const octavo_decode_tiles *tiles);
 
 typedef struct attend_call {
     const octavo_block_attend_params *p;
@@ -53,23 +54,27 @@ static void attend_task(void *argument, int64_t index)
     const int64_t end = last < plan->units ? last : plan->units, first = of.group * plan->rows * p->splits + split;
     const uint8_t *kept = p->kept ? p->kept + of.group * plan->units : NULL;
     float *floats = plan->task_floats + index * plan->layout.task_floats;
-    const attend_state state = { floats, floats + octavo_decode_round_up(plan->rows, DECODE_ROWS), p->part_out + first * plan->kv->v_dim,
-                                 p->splits * plan->kv->v_dim };
+    const attend_state state = { floats, floats + octavo_decode_round_up(plan->rows, DECODE_ROWS),
+                                 p->part_out + first * plan->kv->v_dim, p->splits * plan->kv->v_dim };
     plan_enter(plan);
     attend_reset(plan, &state);
     attend_kept_units(call, &of, kept, begin, end, &state);
-    for (int64_t row = 0; p->part_kept && row < plan->rows; row++) p->part_kept[first + row * p->splits] = attend_log(&state, row);
+    for (int64_t row = 0; p->part_kept && row < plan->rows; row++)
+        p->part_kept[first + row * p->splits] = attend_log(&state, row);
     const float *bounds = p->log_upper ? p->log_upper : p->log_mass;
     const attend_logs bound = { bounds ? bounds + of.group * plan->rows * plan->units : NULL, 0, plan->units };
     const attend_logs mass = { p->log_mass ? p->log_mass + of.group * plan->rows * plan->units : NULL, 0, plan->units };
     for (int64_t row = 0; p->part_dropped && row < plan->rows; row++)
-        p->part_dropped[first + row * p->splits] = kept && bounds ? attend_dropped(plan, kept, &bound, row, begin, end) : -INFINITY;
-    if (p->compensate == OCTAVO_COMPENSATE_MEAN && kept && p->log_mass) attend_dropped_means(&of, &state, kept, begin, end, &mass);
+        p->part_dropped[first + row * p->splits] =
+            kept && bounds ? attend_dropped(plan, kept, &bound, row, begin, end) : -INFINITY;
+    if (p->compensate == OCTAVO_COMPENSATE_MEAN && kept && p->log_mass)
+        attend_dropped_means(&of, &state, kept, begin, end, &mass);
     attend_finish(&of, &state, p->part_lse + first, p->splits);
     plan_leave(plan);
 }
 
-octavo_status SIMD(block_attend_by)(const octavo_exec *exec, const octavo_block_attend_params *p, const octavo_decode_tiles *tiles)
+octavo_status SIMD(block_attend_by)(const octavo_exec *exec, const octavo_block_attend_params *p,
+                                    const octavo_decode_tiles *tiles)
 {
     attend_call call = { .p = p, .plan = plan_open(exec, &p->in, tiles, octavo_decode_layout_attend(p)) };
     octavo_parallel(exec, call.plan.layout.heads * p->splits, attend_task, &call);

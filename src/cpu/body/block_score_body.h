@@ -18,8 +18,9 @@ typedef struct score_states {
 static score_states score_states_of(float *floats, int64_t rows)
 {
     const int64_t padded = octavo_decode_round_up(rows, DECODE_ROWS);
-    return (score_states){ floats,              floats + padded,     floats + 2 * padded,
-                           floats + 3 * padded, floats + 4 * padded, floats + 5 * padded };
+    return (score_states){
+        floats, floats + padded, floats + 2 * padded, floats + 3 * padded, floats + 4 * padded, floats + 5 * padded
+    };
 }
 
 static void score_reset(const score_states *state, int64_t rows, int bounds)
@@ -58,8 +59,8 @@ static void score_errors(const decode_head *of, const octavo_decode_span *span, 
 }
 
 /* The masses of score + by * error, for by = norm and -norm. */
-static void score_add_bounds(const decode_head *of, const octavo_decode_span *span, const float *raw, const float *errors, int64_t row,
-                             int64_t rows, int whole, const score_states *state)
+static void score_add_bounds(const decode_head *of, const octavo_decode_span *span, const float *raw, const float *errors,
+                             int64_t row, int64_t rows, int whole, const score_states *state)
 {
     float bound[DECODE_ROWS * DECODE_TOKENS];
     const int64_t padded = span_padded(span);
@@ -74,12 +75,14 @@ static void score_add_bounds(const decode_head *of, const octavo_decode_span *sp
         span_mask(of, span, row, rows, whole, bound);
         for (int64_t r = 0; r < rows; r += ROW_GROUP) {
             float *max = side ? state->lower_max : state->upper_max, *sum = side ? state->lower_sum : state->upper_sum;
-            rows_add_mass(of->plan, span->ahead, bound + r * DECODE_TOKENS, group_of(rows - r), padded, NULL, max + row + r, sum + row + r);
+            rows_add_mass(of->plan, span->ahead, bound + r * DECODE_TOKENS, group_of(rows - r), padded, NULL, max + row + r,
+                          sum + row + r);
         }
     }
 }
 
-static void score_span(const score_call *call, const decode_head *of, const octavo_decode_span *span, int whole, const score_states *state)
+static void score_span(const score_call *call, const decode_head *of, const octavo_decode_span *span, int whole,
+                       const score_states *state)
 {
     const octavo_block_score_params *p = call->p;
     const int64_t padded = span_padded(span);
@@ -134,8 +137,10 @@ static void score_store(const score_call *call, int64_t group, int64_t unit, con
         score_scatter(call, group, unit, row, v_load(state->max + row), p->unit_max);
         score_scatter(call, group, unit, row, score_log(&call->plan, state->max + row, state->sum + row, 0.0f), p->log_mass);
         if (!p->log_upper) continue;
-        score_scatter(call, group, unit, row, score_log(&call->plan, state->upper_max + row, state->upper_sum + row, 1.0f), p->log_upper);
-        score_scatter(call, group, unit, row, score_log(&call->plan, state->lower_max + row, state->lower_sum + row, -1.0f), p->log_lower);
+        score_scatter(call, group, unit, row, score_log(&call->plan, state->upper_max + row, state->upper_sum + row, 1.0f),
+                      p->log_upper);
+        score_scatter(call, group, unit, row, score_log(&call->plan, state->lower_max + row, state->lower_sum + row, -1.0f),
+                      p->log_lower);
     }
 }
 

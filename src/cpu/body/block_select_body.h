@@ -9,10 +9,10 @@ octavo_status SIMD(block_select)(const octavo_exec *exec, const octavo_block_sel
 enum {
     SELECT_BINS = 256,
     SELECT_BINS_A_NAT = 8,
-    SELECT_BLOCK = 64,            /* units that are handled together         */
-    SELECT_CANDIDATE_KEPT = 3,    /* MASS, DELTA: some row keeps a candidate */
-    SELECT_BIN_LAST = 254,        /* CERTIFIED keeps a candidate's bin in `kept` meanwhile, */
-    SELECT_DROPPED_BEFORE = 255   /* and this for what an earlier stage dropped: the two lightest bins, 31 nats down, are one */
+    SELECT_BLOCK = 64,          /* units that are handled together         */
+    SELECT_CANDIDATE_KEPT = 3,  /* MASS, DELTA: some row keeps a candidate */
+    SELECT_BIN_LAST = 254,      /* CERTIFIED keeps a candidate's bin in `kept` meanwhile, */
+    SELECT_DROPPED_BEFORE = 255 /* and this for what an earlier stage dropped: the two lightest bins, 31 nats down, are one */
 };
 
 /* Covers the float32 rounding of the sums in every level. */
@@ -23,7 +23,7 @@ typedef struct select_head {
     int64_t b, head, units, rows, group, length;
     octavo_decode_sight sight;
     int64_t seen_end; /* without a window: units before it are seen, the others are not; with one: 0 */
-    uint8_t *kept; /* [units] */
+    uint8_t *kept;    /* [units] */
 } select_head;
 
 static float select_sink(const select_head *of, int64_t row)
@@ -51,7 +51,8 @@ static void select_load(const select_head *of, const float *values, int64_t unit
         memcpy(out, values + unit, SELECT_BLOCK * sizeof *out);
         return;
     }
-    for (int64_t i = 0; i < SELECT_BLOCK; i++) out[i] = i < count && of->kept[unit + i] != OCTAVO_UNIT_UNSEEN ? values[unit + i] : -INFINITY;
+    for (int64_t i = 0; i < SELECT_BLOCK; i++)
+        out[i] = i < count && of->kept[unit + i] != OCTAVO_UNIT_UNSEEN ? values[unit + i] : -INFINITY;
 }
 
 /* log of a row's whole mass: every visible unit, and the sink. `unseen` units have no mass. */
@@ -252,7 +253,8 @@ static void certified_slack(const select_head *of, certified_rows *rows, int64_t
 /* Drops the unit if every row's bound still holds afterwards. */
 static void certified_try(const select_head *of, certified_rows *rows, int64_t unit)
 {
-    const float *log_upper = select_values(of, of->p->log_upper, 0) + unit, *log_lower = select_values(of, of->p->log_lower, 0) + unit;
+    const float *log_upper = select_values(of, of->p->log_upper, 0) + unit,
+                *log_lower = select_values(of, of->p->log_lower, 0) + unit;
     for (int64_t row = 0; row < of->rows; row++)
         if (log_upper[row * of->units] - rows->log_whole[row] > rows->log_slack[row]) return;
     for (int pass = 0; pass < 2; pass++) /* first look, then leap */
@@ -292,7 +294,8 @@ static void select_certified(const select_head *of)
         rows.dropped[row] = sums.dropped, rows.left[row] = sums.left;
         certified_slack(of, &rows, row);
     }
-    for (int bin = from > SELECT_BIN_LAST ? SELECT_BIN_LAST : from - 1; bin >= 0; bin--) /* then unit by unit, the lightest bin first */
+    for (int bin = from > SELECT_BIN_LAST ? SELECT_BIN_LAST : from - 1; bin >= 0;
+         bin--) /* then unit by unit, the lightest bin first */
         for (int64_t unit = 0; unit < of->units; unit++)
             if (of->kept[unit] == bin && select_may_drop(of, unit)) certified_try(of, &rows, unit);
     for (int64_t unit = 0; unit < of->units; unit++)
@@ -325,8 +328,10 @@ static void select_task(void *argument, int64_t index)
     }
     select_mark_candidates(&of);
     for (int64_t row = 0; row < of.rows; row++) {
-        if (p->rule == OCTAVO_SELECT_MASS) mass_row_keeps(&of, row);
-        else delta_row_keeps(&of, row);
+        if (p->rule == OCTAVO_SELECT_MASS)
+            mass_row_keeps(&of, row);
+        else
+            delta_row_keeps(&of, row);
     }
     select_unmark_candidates(&of);
 }

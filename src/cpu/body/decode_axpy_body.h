@@ -9,10 +9,14 @@ enum { AXPY_TOKEN_CYCLES = 10 };
 DECODE_INLINE vf32 axpy_codes(octavo_v_format format, const uint8_t *v)
 {
     switch (format) {
-    case OCTAVO_V_BF16: return v_load_bf16(v);
-    case OCTAVO_V_F16:  return v_load_f16(v);
-    case OCTAVO_V_E4M3: return v_load_e4m3(v);
-    case OCTAVO_V_INT8: return v_load_int8(v);
+    case OCTAVO_V_BF16:
+        return v_load_bf16(v);
+    case OCTAVO_V_F16:
+        return v_load_f16(v);
+    case OCTAVO_V_E4M3:
+        return v_load_e4m3(v);
+    case OCTAVO_V_INT8:
+        return v_load_int8(v);
     }
     return v_zero();
 }
@@ -22,7 +26,8 @@ DECODE_INLINE vf32 axpy_codes(octavo_v_format format, const uint8_t *v)
 DECODE_INLINE void axpy_tile(octavo_v_format format, int rows, int count, float *out, int64_t out_stride, const float *weights,
                              const uint8_t *v, const octavo_decode_span *span)
 {
-    const int64_t width = format == OCTAVO_V_BF16 || format == OCTAVO_V_F16 ? 2 : 1, v_stride = span->v_stride, tokens = span->tokens;
+    const int64_t width = format == OCTAVO_V_BF16 || format == OCTAVO_V_F16 ? 2 : 1, v_stride = span->v_stride,
+                  tokens = span->tokens;
     vf32 sum[4][SIMD_AXPY_VECTORS];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
@@ -68,16 +73,15 @@ DECODE_INLINE void axpy_tail(octavo_v_format format, float *out, int64_t out_str
     }
 }
 
-DECODE_INLINE void axpy_columns(octavo_v_format format, int count, float *out, int64_t out_stride, const float *weights, int64_t rows,
-                                const uint8_t *v, const octavo_decode_span *span)
+DECODE_INLINE void axpy_columns(octavo_v_format format, int count, float *out, int64_t out_stride, const float *weights,
+                                int64_t rows, const uint8_t *v, const octavo_decode_span *span)
 {
     int64_t r = 0;
     for (; r + 4 <= rows; r += 4)
         axpy_tile(format, 4, count, out + r * out_stride, out_stride, weights + r * DECODE_TOKENS, v, span);
     for (; r + 2 <= rows; r += 2)
         axpy_tile(format, 2, count, out + r * out_stride, out_stride, weights + r * DECODE_TOKENS, v, span);
-    for (; r < rows; r++)
-        axpy_tile(format, 1, count, out + r * out_stride, out_stride, weights + r * DECODE_TOKENS, v, span);
+    for (; r < rows; r++) axpy_tile(format, 1, count, out + r * out_stride, out_stride, weights + r * DECODE_TOKENS, v, span);
 }
 
 DECODE_INLINE void axpy_span(octavo_v_format format, float *out, int64_t out_stride, const float *weights, int64_t rows,
@@ -90,15 +94,16 @@ DECODE_INLINE void axpy_span(octavo_v_format format, float *out, int64_t out_str
     }
     for (; i + SIMD_F32 <= v_dim; i += SIMD_F32)
         axpy_columns(format, 1, out + i, out_stride, weights, rows, span->v + i * width, span);
-    if (i < v_dim) axpy_tail(format, out + i, out_stride, weights, rows, span->v + i * width, span->v_stride, span->tokens, v_dim - i);
+    if (i < v_dim)
+        axpy_tail(format, out + i, out_stride, weights, rows, span->v + i * width, span->v_stride, span->tokens, v_dim - i);
 }
 
 /* One function a format, in which it is a constant. */
-#define AXPY_FUNCTION(name, format)                                                                              \
-    static void name(float *out, int64_t out_stride, const float *weights, int64_t rows, const octavo_decode_span *span, \
-                     int64_t v_dim)                                                                              \
-    {                                                                                                            \
-        axpy_span(format, out, out_stride, weights, rows, span, v_dim);                                          \
+#define AXPY_FUNCTION(name, format)                                                                                              \
+    static void name(float *out, int64_t out_stride, const float *weights, int64_t rows, const octavo_decode_span *span,         \
+                     int64_t v_dim)                                                                                              \
+    {                                                                                                                            \
+        axpy_span(format, out, out_stride, weights, rows, span, v_dim);                                                          \
     }
 AXPY_FUNCTION(axpy_bf16, OCTAVO_V_BF16)
 AXPY_FUNCTION(axpy_f16, OCTAVO_V_F16)
@@ -111,10 +116,14 @@ octavo_decode_axpy *SIMD(decode_axpy)(octavo_v_format format);
 octavo_decode_axpy *SIMD(decode_axpy)(octavo_v_format format)
 {
     switch (format) {
-    case OCTAVO_V_BF16: return axpy_bf16;
-    case OCTAVO_V_F16:  return axpy_f16;
-    case OCTAVO_V_E4M3: return axpy_e4m3;
-    case OCTAVO_V_INT8: return axpy_int8;
+    case OCTAVO_V_BF16:
+        return axpy_bf16;
+    case OCTAVO_V_F16:
+        return axpy_f16;
+    case OCTAVO_V_E4M3:
+        return axpy_e4m3;
+    case OCTAVO_V_INT8:
+        return axpy_int8;
     }
     return axpy_bf16;
 }

@@ -11,12 +11,14 @@ enum { DOT_TILE_CYCLES = 100 };
 
 /* SIMD_F32 codes of a row from element i on, in units of 2^-p or s; of int4x2 those of one half. `format`, `planes` and `high`
  * are constants where this is called. */
-DECODE_INLINE vf32 dot_codes(octavo_k_format format, int32_t planes, int high, const uint8_t *base, const uint8_t *more, float step,
-                             int64_t i)
+DECODE_INLINE vf32 dot_codes(octavo_k_format format, int32_t planes, int high, const uint8_t *base, const uint8_t *more,
+                             float step, int64_t i)
 {
     switch (format) {
-    case OCTAVO_K_BF16: return v_load_bf16(base + 2 * i);
-    case OCTAVO_K_F16:  return v_load_f16(base + 2 * i);
+    case OCTAVO_K_BF16:
+        return v_load_bf16(base + 2 * i);
+    case OCTAVO_K_F16:
+        return v_load_f16(base + 2 * i);
     case OCTAVO_K_E4M3:
     case OCTAVO_K_E4M3X2: {
         const vf32 code = v_load_e4m3(base + i);
@@ -49,8 +51,8 @@ static inline float dot_residual_step(const octavo_decode_q *q)
 }
 
 /* One vector of `count` tokens by `rows` rows. */
-DECODE_INLINE void dot_step(octavo_k_format format, int32_t planes, int high, int rows, int count, const float *q, int64_t q_stride,
-                            const uint8_t *const *base, const uint8_t *const *more, float step, int64_t i,
+DECODE_INLINE void dot_step(octavo_k_format format, int32_t planes, int high, int rows, int count, const float *q,
+                            int64_t q_stride, const uint8_t *const *base, const uint8_t *const *more, float step, int64_t i,
                             vf32 (*sum)[SIMD_DOT_TOKENS])
 {
     vf32 code[SIMD_DOT_TOKENS];
@@ -80,7 +82,8 @@ DECODE_INLINE void dot_tail(octavo_k_format format, int32_t planes, int rows, in
         at[1][t] = copy[1][t];
     }
     dot_step(format, planes, 0, rows, count, q, q_stride, at[0], at[1], step, 0, sum);
-    if (format == OCTAVO_K_INT4X2) dot_step(format, planes, 1, rows, count, q + half_floats, q_stride, at[0], at[1], step, 0, sum);
+    if (format == OCTAVO_K_INT4X2)
+        dot_step(format, planes, 1, rows, count, q + half_floats, q_stride, at[0], at[1], step, 0, sum);
 }
 
 /* `count` tokens from t on by `rows` rows from `row` on. */
@@ -147,10 +150,10 @@ DECODE_INLINE void dot_span(octavo_k_format format, int32_t planes, const octavo
 }
 
 /* One function a format and number of planes, in which both are constants. */
-#define DOT_FUNCTION(name, format, planes)                                                                             \
-    static void name(const octavo_decode_q *q, int64_t row, int64_t rows, const octavo_decode_span *span, float *dots) \
-    {                                                                                                                  \
-        dot_span(format, planes, q, row, rows, span, dots);                                                            \
+#define DOT_FUNCTION(name, format, planes)                                                                                       \
+    static void name(const octavo_decode_q *q, int64_t row, int64_t rows, const octavo_decode_span *span, float *dots)           \
+    {                                                                                                                            \
+        dot_span(format, planes, q, row, rows, span, dots);                                                                      \
     }
 DOT_FUNCTION(dot_bf16, OCTAVO_K_BF16, 1)
 DOT_FUNCTION(dot_f16, OCTAVO_K_F16, 1)
@@ -169,15 +172,24 @@ octavo_decode_dot *SIMD(decode_dot)(const octavo_kv_view *kv, int32_t planes);
 octavo_decode_dot *SIMD(decode_dot)(const octavo_kv_view *kv, int32_t planes)
 {
     switch (kv->k_format) {
-    case OCTAVO_K_BF16:   return dot_bf16;
-    case OCTAVO_K_F16:    return dot_f16;
-    case OCTAVO_K_E4M3:   return dot_e4m3;
-    case OCTAVO_K_E5M2:   return dot_e5m2;
-    case OCTAVO_K_INT8:   return dot_int8;
-    case OCTAVO_K_E4M3X2: return planes > 1 ? dot_e4m3x2 : dot_e4m3;
-    case OCTAVO_K_E5M2X2: return planes > 1 ? dot_e5m2x2 : dot_e5m2;
-    case OCTAVO_K_INT8X2: return planes > 1 ? dot_int8x2 : dot_int8;
-    case OCTAVO_K_INT4X2: return planes > 1 ? dot_int4x2 : dot_int4;
+    case OCTAVO_K_BF16:
+        return dot_bf16;
+    case OCTAVO_K_F16:
+        return dot_f16;
+    case OCTAVO_K_E4M3:
+        return dot_e4m3;
+    case OCTAVO_K_E5M2:
+        return dot_e5m2;
+    case OCTAVO_K_INT8:
+        return dot_int8;
+    case OCTAVO_K_E4M3X2:
+        return planes > 1 ? dot_e4m3x2 : dot_e4m3;
+    case OCTAVO_K_E5M2X2:
+        return planes > 1 ? dot_e5m2x2 : dot_e5m2;
+    case OCTAVO_K_INT8X2:
+        return planes > 1 ? dot_int8x2 : dot_int8;
+    case OCTAVO_K_INT4X2:
+        return planes > 1 ? dot_int4x2 : dot_int4;
     }
     return dot_bf16;
 }

@@ -1,7 +1,8 @@
 /* decode_fused_body.h - the one-pass rules: score, decide and attend a unit while it is in the caches. After a simd_<isa>.h. */
 #include "cpu/body/attend_span_body.h"
 
-octavo_status SIMD(decode_fused_by)(const octavo_exec *exec, const octavo_decode_fused_params *p, const octavo_decode_tiles *tiles);
+octavo_status SIMD(decode_fused_by)(const octavo_exec *exec, const octavo_decode_fused_params *p,
+                                    const octavo_decode_tiles *tiles);
 
 typedef struct fused_call {
     const octavo_decode_fused_params *p;
@@ -12,16 +13,16 @@ typedef struct fused_call {
 
 /* What the scan of a task works with: floats [rows] padded to DECODE_ROWS. */
 typedef struct fused_scan {
-    float *max, *sum; /* of the unit that is scanned          */
-    float *log;       /* its log mass                         */
-    float *logs;      /* [rows, split_units] of dropped units */
+    float *max, *sum;   /* of the unit that is scanned          */
+    float *log;         /* its log mass                         */
+    float *logs;        /* [rows, split_units] of dropped units */
     const float *least; /* what a unit has to reach in some row */
     octavo_decode_ahead *ahead;
 } fused_scan;
 
 /* Largest base score and sum of exp(score - it) of a unit, for each row. */
-static void fused_scan_unit(const decode_head *of, int64_t unit, const octavo_decode_span *next, octavo_decode_ahead *ahead, float *max,
-                            float *sum)
+static void fused_scan_unit(const decode_head *of, int64_t unit, const octavo_decode_span *next, octavo_decode_ahead *ahead,
+                            float *max, float *sum)
 {
     const decode_plan *plan = of->plan;
     const int64_t sub = plan->kv->sub_block_tokens;
@@ -29,7 +30,8 @@ static void fused_scan_unit(const decode_head *of, int64_t unit, const octavo_de
     octavo_decode_span span;
     float factors[DECODE_TOKENS], scores[DECODE_ROWS * DECODE_TOKENS];
     for (int64_t r = 0; r < octavo_decode_round_up(plan->rows, DECODE_ROWS); r++) max[r] = -INFINITY, sum[r] = 0.0f;
-    for (int more = span_of_unit(of, unit, &span); more; more = span_next(of, span.token + span.tokens, (unit + 1) * sub, &span)) {
+    for (int more = span_of_unit(of, unit, &span); more;
+         more = span_next(of, span.token + span.tokens, (unit + 1) * sub, &span)) {
         ahead_of(of, next, 1, 0, ahead);
         span.ahead = ahead;
         next = NULL;
@@ -45,7 +47,8 @@ static void fused_scan_unit(const decode_head *of, int64_t unit, const octavo_de
     }
 }
 
-/* What a unit has to reach: the given threshold, or the largest base score in the first visible block and in the newest, less delta. */
+/* What a unit has to reach: the given threshold, or the largest base score in the first visible block and in the newest, less
+ * delta. */
 static void fused_threshold(void *argument, int64_t group)
 {
     const fused_call *call = argument;
@@ -56,7 +59,8 @@ static void fused_threshold(void *argument, int64_t group)
     float *least = plan->head_floats + group * plan->layout.head_floats;
     float *max = plan->task_floats + group * p->splits * plan->layout.task_floats, *sum = max + padded;
     for (int64_t row = 0; row < plan->rows; row++)
-        least[row] = p->thresholds ? p->thresholds[of.b * p->in.q.shape[2] + of.head * plan->group + row / plan->q_tokens] : -INFINITY;
+        least[row] =
+            p->thresholds ? p->thresholds[of.b * p->in.q.shape[2] + of.head * plan->group + row / plan->q_tokens] : -INFINITY;
     const int64_t blocks[2] = {
         octavo_first_visible_block(plan->kv, of.length, plan->q_tokens, p->in.window, p->in.sink_tokens),
         octavo_newest_block(plan->kv, of.length),
@@ -139,14 +143,20 @@ static void fused_task(void *argument, int64_t index)
     float *floats = plan->task_floats + index * plan->layout.task_floats;
     const attend_state state = { floats, floats + padded, p->part_out + first * plan->kv->v_dim, p->splits * plan->kv->v_dim };
     octavo_decode_ahead scanned = { .work = 0 };
-    const fused_scan scan = { floats + 2 * padded, floats + 3 * padded, floats + 4 * padded, floats + 8 * padded,
-                              plan->head_floats + of.group * plan->layout.head_floats, &scanned };
+    const fused_scan scan = { floats + 2 * padded,
+                              floats + 3 * padded,
+                              floats + 4 * padded,
+                              floats + 8 * padded,
+                              plan->head_floats + of.group * plan->layout.head_floats,
+                              &scanned };
     octavo_decode_span begins;
     plan_enter(plan);
-    if (span_of_unit(&of, begin, &begins)) fetch_first(&of, &begins, p->rule == OCTAVO_SELECT_DELTA ? 1 : call->planes, p->rule != OCTAVO_SELECT_DELTA);
+    if (span_of_unit(&of, begin, &begins))
+        fetch_first(&of, &begins, p->rule == OCTAVO_SELECT_DELTA ? 1 : call->planes, p->rule != OCTAVO_SELECT_DELTA);
     attend_reset(plan, &state);
     fused_split(call, &of, begin, end, &scan, &state, kept);
-    for (int64_t row = 0; p->part_kept && row < plan->rows; row++) p->part_kept[first + row * p->splits] = attend_log(&state, row);
+    for (int64_t row = 0; p->part_kept && row < plan->rows; row++)
+        p->part_kept[first + row * p->splits] = attend_log(&state, row);
     const attend_logs logs = { scan.logs, begin, p->split_units };
     const int drops = kept && p->rule == OCTAVO_SELECT_DELTA;
     for (int64_t row = 0; p->part_dropped && row < plan->rows; row++)
@@ -156,7 +166,8 @@ static void fused_task(void *argument, int64_t index)
     plan_leave(plan);
 }
 
-octavo_status SIMD(decode_fused_by)(const octavo_exec *exec, const octavo_decode_fused_params *p, const octavo_decode_tiles *tiles)
+octavo_status SIMD(decode_fused_by)(const octavo_exec *exec, const octavo_decode_fused_params *p,
+                                    const octavo_decode_tiles *tiles)
 {
     fused_call call = { .p = p, .plan = plan_open(exec, &p->in, tiles, octavo_decode_layout_fused(p)) };
     call.planes = p->rule == OCTAVO_SELECT_BASE ? 1 : p->in.planes;

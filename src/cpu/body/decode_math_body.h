@@ -5,8 +5,8 @@
 #include <float.h>
 #include <math.h>
 
-/* Weights below 2^-100 are taken for 0: no sum of them can be seen in a float, and no product with one becomes subnormal, which some
- * processors handle a hundred times slower. */
+/* Weights below 2^-100 are taken for 0: no sum of them can be seen in a float, and no product with one becomes subnormal, which
+ * some processors handle a hundred times slower. */
 #define DECODE_EXP_LOWEST -69.0f
 
 /* exp(x) within 2 units in the last place for x <= 80; 0 below DECODE_EXP_LOWEST. */

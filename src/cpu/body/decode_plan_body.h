@@ -42,8 +42,12 @@ static octavo_decode_q plan_q(const decode_plan *plan, int64_t group)
     return (octavo_decode_q){
         .rows = (const float *)(const void *)(plan->q + group * plan->layout.q_bytes),
         .row_floats = octavo_decode_row_floats(kv->k_format, kv->head_dim),
-        .packed = plan->packed + group * plan->layout.packed_bytes, .row_count = plan->rows, .head_dim = kv->head_dim,
-        .format = kv->k_format, .dtype = plan->in->q.dtype, .residual_exponent = kv->k_residual_exponent,
+        .packed = plan->packed + group * plan->layout.packed_bytes,
+        .row_count = plan->rows,
+        .head_dim = kv->head_dim,
+        .format = kv->k_format,
+        .dtype = plan->in->q.dtype,
+        .residual_exponent = kv->k_residual_exponent,
     };
 }
 
@@ -199,9 +203,10 @@ static void ahead_add_scales(octavo_decode_ahead *ahead, const decode_head *of, 
     if (section->data && bytes) ahead_add(ahead, span_section(of, next, section), section->token_bytes, bytes, next->tokens);
 }
 
-/* Lists what the work on a span should bring nearer: scales, planes and values of the next one, or nothing. *ahead holds what the span
- * before had to do. */
-static void ahead_of(const decode_head *of, const octavo_decode_span *next, int32_t planes, int values, octavo_decode_ahead *ahead)
+/* Lists what the work on a span should bring nearer: scales, planes and values of the next one, or nothing. *ahead holds what the
+ * span before had to do. */
+static void ahead_of(const decode_head *of, const octavo_decode_span *next, int32_t planes, int values,
+                     octavo_decode_ahead *ahead)
 {
     enum { FIRST_GUESS = 3000 };
     const octavo_kv_view *kv = of->plan->kv;
@@ -225,8 +230,8 @@ static void fetch_first(const decode_head *of, const octavo_decode_span *first, 
 }
 
 /* The scales of a span as consecutive bytes: in place where they are, else gathered. */
-static const uint8_t *span_scales(const decode_head *of, const octavo_decode_span *span, const octavo_section *section, int64_t bytes,
-                                  uint8_t *gathered)
+static const uint8_t *span_scales(const decode_head *of, const octavo_decode_span *span, const octavo_section *section,
+                                  int64_t bytes, uint8_t *gathered)
 {
     const uint8_t *at = span_section(of, span, section);
     if (section->token_bytes == bytes && span->tokens == DECODE_TOKENS) return at;
@@ -236,8 +241,8 @@ static const uint8_t *span_scales(const decode_head *of, const octavo_decode_spa
 }
 
 /* factors[t] = by * 2^-p or s of token t; [DECODE_TOKENS]. */
-static void span_factors(const decode_head *of, const octavo_decode_span *span, const octavo_section *section, int64_t bytes, float by,
-                         float *factors)
+static void span_factors(const decode_head *of, const octavo_decode_span *span, const octavo_section *section, int64_t bytes,
+                         float by, float *factors)
 {
     uint8_t gathered[2 * DECODE_TOKENS];
     const uint8_t *scales = section->data && bytes ? span_scales(of, span, section, bytes, gathered) : NULL;
@@ -269,7 +274,8 @@ static void span_mask(const decode_head *of, const octavo_decode_span *span, int
     for (int64_t r = 0; r < rows; r++, scores += DECODE_TOKENS) {
         for (int64_t t = span->tokens; t < padded; t++) scores[t] = -INFINITY;
         if (whole) continue;
-        const octavo_span sees = octavo_visible_span(of->length, of->plan->q_tokens, (row + r) % of->plan->q_tokens, in->window, in->sink_tokens);
+        const octavo_span sees =
+            octavo_visible_span(of->length, of->plan->q_tokens, (row + r) % of->plan->q_tokens, in->window, in->sink_tokens);
         for (int64_t t = 0; t < span->tokens; t++)
             if (!octavo_span_sees(&sees, span->token + t)) scores[t] = -INFINITY;
     }
@@ -295,7 +301,8 @@ static void span_raw_scores(const decode_head *of, octavo_decode_dot *dot, const
 }
 
 /* The cap and the mask. */
-static void span_finish_scores(const decode_head *of, const octavo_decode_span *span, int64_t row, int64_t rows, int whole, float *scores)
+static void span_finish_scores(const decode_head *of, const octavo_decode_span *span, int64_t row, int64_t rows, int whole,
+                               float *scores)
 {
     const int64_t padded = span_padded(span);
     if (of->plan->in->soft_cap > 0.0f)
@@ -307,10 +314,10 @@ static void span_finish_scores(const decode_head *of, const octavo_decode_span *
     span_mask(of, span, row, rows, whole, scores);
 }
 
-/* Scores of a span. Where neither cap nor mask changes them they come without their factors, which softmax then multiplies in passing;
- * the factors that are left to do are returned, or NULL. */
-static const float *span_scores(const decode_head *of, octavo_decode_dot *dot, const octavo_decode_span *span, const float *factors,
-                                int64_t row, int64_t rows, int whole, float *scores)
+/* Scores of a span. Where neither cap nor mask changes them they come without their factors, which softmax then multiplies in
+ * passing; the factors that are left to do are returned, or NULL. */
+static const float *span_scores(const decode_head *of, octavo_decode_dot *dot, const octavo_decode_span *span,
+                                const float *factors, int64_t row, int64_t rows, int whole, float *scores)
 {
     if (whole && span->tokens == DECODE_TOKENS && !(of->plan->in->soft_cap > 0.0f)) {
         dot(&of->q, row, rows, span, scores);

@@ -8,7 +8,7 @@
 octavo_status SIMD(partial_merge)(const octavo_exec *exec, const octavo_partial_merge_params *p);
 
 enum {
-    MERGE_COLUMNS = 64,          /* of the output that are summed at a time          */
+    MERGE_COLUMNS = 64,           /* of the output that are summed at a time          */
     MERGE_SERIAL_FLOATS = 1 << 16 /* fewer are merged sooner than threads are woken */
 };
 
@@ -32,8 +32,11 @@ static void merge_store(const octavo_tensor *out, int64_t at, const float *x, in
 {
     const int64_t stride = out->strides[3];
     for (int64_t i = 0; i < count; i++) {
-        if (out->dtype == OCTAVO_F32) ((float *)out->data)[at + i * stride] = x[i];
-        else ((uint16_t *)out->data)[at + i * stride] = out->dtype == OCTAVO_F16 ? octavo_fp16_from_float(x[i]) : octavo_bf16_from_float(x[i]);
+        if (out->dtype == OCTAVO_F32)
+            ((float *)out->data)[at + i * stride] = x[i];
+        else
+            ((uint16_t *)out->data)[at + i * stride] =
+                out->dtype == OCTAVO_F16 ? octavo_fp16_from_float(x[i]) : octavo_bf16_from_float(x[i]);
     }
 }
 
@@ -56,11 +59,13 @@ static double merge_lse_shift(const octavo_partial_merge_params *p, int64_t b, i
 }
 
 /* Columns [from, from + count) of a row, whose denominator has the logarithm `whole`. */
-static void merge_columns(const octavo_partial_merge_params *p, int64_t flat, double whole, int64_t from, int64_t count, float *out)
+static void merge_columns(const octavo_partial_merge_params *p, int64_t flat, double whole, int64_t from, int64_t count,
+                          float *out)
 {
     for (int64_t i = 0; i < MERGE_COLUMNS; i += SIMD_F32) v_store(out + i, v_zero());
     for (int64_t split = 0; split < p->splits; split++) {
-        const float lse = p->part_lse[flat * p->splits + split], *part = p->part_out + (flat * p->splits + split) * p->v_dim + from;
+        const float lse = p->part_lse[flat * p->splits + split],
+                    *part = p->part_out + (flat * p->splits + split) * p->v_dim + from;
         if (lse == -INFINITY) continue;
         const vf32 weight = v_splat((float)exp((double)lse - whole));
         int64_t i = 0;
@@ -71,7 +76,8 @@ static void merge_columns(const octavo_partial_merge_params *p, int64_t flat, do
 
 static void merge_row(const octavo_partial_merge_params *p, int64_t flat)
 {
-    const int64_t rows = p->group * p->q_tokens, row = flat % rows, head = flat / rows % p->kv_heads, b = flat / rows / p->kv_heads;
+    const int64_t rows = p->group * p->q_tokens, row = flat % rows, head = flat / rows % p->kv_heads,
+                  b = flat / rows / p->kv_heads;
     const int64_t q_head = head * p->group + row / p->q_tokens;
     const int64_t at = b * p->out.strides[0] + row % p->q_tokens * p->out.strides[1] + q_head * p->out.strides[2];
     const double sink = p->sink_logits ? (double)p->sink_logits[q_head] : -(double)INFINITY;
