@@ -1,5 +1,6 @@
 /* decode_plan.c - splits, variant and workspace of a decode call. */
 #include "attention/decode_plan.h"
+#include "base/checked.h"
 #include "base/error.h"
 #include "kernel/visibility.h"
 
@@ -22,7 +23,7 @@ static int64_t take(int64_t *end, int64_t count, int64_t bytes)
 {
     int64_t size = 0;
     const int64_t begin = *end;
-    if (begin >= PLAN_BYTES_MAX || __builtin_mul_overflow(count, bytes, &size) || size > PLAN_BYTES_MAX - begin - PLAN_ALIGN)
+    if (begin >= PLAN_BYTES_MAX || !octavo_checked_mul_int64(count, bytes, &size) || size > PLAN_BYTES_MAX - begin - PLAN_ALIGN)
         return *end = PLAN_BYTES_MAX;
     *end = begin + (size + PLAN_ALIGN - 1) / PLAN_ALIGN * PLAN_ALIGN;
     return begin;
@@ -63,9 +64,9 @@ octavo_status octavo_decode_plan_make(const octavo_decode_params *params, octavo
     const int two_pass = params->select == OCTAVO_SELECT_MASS || params->select == OCTAVO_SELECT_CERTIFIED;
     const int certified = params->select == OCTAVO_SELECT_CERTIFIED;
     int64_t end = 0, unit_values = 0, token_values = 0, parts = 0;
-    if (__builtin_mul_overflow(heads * plan->rows, plan->units, &unit_values) ||
-        __builtin_mul_overflow(heads * plan->rows, kv->max_tokens, &token_values) ||
-        __builtin_mul_overflow(heads * plan->rows, plan->splits, &parts) || parts > PLAN_BYTES_MAX / kv->v_dim)
+    if (!octavo_checked_mul_int64(heads * plan->rows, plan->units, &unit_values) ||
+        !octavo_checked_mul_int64(heads * plan->rows, kv->max_tokens, &token_values) ||
+        !octavo_checked_mul_int64(heads * plan->rows, plan->splits, &parts) || parts > PLAN_BYTES_MAX / kv->v_dim)
         return octavo_fail(OCTAVO_E_RANGE, "kv.max_tokens is %lld, expected a call whose workspace fits in memory",
                            (long long)kv->max_tokens);
     if (two_pass) plan->log_mass = take(&end, unit_values, sizeof(float));

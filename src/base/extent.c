@@ -1,5 +1,6 @@
 /* extent.c - what tensors touch, and the checks that every call makes of one. */
 #include "base/extent.h"
+#include "base/checked.h"
 #include "base/error.h"
 
 octavo_extent octavo_array_extent(const void *data, size_t bytes)
@@ -40,8 +41,8 @@ octavo_status octavo_tensor_check(const char *name, const octavo_tensor *tensor,
         int64_t reach = 0;
         if (tensor->shape[i] < 1)
             return octavo_fail(OCTAVO_E_SHAPE, "%s.shape[%d] is %lld, expected at least 1", name, i, (long long)tensor->shape[i]);
-        if (__builtin_mul_overflow(elements, tensor->shape[i], &elements) ||
-            __builtin_mul_overflow(tensor->shape[i] - 1, tensor->strides[i], &reach) || reach > INT64_MAX / 64 || reach < INT64_MIN / 64)
+        if (!octavo_checked_mul_int64(elements, tensor->shape[i], &elements) ||
+            !octavo_checked_mul_int64(tensor->shape[i] - 1, tensor->strides[i], &reach) || reach > INT64_MAX / 64 || reach < INT64_MIN / 64)
             return octavo_fail(OCTAVO_E_RANGE, "%s.shape[%d] is %lld with stride %lld, which overflows", name, i,
                                (long long)tensor->shape[i], (long long)tensor->strides[i]);
     }
