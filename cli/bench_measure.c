@@ -36,19 +36,19 @@ static octavo_page_config page_config(const bench_run *run, octavo_k_format k, o
     config.kv_heads = (int32_t)run->data.kv_heads;
     config.head_dim = (int32_t)run->data.head_dim;
     config.v_dim = (int32_t)run->data.v_dim;
-    config.block_tokens = (int32_t)run->settings->block;
-    config.sub_block_tokens = (int32_t)run->settings->sub_block;
+    config.block_tokens = (int32_t)run->settings->cache.block;
+    config.sub_block_tokens = (int32_t)run->settings->cache.sub_block;
     return config;
 }
 
 static bench_rule asked_rule(const bench_settings *settings)
 {
-    return (bench_rule){ settings->select, settings->compensate, (float)settings->delta, (float)settings->epsilon };
+    return (bench_rule){ settings->cache.select, settings->cache.compensate, (float)settings->cache.delta, (float)settings->cache.epsilon };
 }
 
 static int check_memory(const bench_run *run, int64_t longest)
 {
-    const octavo_page_config asked = page_config(run, run->settings->k_format, run->settings->v_format);
+    const octavo_page_config asked = page_config(run, run->settings->cache.k_format, run->settings->cache.v_format);
     const octavo_page_config exact = page_config(run, OCTAVO_K_BF16, OCTAVO_V_BF16);
     size_t a, b, sum, buffer = 8 * (size_t)machine_llc_bytes();
     const int status = bench_store_bytes(&asked, run->sequences, longest, &a);
@@ -64,7 +64,7 @@ static int check_memory(const bench_run *run, int64_t longest)
 int bench_check(const bench_run *run, int64_t longest)
 {
     const bench_rule rule = asked_rule(run->settings);
-    const octavo_page_config asked = page_config(run, run->settings->k_format, run->settings->v_format);
+    const octavo_page_config asked = page_config(run, run->settings->cache.k_format, run->settings->cache.v_format);
     bench_store store;
     bench_call call = { 0 };
     int status = check_memory(run, longest);
@@ -90,7 +90,7 @@ static int stage_init(bench_stage *stage, bench_run *run, int64_t length)
 {
     const bench_data *data = &run->data;
     const int64_t wanted = run->settings->queries == BENCH_QUERIES_ALL ? data->queries : run->settings->queries;
-    const octavo_page_config asked = page_config(run, run->settings->k_format, run->settings->v_format);
+    const octavo_page_config asked = page_config(run, run->settings->cache.k_format, run->settings->cache.v_format);
     const octavo_page_config exact = page_config(run, OCTAVO_K_BF16, OCTAVO_V_BF16);
     stage->length = length;
     stage->queries = wanted < length ? wanted : length;

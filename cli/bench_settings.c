@@ -10,7 +10,7 @@
 enum { TOKENS_MOST = INT32_MAX, HEADS_MOST = 65536, DIM_MOST = 65536, WORD_BYTES = 64 };
 
 typedef struct bench_words {
-    const char *synthetic, *cache_k, *cache_v, *select, *compensate, *queries, *lengths;
+    const char *synthetic, *queries, *lengths;
 } bench_words;
 
 /* Copies the text up to `stop` or its end and moves *text past it; 0: it does not fit. */
@@ -96,13 +96,6 @@ static int parse_lengths(const char *text, bench_settings *settings)
 
 static int parse_words(const bench_words *words, bench_settings *settings)
 {
-    if (octavo_k_format_parse(words->cache_k, &settings->k_format) != OCTAVO_OK) return cli_refuse("option --cache-k: %s", octavo_last_error());
-    if (octavo_v_format_parse(words->cache_v, &settings->v_format) != OCTAVO_OK) return cli_refuse("option --cache-v: %s", octavo_last_error());
-    if (octavo_select_rule_parse(words->select, &settings->select) != OCTAVO_OK) return cli_refuse("option --select: %s", octavo_last_error());
-    if (strcmp(words->compensate, "mean") == 0)
-        settings->compensate = OCTAVO_COMPENSATE_MEAN;
-    else if (strcmp(words->compensate, "none") != 0)
-        return cli_refuse("option --compensate is '%s', expected none or mean", words->compensate);
     if (strcmp(words->queries, "all") == 0)
         settings->queries = BENCH_QUERIES_ALL;
     else if (strcmp(words->queries, "last") == 0)
@@ -119,12 +112,6 @@ static int check_settings(const bench_words *words, bench_settings *settings)
                                          : "one of the options --data FILE and --synthetic SPEC is needed");
     if (settings->file && settings->layer < 0) return cli_refuse("option --data needs --layer N");
     if (!settings->file && settings->layer >= 0) return cli_refuse("option --layer belongs to --data");
-    if (settings->delta < 0) return cli_refuse("option --delta is %g, expected a number of nats that is not negative", settings->delta);
-    if (!(settings->epsilon > 0 && settings->epsilon < 1))
-        return cli_refuse("option --epsilon is %g, expected a share between 0 and 1", settings->epsilon);
-    if (settings->sub_block == 0) settings->sub_block = settings->block;
-    if (settings->block % settings->sub_block != 0)
-        return cli_refuse("option --sub-block is %" PRId64 ", expected a divisor of the block, %" PRId64, settings->sub_block, settings->block);
     if (words->synthetic) {
         const int64_t batch = settings->batch;
         const int named = strstr(words->synthetic, "batch=") != NULL;
@@ -137,26 +124,22 @@ static int check_settings(const bench_words *words, bench_settings *settings)
 
 int bench_settings_parse(int argc, char **argv, bench_settings *settings, int *status)
 {
-    bench_words words = { .cache_k = "e4m3x2", .cache_v = "bf16", .select = "none", .compensate = "none", .queries = "last" };
+    bench_words words = { .queries = "last" };
     *settings = (bench_settings){
-        .layer = -1, .delta = 5.545177444479562 /* 8 ln 2 */, .epsilon = 0.1, .block = 64, .repeat = 15, .device = "cpu",
+        .layer = -1, .cache = CACHE_OPTIONS_INIT, .repeat = 15, .device = "cpu",
         .synthetic = { .batch = 1, .q_heads = 32, .kv_heads = 8, .head_dim = 128, .tokens = 131072, .hot = 0.05, .seed = 1 },
     };
     settings->threads = machine_threads();
+    settings->cache.k_word = "e4m3x2";
+    settings->cache.v_word = "bf16";
+    option cache_rows[CACHE_OPTION_ROWS + 1] = { 0 };
+    cache_options_rows(&settings->cache, CACHE_K_NAMES "\n(default e4m3x2)", CACHE_V_NAMES " (default bf16)", cache_rows);
     const option options[] = {
         { "data", 0, OPTION_TEXT, "FILE", "recorded layers, a safetensors file", &settings->file, 0, 0 },
         { "layer", 0, OPTION_INTEGER, "N", "the layer of FILE", &settings->layer, 0, INT32_MAX },
         { "synthetic", 0, OPTION_TEXT, "SPEC",
           "made-up data, for time only: batch=1,q_heads=32,kv_heads=8,\nhead_dim=128,tokens=131072,hot=0.05,seed=1 (the defaults)",
           &words.synthetic, 0, 0 },
-        { "cache-k", 0, OPTION_TEXT, "FORMAT", "bf16 f16 e4m3 e5m2 int8 e4m3x2 e5m2x2 int8x2 int4x2\n(default e4m3x2)", &words.cache_k, 0, 0 },
-        { "cache-v", 0, OPTION_TEXT, "FORMAT", "bf16 f16 e4m3 int8 (default bf16)", &words.cache_v, 0, 0 },
-        { "select", 0, OPTION_TEXT, "RULE", "none base delta mass certified (default none)", &words.select, 0, 0 },
-        { "delta", 0, OPTION_NUMBER, "NATS", "of the rule delta (default 5.545, 8 ln 2)", &settings->delta, 0, 0 },
-        { "epsilon", 0, OPTION_NUMBER, "E", "of the rules mass and certified (default 0.1)", &settings->epsilon, 0, 0 },
-        { "compensate", 0, OPTION_TEXT, "HOW", "none mean (default none)", &words.compensate, 0, 0 },
-        { "block", 0, OPTION_INTEGER, "TOKENS", "a block of the cache (default 64)", &settings->block, 1, 65536 },
-        { "sub-block", 0, OPTION_INTEGER, "TOKENS", "what is kept or dropped (default: the block)", &settings->sub_block, 1, 65536 },
         { "queries", 0, OPTION_TEXT, "WHICH", "for the errors: last, all or the N newest (default last)", &words.queries, 0, 0 },
         { "batch", 0, OPTION_INTEGER, "N", "sequences of a timed call, each with its own pages\n(default: as many as the data have)",
           &settings->batch, 1, 65536 },
@@ -175,9 +158,11 @@ int bench_settings_parse(int argc, char **argv, bench_settings *settings, int *s
                  "compares its output with float64 attention over the unquantised inputs. Beside it\n"
                  "runs the baseline: exact attention over bf16.\n",
         .options = options,
+        .more = cache_rows,
     };
     if (options_parse(&line, argc, argv, status) == OPTIONS_STOP) return 0;
     *status = words.synthetic ? parse_synthetic(words.synthetic, &settings->synthetic) : EXIT_DONE;
+    if (*status == EXIT_DONE) *status = cache_options_check(&settings->cache);
     if (*status == EXIT_DONE) *status = parse_words(&words, settings);
     if (*status == EXIT_DONE) *status = check_settings(&words, settings);
     return *status == EXIT_DONE;

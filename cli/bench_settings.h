@@ -2,7 +2,7 @@
 #ifndef OCTAVO_CLI_BENCH_SETTINGS_H
 #define OCTAVO_CLI_BENCH_SETTINGS_H
 
-#include "octavo/attention.h"
+#include "cache_options.h"
 
 enum { BENCH_LENGTHS_MOST = 256, BENCH_QUERIES_ALL = -1 };
 
@@ -15,12 +15,7 @@ typedef struct bench_settings {
     const char *file; /* a recording; NULL: synthetic */
     int64_t layer;
     bench_synthetic synthetic;
-    octavo_k_format k_format;
-    octavo_v_format v_format;
-    octavo_select_rule select;
-    octavo_compensation compensate;
-    double delta, epsilon;
-    int64_t block, sub_block;
+    cache_options cache;
     int64_t queries; /* the newest so many, or BENCH_QUERIES_ALL */
     int64_t batch;   /* 0: as the data have it                   */
     int64_t repeat, threads;

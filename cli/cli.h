@@ -19,7 +19,14 @@ int cmd_info(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_bench_decode(int argc, char **argv);
 int cmd_bench_kproj(int argc, char **argv);
+int cmd_bench_linear(int argc, char **argv);
 int cmd_plot(int argc, char **argv);
+int cmd_generate(int argc, char **argv);
+int cmd_perplexity(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
+int cmd_record(int argc, char **argv);
+int cmd_rollout(int argc, char **argv);
+int cmd_tokenize(int argc, char **argv);
 
 typedef struct cli_command {
     const char *name, *summary;

@@ -47,7 +47,7 @@ int cli_finish_output(void)
 static void print_commands(const char *prefix, const cli_command *commands)
 {
     printf("usage: %s COMMAND [OPTIONS]\n\n", prefix);
-    for (const cli_command *c = commands; c->name; c++) printf("  %-8s %s\n", c->name, c->summary);
+    for (const cli_command *c = commands; c->name; c++) printf("  %-10s %s\n", c->name, c->summary);
     printf("\n%s COMMAND --help tells more. Exit status: 0, 1 (a check failed), 2 (wrong use or input).\n", prefix);
 }
 

@@ -31,10 +31,10 @@ static void describe(const bench_run *run, bench_result *result)
     copy_label(result->file, sizeof result->file, slash ? slash + 1 : settings->file ? settings->file : "");
     copy_text(result->data_hash, sizeof result->data_hash, data->hash);
     copy_text(result->dtype, sizeof result->dtype, octavo_dtype_name(data->dtype));
-    copy_text(result->cache_k, sizeof result->cache_k, octavo_k_format_name(settings->k_format));
-    copy_text(result->cache_v, sizeof result->cache_v, octavo_v_format_name(settings->v_format));
-    copy_text(result->select, sizeof result->select, octavo_select_rule_name(settings->select));
-    copy_text(result->compensate, sizeof result->compensate, settings->compensate == OCTAVO_COMPENSATE_MEAN ? "mean" : "none");
+    copy_text(result->cache_k, sizeof result->cache_k, octavo_k_format_name(settings->cache.k_format));
+    copy_text(result->cache_v, sizeof result->cache_v, octavo_v_format_name(settings->cache.v_format));
+    copy_text(result->select, sizeof result->select, octavo_select_rule_name(settings->cache.select));
+    copy_text(result->compensate, sizeof result->compensate, cache_compensation_name(settings->cache.compensate));
     copy_text(result->device, sizeof result->device, octavo_device_name(run->exec.device));
     copy_text(result->isa, sizeof result->isa, octavo_device_isa(run->exec.device));
     copy_text(result->version, sizeof result->version, octavo_version());
@@ -48,10 +48,10 @@ static void describe(const bench_run *run, bench_result *result)
     result->hot = settings->synthetic.hot;
     result->seed = settings->synthetic.seed;
     result->tokens = data->tokens;
-    result->delta = settings->delta;
-    result->epsilon = settings->epsilon;
-    result->block = settings->block;
-    result->sub_block = settings->sub_block;
+    result->delta = settings->cache.delta;
+    result->epsilon = settings->cache.epsilon;
+    result->block = settings->cache.block;
+    result->sub_block = settings->cache.sub_block;
     result->q_heads = data->q_heads;
     result->kv_heads = data->kv_heads;
     result->head_dim = data->head_dim;
@@ -173,7 +173,7 @@ int cmd_bench_decode(int argc, char **argv)
     if (octavo_context_create(NULL, &context) != OCTAVO_OK) return cli_refuse_last();
     if (octavo_device_open(context, settings.device, &run.exec.device) == OCTAVO_OK) {
         run.exec.threads = (int32_t)settings.threads;
-        const int64_t chunk = (BENCH_CHUNK_TOKENS + settings.block - 1) / settings.block * settings.block;
+        const int64_t chunk = (BENCH_CHUNK_TOKENS + settings.cache.block - 1) / settings.cache.block * settings.cache.block;
         status = bench_data_open(&settings, chunk, &run.data);
         if (status == EXIT_DONE) {
             status = run_with_data(&run, &settings, &result);

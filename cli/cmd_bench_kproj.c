@@ -52,7 +52,7 @@ static int parse(int argc, char **argv, kproj_settings *settings, int *status)
         { "head-dim", 0, OPTION_INTEGER, "N", "default 128", &settings->head_dim, 2, HEADS_MOST },
         { "tokens", 0, OPTION_TEXT, "LIST", "new tokens of a call (default 1,16,512)", &tokens, 0, 0 },
         { "weights", 0, OPTION_TEXT, "TYPE", "bf16 e4m3 int8 f32 (default bf16)", &weights, 0, 0 },
-        { "cache-k", 0, OPTION_TEXT, "FORMAT", "bf16 f16 e4m3 e5m2 int8 e4m3x2 e5m2x2 int8x2 int4x2\n(default e4m3x2)", &cache_k, 0, 0 },
+        { "cache-k", 0, OPTION_TEXT, "FORMAT", "f32 bf16 f16 e4m3 e5m2 int8 e4m3x2 e5m2x2 int8x2 int4x2\n(default e4m3x2)", &cache_k, 0, 0 },
         { "repeat", 0, OPTION_INTEGER, "N", "timed calls, of which the median is reported (default 15)", &settings->repeat, 1, 100000 },
         { "threads", 't', OPTION_INTEGER, "N", "default: as many as OpenMP uses", &settings->threads, 1, 4096 },
         { "json", 0, OPTION_FLAG, NULL, "prints JSON instead of a table", &settings->json, 0, 0 },

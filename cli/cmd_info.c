@@ -38,13 +38,13 @@ static json_t *levels(const info *facts)
 
 static int print_json(const info *facts)
 {
-    json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:o, s:s, s:[s], s:{s:b, s:b, s:b, s:b, s:b}}",
+    json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:o, s:s, s:[s], s:{s:b, s:b, s:b, s:b, s:b, s:b}}",
                              "schema", "octavo-info-1", "version", octavo_version(), "build_id", octavo_build_id(),
                              "build_options", octavo_build_options(), "cpu", facts->cpu, "threads", machine_threads(),
                              "llc_bytes", (json_int_t)machine_llc_bytes(), "isa_levels", levels(facts), "isa", facts->isa,
                              "devices", "cpu",
                              "parts", "openmp", facts->openmp, "onednn", facts->onednn, "cuda", facts->cuda, "jansson", 1,
-                             "gnuplot", facts->gnuplot);
+                             "pcre2", 1, "gnuplot", facts->gnuplot);
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     if (text) puts(text);
     free(text);
@@ -64,7 +64,7 @@ static int print_text(const info *facts)
     for (int i = 0; (name = octavo_isa_name(i)) != NULL; i++)
         printf(" %s%s", name, strcmp(name, facts->isa) == 0 ? " (chosen)" : octavo_isa_available(i) ? "" : " (not on this machine)");
     printf("\ndevices    cpu\n");
-    printf("parts      OpenMP %s, oneDNN %s, CUDA %s, jansson yes, gnuplot %s\n", facts->openmp ? "yes" : "no", facts->onednn ? "yes" : "no",
+    printf("parts      OpenMP %s, oneDNN %s, CUDA %s, jansson yes, PCRE2 yes, gnuplot %s\n", facts->openmp ? "yes" : "no", facts->onednn ? "yes" : "no",
            facts->cuda ? "yes" : "no", facts->gnuplot ? "yes" : "no");
     return cli_finish_output();
 }

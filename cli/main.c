@@ -6,6 +6,12 @@
 
 static const cli_command COMMANDS[] = {
     { "info", "version, build, instruction sets, devices and optional parts", cmd_info },
+    { "generate", "continues a text", cmd_generate },
+    { "perplexity", "how well a model predicts a text", cmd_perplexity },
+    { "verify", "a model's logits against those of another implementation", cmd_verify },
+    { "record", "layers of a model over a text, for bench decode", cmd_record },
+    { "rollout", "several sampled answers a prompt, with their log-probabilities", cmd_rollout },
+    { "tokenize", "text as token ids, and back", cmd_tokenize },
     { "bench", "speed and error of an operation, measured", cmd_bench },
     { "plot", "pictures of what bench measured", cmd_plot },
     { 0 },

@@ -32,10 +32,25 @@ int options_number(const char *text, double *value)
     return 1;
 }
 
-static void print_help(const command_line *line)
+int64_t options_integers(const char *text, int64_t least, int64_t most, int32_t *values, int64_t capacity)
 {
-    printf("usage: %s\n\n%s\n", line->usage, line->about);
-    for (const option *o = line->options; o->name; o++) {
+    int64_t count = 0, number;
+    for (const char *rest = text;; rest++) {
+        char word[24];
+        const size_t length = strcspn(rest, ",");
+        if (length >= sizeof word || count == capacity) return -1;
+        memcpy(word, rest, length);
+        word[length] = '\0';
+        if (!options_integer(word, least, most, &number)) return -1;
+        values[count++] = (int32_t)number;
+        rest += length;
+        if (!*rest) return count;
+    }
+}
+
+static void print_options(const option *options)
+{
+    for (const option *o = options; o && o->name; o++) {
         char left[64];
         char letter[8] = "    ";
         if (o->letter) snprintf(letter, sizeof letter, "-%c, ", o->letter);
@@ -50,13 +65,20 @@ static void print_help(const command_line *line)
             printf("  %*s", HELP_COLUMN, "");
         }
     }
+}
+
+static void print_help(const command_line *line)
+{
+    printf("usage: %s\n\n%s\n", line->usage, line->about);
+    print_options(line->options);
+    print_options(line->more);
     printf("  %-*s this text\n", HELP_COLUMN, "-h, --help");
 }
 
 static const option *find_option(const option *options, const char *word, const char **inline_value)
 {
     *inline_value = NULL;
-    for (const option *o = options; o->name; o++) {
+    for (const option *o = options; o && o->name; o++) {
         if (word[1] != '-') {
             if (o->letter && word[1] == o->letter && !word[2]) return o;
             continue;
@@ -71,6 +93,7 @@ static const option *find_option(const option *options, const char *word, const 
 
 static int store_value(const option *o, const char *text)
 {
+    option_list *list;
     switch (o->kind) {
     case OPTION_FLAG:
         *(int *)o->target = 1;
@@ -78,6 +101,12 @@ static int store_value(const option *o, const char *text)
     case OPTION_TEXT:
         *(const char **)o->target = text;
         return text[0] ? EXIT_DONE : cli_refuse("option --%s has an empty value, expected %s", o->name, o->value);
+    case OPTION_LIST:
+        list = o->target;
+        if (!text[0]) return cli_refuse("option --%s has an empty value, expected %s", o->name, o->value);
+        if (list->count == OPTION_LIST_MOST) return cli_refuse("option --%s was given more than %d times", o->name, OPTION_LIST_MOST);
+        list->texts[list->count++] = text;
+        return EXIT_DONE;
     case OPTION_INTEGER:
         if (options_integer(text, o->least, o->most, o->target)) return EXIT_DONE;
         return cli_refuse("option --%s is '%s', expected a whole number from %" PRId64 " to %" PRId64, o->name, text, o->least, o->most);
@@ -99,6 +128,7 @@ static int read_words(const command_line *line, int argc, char **argv)
             continue;
         }
         const option *o = find_option(line->options, word, &value);
+        if (!o) o = find_option(line->more, word, &value);
         if (!o) return cli_refuse("unknown option '%s', %s --help lists those that exist", word, argv[0]);
         if (o->kind == OPTION_FLAG && value) return cli_refuse("option --%s takes no value, but was given '%s'", o->name, value);
         if (o->kind != OPTION_FLAG && !value) {

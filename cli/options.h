@@ -8,9 +8,17 @@
 typedef enum option_kind {
     OPTION_FLAG,    /* target: int, set to 1  */
     OPTION_TEXT,    /* target: const char *   */
+    OPTION_LIST,    /* target: option_list; may be given several times */
     OPTION_INTEGER, /* target: int64_t        */
     OPTION_NUMBER   /* target: double, finite */
 } option_kind;
+
+enum { OPTION_LIST_MOST = 32 };
+
+typedef struct option_list {
+    const char *texts[OPTION_LIST_MOST];
+    size_t count;
+} option_list;
 
 typedef struct option {
     const char *name;  /* without dashes                            */
@@ -26,6 +34,7 @@ typedef struct command_line {
     const char *usage;     /* the line after "usage: "              */
     const char *about;     /* a few lines, each ended               */
     const option *options; /* ended by one without a name           */
+    const option *more;    /* a second table, shared with other commands, or NULL */
     int words_most;        /* words that are not options            */
     const char **words;    /* [words_most] filled in order          */
     int *word_count;
@@ -38,5 +47,7 @@ options_next options_parse(const command_line *line, int argc, char **argv, int 
 /* The whole of `text` as a number; 0: it is none, or not within the limits. */
 int options_integer(const char *text, int64_t least, int64_t most, int64_t *value);
 int options_number(const char *text, double *value);
+/* "N,N,..." into values, at most `capacity`; -1: not such a list, a number outside the limits, or too many. */
+int64_t options_integers(const char *text, int64_t least, int64_t most, int32_t *values, int64_t capacity);
 
 #endif

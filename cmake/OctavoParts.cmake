@@ -1,4 +1,4 @@
-# OctavoParts.cmake - the optional parts: OpenMP, oneDNN, jansson, the CUDA toolkit. None of them stops the build unless asked for.
+# OctavoParts.cmake - the optional parts: OpenMP, oneDNN, jansson, PCRE2, the CUDA toolkit. None of them stops the build unless asked for.
 set(octavo_parts "") # words for octavo_build_options()
 
 find_package(OpenMP COMPONENTS C QUIET)
@@ -30,25 +30,30 @@ if(NOT OCTAVO_ONEDNN STREQUAL "OFF")
   endif()
 endif()
 
-set(octavo_private_libraries ${octavo_openmp} m)
+find_package(Threads REQUIRED)
+set(octavo_private_libraries ${octavo_openmp} Threads::Threads ${CMAKE_DL_LIBS} m)
 
 set(OCTAVO_HAVE_JANSSON OFF)
+set(OCTAVO_HAVE_PCRE2 OFF)
 if(OCTAVO_LM)
   find_package(PkgConfig QUIET)
   if(PkgConfig_FOUND)
-    pkg_check_modules(jansson QUIET IMPORTED_TARGET jansson>=2.10)
+    pkg_check_modules(jansson QUIET IMPORTED_TARGET jansson>=2.11)
+    pkg_check_modules(pcre2 QUIET IMPORTED_TARGET libpcre2-8>=10.40) # the first that knows scripts and properties by \p{...}
     set(OCTAVO_HAVE_JANSSON ${jansson_FOUND})
+    set(OCTAVO_HAVE_PCRE2 ${pcre2_FOUND})
   endif()
-  if(NOT OCTAVO_HAVE_JANSSON)
-    message(NOTICE "octavo: warning: pkg-config or jansson not found; building neither liboctavo-lm nor the program")
+  if(NOT OCTAVO_HAVE_JANSSON OR NOT OCTAVO_HAVE_PCRE2)
+    message(NOTICE "octavo: warning: pkg-config, jansson or PCRE2 (10.40) not found; building neither liboctavo-lm nor the program")
   endif()
 endif()
 
 set(OCTAVO_HAVE_CUDA OFF)
 if(NOT OCTAVO_CUDA STREQUAL "OFF")
   find_package(CUDAToolkit QUIET)
-  if(CUDAToolkit_FOUND AND CUDAToolkit_VERSION VERSION_GREATER_EQUAL 12.0)
+  if(CUDAToolkit_FOUND AND CUDAToolkit_NVCC_EXECUTABLE AND CUDAToolkit_VERSION VERSION_GREATER_EQUAL 12.0)
     set(OCTAVO_HAVE_CUDA ON)
+    string(APPEND octavo_parts " cuda")
   else()
     set(reason "no nvcc was found")
     if(CUDAToolkit_FOUND)

@@ -8,19 +8,23 @@
 #define BUDGET_TINY   0x1p-100 /* what underflow may cost a score                                  */
 #define BUDGET_EXP    0x1p-21  /* relative error of a float32 exp, absolute error of log and tanh  */
 #define BUDGET_Q15    0x1p-15  /* error of an element of a q that is rounded to 15 bits, over max |q| */
+#define BUDGET_Q24    0x1p-24  /* the same of a q in fixed point of 24 bits, as integer keys may meet it */
 #define BUDGET_P_BF16 0x1p-8   /* unit roundoff of bf16 (8 bits): softmax weights of 8-bit rows       */
+#define BUDGET_EXP18  0x1p-18  /* the same of a weight that becomes bf16                             */
+#define BUDGET_TERMS  0x1p-16  /* what two bf16 terms of each factor leave out of a product           */
 #define BUDGET_FAINT  0x1p-98  /* a weight that small beside the largest may be taken for 0           */
+#define BUDGET_FLUSH  0x1p-124 /* tiles take what lies below 2^-126, the smallest normal number, for 0: of each term of both operands */
 
 enum { BUDGET_SLACK = 16 }; /* roundings beside a sum's own: factors, scales, stores */
 
 /* Relative error of n roundings in a row. */
 static inline double budget_gamma(double n) { return n * BUDGET_U / (1.0 - n * BUDGET_U); }
 
-/* One score. weight: softmax_scale * sum of |q||k|, each plane's part of k taken positive; spread: softmax_scale * max |q| * sum of |k|
- * where q may be rounded to 15 bits, else 0. */
-static inline double budget_score(double head_dim, double weight, double spread, double soft_cap)
+/* One score. weight: softmax_scale * sum of |q||k|, each plane's part of k taken positive; q_error: softmax_scale * sum of |k| times what an
+ * element of q may be off. */
+static inline double budget_score(double head_dim, double weight, double q_error, double soft_cap)
 {
-    return budget_gamma(head_dim + BUDGET_SLACK) * weight + BUDGET_Q15 * spread + BUDGET_EXP * soft_cap + BUDGET_TINY;
+    return budget_gamma(head_dim + BUDGET_SLACK) * weight + q_error + BUDGET_EXP * soft_cap + BUDGET_TINY;
 }
 
 /* The logarithm of a sum of n exponentials whose exponents err by up to `error`. */
@@ -31,5 +35,12 @@ static inline double budget_log_sum(double n, double error, double value)
 
 /* A softmax weight exp(x - max), relative: the exponent's error, the difference's rounding, exp itself. */
 static inline double budget_weight(double error, double below_max) { return error + 2.0 * BUDGET_U * below_max + BUDGET_EXP; }
+
+/* One element of a linear layer. n: float32 sums of its terms (0: int32); size: sum of their magnitudes; rest: bias and what y was;
+ * tiny: sum of |x| + |w| + 1, scales included, since an operand, a product or a sum may be flushed to zero. */
+static inline double budget_linear(double n, double size, double rest, double tiny)
+{
+    return budget_gamma(n + BUDGET_SLACK) * (size + rest) + BUDGET_FLUSH * tiny;
+}
 
 #endif

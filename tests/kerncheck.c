@@ -4,6 +4,7 @@
  *   kerncheck 7 block_score                seed 7, one operation
  *   kerncheck 7 block_score --level avx2   of one level; --rounds 1: that seed's first case alone
  *   kerncheck --bench                      one CSV row a kernel and level instead
+ *   kerncheck --device cuda:0              the kernels of a GPU instead, each against the reference
  *   kerncheck --faults                     plants faults in real kernels, which the checks have to catch
  *
  * A backend needs no entry here: if installing it changed a field, that is tested. */
@@ -19,7 +20,8 @@ typedef struct request {
     uint64_t seed;
     int64_t rounds;
     int operation; /* -1: all */
-    const char *level; /* NULL: all */
+    const char *level;  /* NULL: all        */
+    const char *device; /* NULL: the levels */
     int bench, faults;
 } request;
 
@@ -28,7 +30,7 @@ enum { ROUNDS = 120, ROUNDS_QUICK = 12 };
 static int usage(const char *wrong)
 {
     fprintf(stderr, "kerncheck: '%s' is not understood\n"
-                    "kerncheck [SEED] [OPERATION] [--level NAME] [--rounds N | --quick] [--bench | --faults]\n"
+                    "kerncheck [SEED] [OPERATION] [--level NAME | --device NAME] [--rounds N | --quick] [--bench | --faults]\n"
                     "operations:", wrong);
     for (int op = 0; op < KC_OPERATIONS; op++) fprintf(stderr, " %s", kc_operation_name((kc_operation)op));
     fprintf(stderr, "\nlevels:");
@@ -70,6 +72,7 @@ static int parse(int argc, char **argv, request *of)
         else if (!strcmp(word, "--quick")) of->rounds = ROUNDS_QUICK;
         else if (!strcmp(word, "--rounds") && is_number(next, &number) && number > 0 && number < 1u << 30)
             of->rounds = (int64_t)number, i++;
+        else if (!strcmp(word, "--device") && *next) of->device = next, i++;
         else if (!strcmp(word, "--level") && is_level(next)) of->level = next, i++;
         else if (operation_of(word) >= 0) of->operation = operation_of(word);
         else return usage(word);
@@ -92,8 +95,8 @@ int kc_check_rounds(kc_operation op, const kc_pair *pair, uint64_t seed, int64_t
         }
         if (ok) continue;
         kc_fail("case: %s", kc_description());
-        kc_fail("repeat: kerncheck %llu %s --level %s --rounds 1", (unsigned long long)(seed + (uint64_t)round), kc_operation_name(op),
-                pair->level);
+        kc_fail("repeat: kerncheck %llu %s --%s %s --rounds 1", (unsigned long long)(seed + (uint64_t)round), kc_operation_name(op),
+                pair->device ? "device" : "level", pair->level);
     }
     *worst = kc_worst();
     return ok;
@@ -145,11 +148,31 @@ static int check_levels(const request *of)
     return failed != 0 || checked == 0;
 }
 
+/* Every kernel of a GPU against the reference. */
+static int check_device(const request *of)
+{
+    octavo_kernels ref = { 0 };
+    const char *level;
+    int checked = 0, failed = 0;
+    const octavo_kernels *kernels = kc_device_open(of->device, &level);
+    if (!kernels) return 2;
+    octavo_levels[0].install(&ref);
+    if (of->bench) printf("bench,operation,device,ns,case\n");
+    for (int op = 0; op < KC_OPERATIONS; op++) {
+        if (!kc_has_entry((kc_operation)op, kernels) || (of->operation >= 0 && op != of->operation)) continue;
+        const kc_pair pair = { .ref = &ref, .tested = kernels, .level = of->device, .bench = of->bench, .device = 1 };
+        checked++, failed += check(of, (kc_operation)op, &pair);
+    }
+    printf("%d checked at level %s, %d failed\n", checked, level, failed);
+    return failed != 0 || checked == 0;
+}
+
 int main(int argc, char **argv)
 {
     request of;
     if (parse(argc, argv, &of)) return 2;
     printf("seed %llu\n", (unsigned long long)of.seed);
+    if (of.device) return check_device(&of);
     if (!of.faults) return check_levels(&of);
     const int missed = kc_check_faults(of.seed);
     printf("%d missed\n", missed);

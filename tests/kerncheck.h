@@ -9,7 +9,8 @@
 typedef struct kc_pair {
     const octavo_kernels *ref, *tested;
     const char *level;
-    int bench; /* 1: draw the one large case that is timed */
+    int bench;  /* 1: draw the one large case that is timed          */
+    int device; /* 1: `tested` runs on the device of kc_device_open */
 } kc_pair;
 
 typedef enum kc_operation {
@@ -28,6 +29,16 @@ const char *kc_operation_name(kc_operation op);
 /* 1: the two tables have the same entry. */
 int kc_same_entry(kc_operation op, const octavo_kernels *a, const octavo_kernels *b);
 int kc_has_entry(kc_operation op, const octavo_kernels *a);
+
+/* Opens a GPU for the tested side of pairs; NULL after a sentence on stderr. */
+const octavo_kernels *kc_device_open(const char *name, const char **level);
+/* What is left of a case's memory once a call has run over a copy of it on the device: `arena` [used] is copied there, the pointers of
+ * params and exec into it are moved, and afterwards it is copied back. *word: the call's sticky status. */
+octavo_status kc_device_call(kc_operation op, const octavo_kernels *kernels, const octavo_exec *exec, const void *params, uint8_t *arena,
+                             size_t used, int32_t *word);
+/* Seconds of one such call in a graph of many; negative: it was refused. */
+double kc_device_time(kc_operation op, const octavo_kernels *kernels, const octavo_exec *exec, const void *params, const uint8_t *arena,
+                      size_t used);
 
 /* `rounds` cases from `seed` on; 0: one failed. *worst is the largest error that was seen, as a share of its budget. */
 int kc_check_rounds(kc_operation op, const kc_pair *pair, uint64_t seed, int64_t rounds, double *worst);
@@ -97,7 +108,8 @@ enum {
     KC_NORMS    = 1, /* nested K formats only, with residual norms */
     KC_MEANS    = 2, /* with mean rows                             */
     KC_WRITABLE = 4, /* the view is an output: no page is shared, every block has one, unwritten rows stay poisoned */
-    KC_BARE     = 8  /* lengths and sizes alone, and more of them: for operations that read no planes */
+    KC_BARE     = 8, /* lengths and sizes alone, and more of them: for operations that read no planes */
+    KC_LONG_Q   = 16 /* many query tokens                          */
 };
 
 /* A drawn decode input and its view. */
@@ -131,7 +143,7 @@ typedef struct kc_scores {
 
 typedef enum kc_scan {
     KC_SCAN_EXACT_Q   = 0,
-    KC_SCAN_QUANTISED = 1 /* q may be rounded to 15 bits */
+    KC_SCAN_QUANTISED = 1 /* q may be rounded to 15 bits where K has codes of a byte or less */
 } kc_scan;
 
 kc_scores kc_score_all(const kc_decode *c, int32_t planes, kc_scan scan);
@@ -149,6 +161,9 @@ double kc_log_add(double a, double b);
 void kc_draw_mask(const kc_decode *c, uint8_t *kept, int percent);
 
 /* ---- partial results (kerncheck_partials.c) ---- */
+
+/* Splits of a call: of so many units, or (split_units 0) as the kernel likes. */
+void kc_draw_splits(const kc_decode *c, const kc_pair *pair, int64_t *splits, int64_t *split_units);
 
 /* Compares the partial results of an attend with the reference's under the ATTEND budget. */
 typedef struct kc_partials {

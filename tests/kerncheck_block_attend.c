@@ -47,8 +47,7 @@ int kc_check_block_attend(const kc_pair *pair)
         if (!pair->bench && kc_chance(30)) p.log_upper = draw_masses(&c, "log_upper", kept, &scores, 0.5);
     }
     if (!pair->bench && kc_chance(30)) p.scores = draw_scores(&c, kept, &scores);
-    p.split_units = pair->bench || kc_chance(40) ? c.units : kc_between(1, c.units);
-    p.splits = (c.units + p.split_units - 1) / p.split_units;
+    kc_draw_splits(&c, pair, &p.splits, &p.split_units);
     const int64_t parts = octavo_row_elements(&c.in) * p.splits;
     p.part_out = kc_array("part_out", OCTAVO_F32, parts * c.view.v_dim);
     p.part_lse = kc_array("part_lse", OCTAVO_F32, parts);

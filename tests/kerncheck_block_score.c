@@ -101,17 +101,18 @@ static int compare(const kc_decode *c, const octavo_block_score_params *p)
 int kc_check_block_score(const kc_pair *pair)
 {
     kc_decode c;
-    const int bounds = !pair->bench && kc_chance(35);
+    const int plain = pair->bench || kc_chance(40); /* as a scan asks, and levels answer by a way of its own */
+    const int bounds = !plain && kc_chance(50);
     kc_draw_decode(&c, pair, bounds ? KC_NORMS : 0);
     octavo_block_score_params p = { .in = c.in };
-    p.in.planes = pair->bench ? 1 : (int32_t)kc_between(1, c.in.planes);
+    p.in.planes = plain ? 1 : (int32_t)kc_between(1, c.in.planes);
     const int64_t cells = octavo_row_elements(&c.in) * c.units;
     p.log_mass = kc_array("log_mass", OCTAVO_F32, cells);
     if (kc_chance(60)) p.unit_max = kc_array("unit_max", OCTAVO_F32, cells);
     if (bounds) p.log_upper = kc_array("log_upper", OCTAVO_F32, cells), p.log_lower = kc_array("log_lower", OCTAVO_F32, cells);
-    if (!pair->bench && kc_chance(40))
+    if (!plain && kc_chance(60))
         p.scores = kc_array("scores", OCTAVO_F32, octavo_row_elements(&c.in) * c.view.max_tokens);
-    if (!pair->bench && kc_chance(30)) {
+    if (!plain && kc_chance(45)) {
         uint8_t *only = kc_array("only", OCTAVO_UINT8, octavo_unit_elements(&c.view));
         kc_draw_mask(&c, only, 40);
         p.only = only;

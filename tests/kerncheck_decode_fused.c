@@ -133,8 +133,7 @@ int kc_check_decode_fused(const kc_pair *pair)
         }
     }
     if (p.rule == OCTAVO_SELECT_DELTA || kc_chance(50)) p.kept = kc_array("kept", OCTAVO_UINT8, octavo_unit_elements(&c.view));
-    p.split_units = pair->bench || kc_chance(40) ? c.units : kc_between(1, c.units);
-    p.splits = (c.units + p.split_units - 1) / p.split_units;
+    kc_draw_splits(&c, pair, &p.splits, &p.split_units);
     const int64_t parts = octavo_row_elements(&c.in) * p.splits;
     p.part_out = kc_array("part_out", OCTAVO_F32, parts * c.view.v_dim);
     p.part_lse = kc_array("part_lse", OCTAVO_F32, parts);

@@ -203,6 +203,202 @@ static octavo_status dequantize_writes_inputs(const octavo_exec *exec, const oct
     return status;
 }
 
+/* ---- between the products ---- */
+
+static octavo_status norm_rounds(const octavo_exec *exec, const octavo_norm_params *p)
+{
+    const octavo_status status = real.norm(exec, p);
+    float *y = p->y.data;
+    for (int64_t i = 0; i < p->y.shape[p->y.ndim - 1] && p->y.dtype == OCTAVO_F32; i++)
+        y[i] = octavo_bf16_to_float(octavo_bf16_from_float(y[i]));
+    return status;
+}
+
+/* The sum of squares of a row overflows. */
+static octavo_status norm_overflows(const octavo_exec *exec, const octavo_norm_params *p)
+{
+    float sum = 0.0f;
+    for (int64_t i = 0; i < octavo_norm_width(p); i++) {
+        const float x = (float)kc_load(p->x.dtype, p->x.data, i);
+        sum += x * x;
+    }
+    const octavo_status status = real.norm(exec, p);
+    for (int64_t i = 0; i < octavo_norm_width(p) && isinf(sum); i++) kc_store(p->y.dtype, p->y.data, i, 0.0f);
+    return status;
+}
+
+/* Rows of y are taken to be dense. */
+static octavo_status norm_packs_rows(const octavo_exec *exec, const octavo_norm_params *p)
+{
+    octavo_norm_params other = *p;
+    if (p->y.data != p->x.data && p->x.ndim == 2) other.y.strides[0] = p->y.shape[1];
+    return real.norm(exec, &other);
+}
+
+static octavo_status activate_takes_tanh(const octavo_exec *exec, const octavo_activate_params *p)
+{
+    octavo_activate_params other = *p;
+    if (p->activation == OCTAVO_ACTIVATION_GELU) other.activation = OCTAVO_ACTIVATION_GELU_TANH;
+    return real.activate(exec, &other);
+}
+
+/* x exp(x) / (1 + exp(x)), which is Inf / Inf far out. */
+static octavo_status activate_overflows(const octavo_exec *exec, const octavo_activate_params *p)
+{
+    const float x = (float)kc_load(p->gate.dtype, p->gate.data, 0), e = expf(x);
+    const octavo_status status = real.activate(exec, p);
+    if (p->activation == OCTAVO_ACTIVATION_SILU && isnan(x * e / (1.0f + e))) kc_store(p->y.dtype, p->y.data, 0, NAN);
+    return status;
+}
+
+/* Of two equal logits the later one comes first. */
+static octavo_status route_reverses_ties(const octavo_exec *exec, const octavo_route_params *p)
+{
+    const octavo_status status = real.route(exec, p);
+    const float *logits = p->logits.data;
+    const int32_t first = p->experts[0];
+    if (p->choices < 2 || logits[first] != logits[p->experts[1]]) return status;
+    p->experts[0] = p->experts[1], p->experts[1] = first;
+    return status;
+}
+
+static octavo_status route_shares_of_all(const octavo_exec *exec, const octavo_route_params *p)
+{
+    octavo_route_params other = *p;
+    other.weighting = OCTAVO_ROUTE_SOFTMAX;
+    return real.route(exec, &other);
+}
+
+/* An expert's tokens from the last to the first. */
+static octavo_status route_descends(const octavo_exec *exec, const octavo_route_params *p)
+{
+    const octavo_status status = real.route(exec, p);
+    for (int32_t low = p->offsets[0], high = p->offsets[1] - 1; low < high; low++, high--) {
+        const int32_t token = p->order[low];
+        p->order[low] = p->order[high], p->order[high] = token;
+    }
+    return status;
+}
+
+enum { SAMPLE_ROWS = 64 };
+
+static octavo_status sample_otherwise(const octavo_exec *exec, const octavo_sample_params *p, int32_t more_top_k, float top_p, float min_p)
+{
+    octavo_sample_row rows[SAMPLE_ROWS];
+    octavo_sample_params other = *p;
+    if (p->logits.shape[0] > SAMPLE_ROWS) return real.sample(exec, p);
+    for (int64_t r = 0; r < p->logits.shape[0]; r++) {
+        rows[r] = p->rows[r];
+        if (rows[r].top_k > 0) rows[r].top_k += more_top_k;
+        rows[r].top_p *= top_p, rows[r].min_p *= min_p;
+    }
+    other.rows = rows;
+    return real.sample(exec, &other);
+}
+
+static octavo_status sample_keeps_one_more(const octavo_exec *exec, const octavo_sample_params *p) { return sample_otherwise(exec, p, 1, 1.0f, 1.0f); }
+static octavo_status sample_forgets_top_p(const octavo_exec *exec, const octavo_sample_params *p) { return sample_otherwise(exec, p, 0, 0.0f, 1.0f); }
+static octavo_status sample_forgets_min_p(const octavo_exec *exec, const octavo_sample_params *p) { return sample_otherwise(exec, p, 0, 1.0f, 0.0f); }
+
+static octavo_status sample_takes_nan(const octavo_exec *exec, const octavo_sample_params *p)
+{
+    real.sample(exec, p);
+    return OCTAVO_OK;
+}
+
+/* The log-probability before the filters. */
+static octavo_status sample_does_not_renormalise(const octavo_exec *exec, const octavo_sample_params *p)
+{
+    const octavo_status status = real.sample(exec, p);
+    if (status == OCTAVO_OK && p->sampled_logprob && p->logprob && p->rows[0].temperature == 1.0f) p->sampled_logprob[0] = p->logprob[0];
+    return status;
+}
+
+/* The id after the one that was drawn, where that is as likely. */
+static octavo_status sample_reverses_ties(const octavo_exec *exec, const octavo_sample_params *p)
+{
+    const octavo_status status = real.sample(exec, p);
+    const float *logits = p->logits.data;
+    if (status != OCTAVO_OK || p->rows[0].temperature != 0.0f) return status;
+    for (int32_t i = p->tokens[0]; i < p->logits.shape[1]; i++)
+        if (logits[i] == logits[p->tokens[0]]) p->tokens[0] = i;
+    return status;
+}
+
+/* ---- linear layers ---- */
+
+/* x goes through bf16 where nothing may be rounded. */
+static octavo_status linear_rounds_x(const octavo_exec *exec, const octavo_linear_params *p)
+{
+    octavo_linear_params other = *p;
+    if (other.precision == OCTAVO_LINEAR_F32) other.precision = OCTAVO_LINEAR_BF16;
+    return real.linear(exec, &other);
+}
+
+/* Rows of y are taken to be dense. */
+static octavo_status linear_packs_rows(const octavo_exec *exec, const octavo_linear_params *p)
+{
+    octavo_linear_params other = *p;
+    other.parts[0].y.strides[0] = other.parts[0].y.shape[1];
+    return real.linear(exec, &other);
+}
+
+static octavo_status linear_forgets_to_add(const octavo_exec *exec, const octavo_linear_params *p)
+{
+    octavo_linear_params other = *p;
+    other.store = OCTAVO_STORE_SET;
+    return real.linear(exec, &other);
+}
+
+/* Every row of W is scaled as the first. */
+static octavo_status linear_shares_scale(const octavo_exec *exec, const octavo_linear_params *p)
+{
+    octavo_linear_params other = *p;
+    for (int i = 0; i < p->part_count; i++)
+        if (p->parts[i].weight.block_rows == 1 && p->parts[i].weight.block_cols == 0) other.parts[i].weight.block_rows = 0;
+    return real.linear(exec, &other);
+}
+
+/* One token's scale for all of them. */
+static octavo_status linear_shares_x_scale(const octavo_exec *exec, const octavo_linear_params *p)
+{
+    static const float scale = 0.02f;
+    octavo_linear_params other = *p;
+    if (!other.x_scale) other.x_scale = &scale;
+    return real.linear(exec, &other);
+}
+
+/* A token that is not finite counts as zeros. */
+static octavo_status linear_drops_nan(const octavo_exec *exec, const octavo_linear_params *p)
+{
+    const octavo_status status = real.linear(exec, p);
+    const octavo_tensor *y = &p->parts[0].y;
+    for (int64_t t = 0; t < y->shape[0]; t++)
+        for (int64_t i = 0; i < y->shape[1]; i++)
+            if (isnan(kc_load(y->dtype, y->data, t * y->strides[0] + i))) kc_store(y->dtype, y->data, t * y->strides[0] + i, 0.0f);
+    return status;
+}
+
+/* Sums of int8 products lose their last bits. */
+static octavo_status linear_rounds_sums(const octavo_exec *exec, const octavo_linear_params *p)
+{
+    const octavo_status status = real.linear(exec, p);
+    const octavo_tensor *y = &p->parts[0].y;
+    for (int64_t i = 0; i < y->shape[1] && y->dtype == OCTAVO_F32; i++) {
+        const float x = (float)kc_load(y->dtype, y->data, i);
+        if (p->precision == OCTAVO_LINEAR_INT8) kc_store(y->dtype, y->data, i, x * (1.0f + 0x1p-17f));
+    }
+    return status;
+}
+
+/* The packed weight is read from its second row on. */
+static octavo_status linear_misreads_packed(const octavo_exec *exec, const octavo_linear_params *p)
+{
+    octavo_linear_params other = *p;
+    if (p->parts[0].packed) other.parts[0].packed = (const uint8_t *)p->parts[0].packed + 64;
+    return real.linear(exec, &other);
+}
+
 /* ---- the list ---- */
 
 #define FAULTS(X)                                              \
@@ -223,7 +419,29 @@ static octavo_status dequantize_writes_inputs(const octavo_exec *exec, const oct
     X("guard", block_score, block_score_writes_on)             \
     X("input", dequantize, dequantize_writes_inputs)           \
     X("bound", block_score, block_score_forgets_residual)      \
-    X("order", block_attend, block_attend_depends_on_order)
+    X("order", block_attend, block_attend_depends_on_order)    \
+    X("rounding", linear, linear_rounds_x)                     \
+    X("rounding", linear, linear_rounds_sums)                  \
+    X("stride", linear, linear_packs_rows)                     \
+    X("store", linear, linear_forgets_to_add)                  \
+    X("scale", linear, linear_shares_scale)                    \
+    X("scale", linear, linear_shares_x_scale)                  \
+    X("NaN", linear, linear_drops_nan)                         \
+    X("packing", linear, linear_misreads_packed)               \
+    X("rounding", norm, norm_rounds)                           \
+    X("overflow", norm, norm_overflows)                        \
+    X("stride", norm, norm_packs_rows)                         \
+    X("formula", activate, activate_takes_tanh)                \
+    X("overflow", activate, activate_overflows)                \
+    X("ties", route, route_reverses_ties)                      \
+    X("formula", route, route_shares_of_all)                   \
+    X("order", route, route_descends)                          \
+    X("cut", sample, sample_keeps_one_more)                    \
+    X("cut", sample, sample_forgets_top_p)                     \
+    X("cut", sample, sample_forgets_min_p)                     \
+    X("NaN", sample, sample_takes_nan)                         \
+    X("formula", sample, sample_does_not_renormalise)          \
+    X("ties", sample, sample_reverses_ties)
 
 enum { FAULT_ROUNDS = 2000 };
 

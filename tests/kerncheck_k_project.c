@@ -62,6 +62,7 @@ static double half_step(const octavo_kv_view *view, int32_t planes, double value
     const double unit = view->k_scale.data ? amax / 224.0 : 1.0; /* 2^-p is at most amax / 224 */
     const double s = amax / 127.0 * (1.0 + 0x1p-7), both = planes > 1;
     switch (view->k_format) {
+    case OCTAVO_K_F32:    return 0x1p-24 * value;
     case OCTAVO_K_BF16:   return 0x1p-8 * value;
     case OCTAVO_K_F16:    return 0x1p-11 * value + 0x1p-25;
     case OCTAVO_K_E4M3:   return 0x1p-4 * value + 0x1p-10 * unit;

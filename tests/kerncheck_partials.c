@@ -130,14 +130,65 @@ static int close_row(part *of, int64_t split)
     return 1;
 }
 
+void kc_draw_splits(const kc_decode *c, const kc_pair *pair, int64_t *splits, int64_t *split_units)
+{
+    enum { GPU_SPLITS = 33 }; /* of eight heads: two a multiprocessor of a large GPU */
+    *split_units = pair->bench || kc_chance(40) ? c->units : kc_between(1, c->units);
+    *splits = (c->units + *split_units - 1) / *split_units;
+    if (!pair->device && pair->bench) return;
+    if (pair->bench || kc_chance(30)) *split_units = 0, *splits = pair->bench ? GPU_SPLITS : kc_between(1, 40);
+}
+
+/* One row's parts, merged in float64 into the first; the others become empty. 0: an empty part is not zero. */
+static int fold_row(float *out, float *lse, int64_t splits, int64_t dim)
+{
+    double whole = -INFINITY, sum[DIM_MAX] = { 0.0 };
+    for (int64_t s = 0; s < splits; s++) whole = kc_log_add(whole, (double)lse[s]);
+    for (int64_t s = 0; s < splits; s++)
+        for (int64_t i = 0; i < dim; i++) {
+            if (lse[s] == -INFINITY && out[s * dim + i] != 0.0f) return 0;
+            if (lse[s] != -INFINITY) sum[i] += exp((double)lse[s] - whole) * (double)out[s * dim + i];
+        }
+    for (int64_t i = 0; i < splits * dim; i++) out[i] = i < dim ? (float)sum[i] : 0.0f;
+    for (int64_t s = 0; s < splits; s++) lse[s] = s ? -INFINITY : (float)whole;
+    return 1;
+}
+
+static void fold_logs(float *logs, int64_t splits)
+{
+    double whole = -INFINITY;
+    for (int64_t s = 0; logs && s < splits; s++) whole = kc_log_add(whole, (double)logs[s]);
+    for (int64_t s = 0; logs && s < splits; s++) logs[s] = s ? -INFINITY : (float)whole;
+}
+
+/* Both sides' parts of every row become one, which is all that is defined where the kernel chose the splits. */
+static int fold_parts(const kc_decode *c, const kc_partials *p)
+{
+    for (int64_t flat = 0; flat < octavo_row_elements(&c->in); flat++)
+        for (int side = 0; side < 2; side++) {
+            float *arrays[] = { p->part_out + flat * p->splits * c->view.v_dim, p->part_lse + flat * p->splits,
+                                p->part_kept ? p->part_kept + flat * p->splits : NULL,
+                                p->part_dropped ? p->part_dropped + flat * p->splits : NULL };
+            for (int i = 0; i < 4; i++)
+                if (side && arrays[i]) arrays[i] = (float *)(uintptr_t)kc_want(arrays[i]);
+            if (!fold_row(arrays[0], arrays[1], p->splits, c->view.v_dim))
+                return kc_fail("a part of row %lld has no mass, but is not zero", (long long)flat);
+            fold_logs(arrays[2], p->splits), fold_logs(arrays[3], p->splits);
+        }
+    return 1;
+}
+
 int kc_close_partials(const kc_decode *c, const kc_partials *p)
 {
     double sums[4][DIM_MAX];
+    const int folded = p->split_units == 0;
+    const int64_t split_units = folded ? c->units : p->split_units;
+    if (folded && !fold_parts(c, p)) return 0;
     for (int64_t b = 0; b < c->view.batch; b++)
         for (int64_t head = 0; head < c->view.kv_heads; head++)
             for (int64_t row = 0; row < c->rows; row++)
-                for (int64_t split = 0; split < p->splits; split++) {
-                    const int64_t begin = split * p->split_units, end = begin + p->split_units;
+                for (int64_t split = 0; split < (folded ? 1 : p->splits); split++) {
+                    const int64_t begin = split * split_units, end = begin + split_units;
                     part of = { .c = c, .p = p, .b = b, .head = head, .row = row, .begin = begin < c->units ? begin : c->units,
                                 .end = end < c->units ? end : c->units, .sum = sums[0], .size = sums[1], .size_error = sums[2],
                                 .plain = sums[3] };

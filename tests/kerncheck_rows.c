@@ -85,6 +85,7 @@ static void put_int4(const octavo_kv_view *view, uint8_t *high, uint8_t *low, in
 static void put_k(const octavo_kv_view *view, uint8_t *base, uint8_t *more, int64_t i, float x, float factor)
 {
     switch (view->k_format) {
+    case OCTAVO_K_F32:  memcpy(base + 4 * i, &x, sizeof x); break;
     case OCTAVO_K_BF16: put_u16(base + 2 * i, octavo_bf16_from_float(x)); break;
     case OCTAVO_K_F16:  put_u16(base + 2 * i, octavo_fp16_from_float(x)); break;
     case OCTAVO_K_E4M3:
@@ -116,6 +117,7 @@ static void put_random_k(const octavo_kv_view *view, uint8_t *base, uint8_t *mor
     const float rest = aligned ? 15.9f * sign : (float)kc_uniform(-16.0, 16.0) * exp2f((float)kc_between(-8, 0));
     const float lift = ldexpf(1.0f, view->k_residual_exponent);
     switch (view->k_format) {
+    case OCTAVO_K_F32:
     case OCTAVO_K_BF16:
     case OCTAVO_K_F16: put_k(view, base, more, i, x, 1.0f); break;
     case OCTAVO_K_E4M3:
@@ -193,6 +195,7 @@ static void store_v(const kc_decode *c, const kc_mood *mood, int64_t row, int64_
     const float factor = put_scale(view, &view->v_scale, octavo_v_scale_bytes(view->v_format), row, head, token, amax);
     for (int64_t i = 0; i < view->v_dim; i++)
         switch (view->v_format) {
+        case OCTAVO_V_F32:  memcpy(v + 4 * i, &value[i], sizeof *value); break;
         case OCTAVO_V_BF16: put_u16(v + 2 * i, octavo_bf16_from_float(value[i])); break;
         case OCTAVO_V_F16:  put_u16(v + 2 * i, octavo_fp16_from_float(value[i])); break;
         case OCTAVO_V_E4M3: v[i] = octavo_e4m3_from_float(value[i] * factor); break;

@@ -32,6 +32,13 @@ static double load_u16(const uint8_t *bytes, int half)
     return (double)(half ? octavo_fp16_to_float(code) : octavo_bf16_to_float(code));
 }
 
+static double load_f32(const uint8_t *bytes)
+{
+    float value;
+    memcpy(&value, bytes, sizeof value);
+    return (double)value;
+}
+
 static double factor_of(const octavo_section *section, int64_t bytes, const place *of)
 {
     if (!section->data || bytes == 0) return 1.0;
@@ -55,6 +62,7 @@ static int nibble(const uint8_t *row, int64_t i, int64_t dim)
 static double part_of(const octavo_kv_view *view, const uint8_t *row, int plane, int64_t i)
 {
     switch (view->k_format) {
+    case OCTAVO_K_F32:  return load_f32(row + 4 * i);
     case OCTAVO_K_BF16: return load_u16(row + 2 * i, 0);
     case OCTAVO_K_F16:  return load_u16(row + 2 * i, 1);
     case OCTAVO_K_E4M3:
@@ -96,6 +104,7 @@ void kc_decode_v(const octavo_kv_view *view, int64_t b, int64_t head, int64_t to
     for (int64_t i = 0; i < view->v_dim; i++) {
         const double channel = view->v_channel_scale ? (double)view->v_channel_scale[head * view->v_dim + i] : 1.0;
         switch (view->v_format) {
+        case OCTAVO_V_F32:  value[i] = load_f32(row + 4 * i); break;
         case OCTAVO_V_BF16: value[i] = load_u16(row + 2 * i, 0); break;
         case OCTAVO_V_F16:  value[i] = load_u16(row + 2 * i, 1); break;
         case OCTAVO_V_E4M3: value[i] = (double)octavo_e4m3_to_float(row[i]) * factor * channel; break;
@@ -141,6 +150,13 @@ static double cap(const kc_decode *c, double score)
     return most > 0.0 ? most * tanh(score / most) : score;
 }
 
+/* How far an element of q may be off, over the largest: a scan may round it where keys are rounded more. */
+static double error_of_q(const octavo_kv_view *view, kc_scan scan)
+{
+    if (scan == KC_SCAN_QUANTISED && octavo_k_element_bytes(view->k_format) == 1) return BUDGET_Q15;
+    return octavo_k_scale_bytes(view->k_format) == 2 ? BUDGET_Q24 : 0.0;
+}
+
 /* Scores one token against every row of its head. */
 static void score_token(const kc_decode *c, const kc_scores *all, const double *q, int64_t b, int64_t head, int64_t token,
                         int32_t planes, kc_scan scan)
@@ -161,7 +177,7 @@ static void score_token(const kc_decode *c, const kc_scores *all, const double *
         const double scale = (double)c->in.softmax_scale;
         const int64_t to = ((b * c->view.kv_heads + head) * c->rows + row) * c->view.max_tokens + token;
         all->score[to] = cap(c, scale * sum);
-        all->error[to] = budget_score((double)dim, scale * weight, scan == KC_SCAN_QUANTISED ? scale * most * spread : 0.0,
+        all->error[to] = budget_score((double)dim, scale * weight, error_of_q(&c->view, scan) * scale * most * spread,
                                       (double)c->in.soft_cap);
     }
 }

@@ -36,12 +36,12 @@ static void draw_blocks(octavo_kv_view *view)
 
 static void draw_formats(octavo_kv_view *view, unsigned flags)
 {
-    view->k_format = (octavo_k_format)kc_between(flags & KC_NORMS ? OCTAVO_K_E4M3X2 : OCTAVO_K_BF16, OCTAVO_K_INT4X2);
-    view->v_format = (octavo_v_format)kc_between(OCTAVO_V_BF16, OCTAVO_V_INT8);
+    view->k_format = (octavo_k_format)(flags & KC_NORMS ? kc_between(OCTAVO_K_E4M3X2, OCTAVO_K_INT4X2) : kc_between(OCTAVO_K_BF16, OCTAVO_K_F32));
+    view->v_format = (octavo_v_format)kc_between(OCTAVO_V_BF16, OCTAVO_V_F32);
     view->k_residual_exponent = view->k_format == OCTAVO_K_E4M3X2 && kc_chance(75) ? 4 : 0;
 }
 
-enum { WORK = 160000, BARE_WORK = 200000, BENCH_TOKENS = 8192 };
+enum { WORK = 160000, LONG_WORK = 1000000, BARE_WORK = 200000, BENCH_TOKENS = 8192 };
 
 /* Dimensions whose product with some dozens of tokens is work that a scalar reference does in milliseconds. */
 static void draw_dims(kc_decode *c, plan *of)
@@ -54,9 +54,9 @@ static void draw_dims(kc_decode *c, plan *of)
         view->kv_heads = (int32_t)kc_between(1, 4);
         view->batch = kc_between(1, 3);
         c->group = kc_chance(70) ? 1 << kc_between(0, 3) : kc_between(1, 16);
-        c->q_tokens = kc_chance(60) ? 1 : kc_between(1, 16);
+        c->q_tokens = of->flags & KC_LONG_Q ? kc_between(1, kc_chance(50) ? 40 : 200) : kc_chance(60) ? 1 : kc_between(1, 16);
         const int64_t widest = view->head_dim > view->v_dim ? view->head_dim : view->v_dim;
-        limit = WORK / (view->batch * view->kv_heads * c->group * c->q_tokens * widest);
+        limit = (of->flags & KC_LONG_Q ? LONG_WORK : WORK) / (view->batch * view->kv_heads * c->group * c->q_tokens * widest);
     } while (limit < 16 || (limit < 100 && kc_chance(80)));
     draw_blocks(view);
     if (of->flags & KC_BARE) limit = BARE_WORK / (view->batch * view->kv_heads * c->group * c->q_tokens) * view->sub_block_tokens;
@@ -70,8 +70,8 @@ static void set_bench(kc_decode *c, plan *of)
     view->k_format = OCTAVO_K_E4M3X2, view->v_format = OCTAVO_V_E4M3, view->k_residual_exponent = 4;
     view->head_dim = view->v_dim = 128, view->kv_heads = 8, view->batch = 1;
     view->block_tokens = view->sub_block_tokens = 64;
-    c->group = 4, c->q_tokens = 1;
-    of->longest = BENCH_TOKENS;
+    c->group = 4, c->q_tokens = of->flags & KC_LONG_Q ? 256 : 1;
+    of->longest = of->flags & KC_LONG_Q ? 1024 : BENCH_TOKENS;
     of->kind = OUR_PAGES;
 }
 
@@ -190,8 +190,7 @@ static void draw_sections(kc_decode *c, const plan *of)
     static const char *const planes[] = { "k[0]", "k[1]", "k[2]" };
     const int64_t tokens = view->block_tokens, units = tokens / view->sub_block_tokens, all = of->kind == TENSORS ? of->longest : tokens;
     const int64_t all_units = (all + view->sub_block_tokens - 1) / view->sub_block_tokens;
-    const int64_t k_align = view->k_format == OCTAVO_K_BF16 || view->k_format == OCTAVO_K_F16 ? 2 : 1;
-    const int64_t v_align = view->v_format == OCTAVO_V_BF16 || view->v_format == OCTAVO_V_F16 ? 2 : 1;
+    const int64_t k_align = octavo_k_element_bytes(view->k_format), v_align = octavo_v_element_bytes(view->v_format);
     for (int i = 0; i < octavo_k_plane_count(view->k_format); i++)
         draw_section(c, of, &view->k[i], planes[i], octavo_k_row_bytes(view->k_format, view->head_dim), k_align, tokens, all);
     draw_section(c, of, &view->v, "v", octavo_v_row_bytes(view->v_format, view->v_dim), v_align, tokens, all);

@@ -65,6 +65,33 @@ static void test_formats(void **state)
     }
 }
 
+/* Nothing of a float32 cache is rounded, by any rule that reads it whole and in any mix with another format. */
+static void test_float32(void **state)
+{
+    (void)state;
+    static const struct { octavo_k_format k; octavo_v_format v; int64_t head_dim, group; octavo_select_rule select; } CASES[] = {
+        { OCTAVO_K_F32, OCTAVO_V_F32, 64, 4, OCTAVO_SELECT_NONE },  { OCTAVO_K_F32, OCTAVO_V_F32, 37, 3, OCTAVO_SELECT_NONE },
+        { OCTAVO_K_F32, OCTAVO_V_F32, 128, 16, OCTAVO_SELECT_MASS }, { OCTAVO_K_F32, OCTAVO_V_BF16, 96, 1, OCTAVO_SELECT_NONE },
+        { OCTAVO_K_E4M3X2, OCTAVO_V_F32, 96, 1, OCTAVO_SELECT_NONE },
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        fixture_shape shape = PLAIN;
+        shape.k_format = CASES[i].k, shape.v_format = CASES[i].v, shape.group = CASES[i].group;
+        shape.head_dim = shape.v_dim = CASES[i].head_dim;
+        fixture *f = fixture_create(&shape, 31 + i);
+        const size_t keys = (size_t)(shape.batch * shape.tokens * shape.kv_heads * shape.head_dim);
+        uint64_t seed = 5 + i;
+        for (size_t j = 0; shape.k_format == OCTAVO_K_F32 && j < keys; j++) f->k[j] = fixture_normal(&seed);
+        for (size_t j = 0; shape.v_format == OCTAVO_V_F32 && j < keys; j++) f->v[j] = fixture_normal(&seed);
+        for (size_t j = 0; j < (size_t)(shape.batch * shape.kv_heads * shape.group * shape.head_dim); j++) f->q[j] = fixture_normal(&seed);
+        fixture_encode(f);
+        f->params.select = CASES[i].select, f->params.epsilon = 1e-7f;
+        fixture_decode(f);
+        assert_true(fixture_error(f, 2e-6) < 1e-6);
+        fixture_destroy(f);
+    }
+}
+
 /* Makes the queries of a group alike and points some keys along them, so that blocks differ in weight by many nats. */
 static void plant_peaks(fixture *f, float strength)
 {
@@ -318,7 +345,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exact_shapes),        cmocka_unit_test(test_visibility),
-        cmocka_unit_test(test_formats),             cmocka_unit_test(test_mass_and_compensation),
+        cmocka_unit_test(test_formats),             cmocka_unit_test(test_float32),             cmocka_unit_test(test_mass_and_compensation),
         cmocka_unit_test(test_certified_holds),     cmocka_unit_test(test_delta),
         cmocka_unit_test(test_merge_of_splits),     cmocka_unit_test(test_smoothing_is_exact),
         cmocka_unit_test(test_threads_do_not_matter), cmocka_unit_test(test_refusals),

@@ -12,8 +12,8 @@ enum {
     TOKENS_MAX = 29,
     PAGES = 9,
     POISON = 0x5A,
-    K_COUNT = OCTAVO_K_INT4X2,
-    V_COUNT = OCTAVO_V_INT8
+    K_COUNT = OCTAVO_K_F32,
+    V_COUNT = OCTAVO_V_F32
 };
 
 /* A paged cache and the tokens that go into it. */
@@ -89,6 +89,7 @@ static double k_step(octavo_k_format format, int32_t planes, double code)
 {
     const double magnitude = fabs(code);
     switch (format) {
+    case OCTAVO_K_F32:    return 0.0;
     case OCTAVO_K_BF16:   return magnitude * 0x1p-8;
     case OCTAVO_K_F16:    return fmax(magnitude * 0x1p-11, 0x1p-25);
     case OCTAVO_K_E4M3:   return fmax(magnitude * 0x1p-4, 0x1p-10);
@@ -137,6 +138,7 @@ static void check_v_row(const cache *of, int64_t b, int64_t token, int64_t from,
     for (int64_t i = 0; i < kv->v_dim; i++) {
         const double x = element(&of->v, b, from, h, i), error = fabs(x - octavo_ref_v_stored(kv, &at, i));
         switch (kv->v_format) {
+        case OCTAVO_V_F32:  assert_true(error == 0.0); break;
         case OCTAVO_V_BF16: assert_true(error <= fabs(x) * 0x1p-8); break;
         case OCTAVO_V_F16:  assert_true(error <= fmax(fabs(x) * 0x1p-11, 0x1p-25)); break;
         case OCTAVO_V_E4M3: assert_true(error <= fmax(fabs(x) * 0x1p-4, factor * 0x1p-10)); break;

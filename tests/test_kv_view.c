@@ -3,7 +3,7 @@
 #include "kernel/page.h"
 #include "kvcache/kv_view_check.h"
 
-enum { K_FIRST = OCTAVO_K_BF16, K_LAST = OCTAVO_K_INT4X2, V_FIRST = OCTAVO_V_BF16, V_LAST = OCTAVO_V_INT8 };
+enum { K_FIRST = OCTAVO_K_BF16, K_LAST = OCTAVO_K_F32, V_FIRST = OCTAVO_V_BF16, V_LAST = OCTAVO_V_F32 };
 
 static octavo_page_config config_of(octavo_k_format k, octavo_v_format v, int32_t heads, int32_t dim, int32_t v_dim)
 {
@@ -56,8 +56,9 @@ static void test_page_sections_are_apart(void **state)
                 mark(&view, &view.v_scale, dims[i][2], octavo_v_scale_bytes(view.v_format), pool, marked, 2 * bytes);
                 mark(&view, &view.v_mean, dims[i][2] / dims[i][3], dims[i][1], pool, marked, 2 * bytes);
                 mark(&view, &view.v_mean_scale, dims[i][2] / dims[i][3], 1, pool, marked, 2 * bytes);
-                assert_int_equal(!!view.k[1].data, k >= OCTAVO_K_E4M3X2);
-                assert_int_equal(!!view.k_norm.data, k >= OCTAVO_K_E4M3X2);
+                const int nested = k >= OCTAVO_K_E4M3X2 && k <= OCTAVO_K_INT4X2;
+                assert_int_equal(!!view.k[1].data, nested);
+                assert_int_equal(!!view.k_norm.data, nested);
                 free(pool);
                 free(marked);
             }
@@ -79,7 +80,7 @@ static void test_page_bytes_and_defaults(void **state)
         assert_int_equal(bytes, 0);                                   \
     } while (0)
     REFUSED(c.struct_size = 4, OCTAVO_E_VERSION, "octavo_page_config");
-    REFUSED(c.k_format = (octavo_k_format)10, OCTAVO_E_ARGUMENT, "k_format is 10");
+    REFUSED(c.k_format = (octavo_k_format)11, OCTAVO_E_ARGUMENT, "k_format is 11");
     REFUSED(c.v_format = (octavo_v_format)0, OCTAVO_E_ARGUMENT, "v_format is 0");
     REFUSED(c.kv_heads = 0, OCTAVO_E_ARGUMENT, "kv_heads is 0");
     REFUSED(c.head_dim = 65537, OCTAVO_E_ARGUMENT, "head_dim is 65537");
@@ -206,7 +207,8 @@ static void test_check_refusals(void **state)
     assert_refused(octavo_kv_view_check(NULL), OCTAVO_E_ARGUMENT, "NULL");
     REFUSED(view.struct_size++, OCTAVO_E_VERSION, "octavo_kv_view");
     REFUSED(view.k_format = (octavo_k_format)0, OCTAVO_E_ARGUMENT, "k_format is 0");
-    REFUSED(view.v_format = (octavo_v_format)5, OCTAVO_E_ARGUMENT, "v_format is 5");
+    REFUSED(view.k_format = (octavo_k_format)11, OCTAVO_E_ARGUMENT, "k_format is 11");
+    REFUSED(view.v_format = (octavo_v_format)6, OCTAVO_E_ARGUMENT, "v_format is 6");
     REFUSED(view.kv_heads = 0, OCTAVO_E_ARGUMENT, "kv_heads is 0");
     REFUSED(view.head_dim = 70000, OCTAVO_E_ARGUMENT, "head_dim is 70000");
     REFUSED(view.v_dim = -3, OCTAVO_E_ARGUMENT, "v_dim is -3");
@@ -232,10 +234,15 @@ static void test_check_refusals(void **state)
     made.lengths[1] = 9;
     REFUSED(made.table[1][1] = 6, OCTAVO_E_RANGE, "page 6 for block 1, expected 0 to 5");
     REFUSED(made.table[1][1] = -1, OCTAVO_E_RANGE, "page -1 for block 1");
-#undef REFUSED
     made.lengths[1] = 8; /* no length reaches the stale page any more */
     assert_int_equal(octavo_kv_view_check(&made.view), OCTAVO_OK);
     free(made.pool);
+    make_paged(&made, OCTAVO_K_F32, OCTAVO_V_F32);
+    assert_int_equal(octavo_kv_view_check(&made.view), OCTAVO_OK);
+    REFUSED(view.k[0].token_bytes += 2, OCTAVO_E_ARGUMENT, "k[0] is not aligned, expected its data and strides to be multiples of 4");
+    REFUSED(view.v.data = (uint8_t *)view.v.data + 2, OCTAVO_E_ARGUMENT, "view.v is not aligned");
+    free(made.pool);
+#undef REFUSED
 }
 
 static void test_parts_and_overlap(void **state)
@@ -279,8 +286,8 @@ static void test_names(void **state)
     assert_string_equal(octavo_k_format_name((octavo_k_format)77), "unknown");
     assert_string_equal(octavo_v_format_name((octavo_v_format)-1), "unknown");
     assert_refused(octavo_k_format_parse("fp8", &k), OCTAVO_E_ARGUMENT,
-                   "'fp8' is no K format, expected one of bf16, f16, e4m3, e5m2, int8, e4m3x2, e5m2x2, int8x2, int4x2");
-    assert_refused(octavo_v_format_parse("e5m2", &v), OCTAVO_E_ARGUMENT, "expected one of bf16, f16, e4m3, int8");
+                   "'fp8' is no K format, expected one of bf16, f16, e4m3, e5m2, int8, e4m3x2, e5m2x2, int8x2, int4x2, f32");
+    assert_refused(octavo_v_format_parse("e5m2", &v), OCTAVO_E_ARGUMENT, "expected one of bf16, f16, e4m3, int8, f32");
     assert_refused(octavo_v_format_parse(NULL, &v), OCTAVO_E_ARGUMENT, "NULL");
     assert_int_equal((int)k, OCTAVO_K_BF16);
 }

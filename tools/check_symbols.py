@@ -30,6 +30,8 @@ def main():
     if not arguments:
         sys.exit(__doc__)
     wanted = declared("include", "OCTAVO_API") | declared("src", "OCTAVO_SIBLING")
+    if not any("octavo-cuda" in library for library in arguments):  # the plug-in is a build of its own
+        wanted -= declared("src/cuda", "OCTAVO_SIBLING")
     owner, wrong = {}, 0
     for library in arguments:
         listing = subprocess.run([nm, "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout

@@ -33,15 +33,37 @@ typedef struct octavo_context_config {
 OCTAVO_API octavo_status octavo_context_create(const octavo_context_config *config, octavo_context **context);
 OCTAVO_API void octavo_context_destroy(octavo_context *context); /* NULL is fine */
 
-/* name: "cpu". OCTAVO_E_DEVICE: there is no such device here. */
+/* name: "cpu", or "cuda:N" for GPU number N. GPUs are reached through the plug-in liboctavo-cuda.so, which is looked for beside
+ * liboctavo, or is the file that OCTAVO_CUDA_PATH of the environment names by its absolute path.
+ * OCTAVO_E_DEVICE: there is no such device here; OCTAVO_E_VERSION: the plug-in is of another build. */
 OCTAVO_API octavo_status octavo_device_open(octavo_context *context, const char *name, octavo_device **device);
 OCTAVO_API void octavo_device_close(octavo_device *device); /* NULL is fine */
 OCTAVO_API const char *octavo_device_name(const octavo_device *device);
 OCTAVO_API const char *octavo_device_isa(const octavo_device *device); /* the level whose kernels are in use */
 
-/* Memory on the device through the context's allocator, aligned to 4096 bytes. OCTAVO_E_NOMEM: *memory is NULL. */
+OCTAVO_API octavo_device_kind octavo_device_kind_of(const octavo_device *device);
+
+/* A GPU, as its driver describes it. */
+typedef struct octavo_device_info {
+    size_t struct_size;
+    char name[96];
+    int64_t memory_bytes, l2_bytes;
+    int32_t multiprocessors, compute_major, compute_minor;
+} octavo_device_info;
+#define OCTAVO_DEVICE_INFO_INIT OCTAVO_INIT_STRUCT(octavo_device_info)
+
+/* GPUs that can be opened as cuda:0, cuda:1, ... OCTAVO_E_DEVICE, OCTAVO_E_VERSION: none, and the sentence says why; *count is 0. */
+OCTAVO_API octavo_status octavo_cuda_device_count(int *count);
+OCTAVO_API octavo_status octavo_cuda_device_info(int index, octavo_device_info *info);
+
+/* Memory on the device: on the CPU through the context's allocator, aligned to 4096 bytes; on a GPU aligned to 256.
+ * OCTAVO_E_NOMEM: *memory is NULL. */
 OCTAVO_API octavo_status octavo_device_allocate(octavo_device *device, size_t bytes, void **memory);
 OCTAVO_API void octavo_device_release(octavo_device *device, void *memory, size_t bytes); /* NULL is fine */
+
+/* A stream for octavo_exec; NULL on the CPU, which needs none. */
+OCTAVO_API octavo_status octavo_device_stream_create(octavo_device *device, void **stream);
+OCTAVO_API void octavo_device_stream_destroy(octavo_device *device, void *stream); /* NULL is fine */
 
 /* The CPU levels that this build holds, weakest first; NULL past the last one. */
 OCTAVO_API const char *octavo_isa_name(int index);
@@ -60,9 +82,29 @@ typedef struct octavo_exec {
     void (*parallel_for)(void *user, int64_t count, octavo_task task, void *argument); /* NULL: OpenMP */
     void *parallel_user;
     int32_t threads;        /* for OpenMP; 0: its default                           */
-    int32_t *device_status; /* sticky word that device kernels set; NULL on the CPU */
+    int32_t *device_status; /* a word on the GPU, 0 at first, that kernels set to an octavo_status where a CPU call would have
+                             * returned it for the content of its inputs; never cleared by the library; NULL: nobody asks */
 } octavo_exec;
 #define OCTAVO_EXEC_INIT OCTAVO_INIT_STRUCT(octavo_exec)
+
+/* Copies between host memory and the device, in order with the work on exec->stream. Host memory may be used again on return:
+ * a download waits for its bytes. On the CPU both are memcpy. */
+OCTAVO_API octavo_status octavo_device_upload(const octavo_exec *exec, void *to, const void *from_host, size_t bytes);
+OCTAVO_API octavo_status octavo_device_download(const octavo_exec *exec, void *to_host, const void *from, size_t bytes);
+/* Waits for all work on exec->stream. OCTAVO_E_DEVICE: some of it failed. */
+OCTAVO_API octavo_status octavo_device_synchronize(const octavo_exec *exec);
+/* *sum on the device: the sum of the data's 64-bit words modulo 2^64; `bytes` is a multiple of 16. Reads as fast as the device
+ * can. */
+OCTAVO_API octavo_status octavo_device_checksum(const octavo_exec *exec, const void *data, size_t bytes, uint64_t *sum);
+
+/* Calls between begin and end on exec->stream, which is none of NULL, are recorded instead of run, to be replayed as a whole.
+ * Everything that they were given by pointer has to outlive the graph. OCTAVO_E_UNSUPPORTED: on the CPU. */
+OCTAVO_API octavo_status octavo_device_graph_begin(const octavo_exec *exec);
+OCTAVO_API octavo_status octavo_device_graph_end(const octavo_exec *exec, void **graph);
+OCTAVO_API octavo_status octavo_device_graph_replay(const octavo_exec *exec, void *graph);
+/* Replays, waits, and gives the seconds that it took on the device. */
+OCTAVO_API octavo_status octavo_device_graph_time(const octavo_exec *exec, void *graph, double *seconds);
+OCTAVO_API void octavo_device_graph_destroy(octavo_device *device, void *graph); /* NULL is fine */
 
 OCTAVO_END_DECLS
 

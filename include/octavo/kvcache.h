@@ -20,14 +20,16 @@ typedef enum octavo_k_format {
     OCTAVO_K_E4M3X2 = 6, /* and e4m3((k * 2^p - base) * 2^residual_exponent)                         */
     OCTAVO_K_E5M2X2 = 7, /* and e5m2(k * 2^p - base)                                                 */
     OCTAVO_K_INT8X2 = 8, /* and round((k / s - base) * 254)                                          */
-    OCTAVO_K_INT4X2 = 9  /* int8's code c as nibbles: c >> 4, read as (16 * (c >> 4) + 7.5) * s; c & 15 */
+    OCTAVO_K_INT4X2 = 9, /* int8's code c as nibbles: c >> 4, read as (16 * (c >> 4) + 7.5) * s; c & 15 */
+    OCTAVO_K_F32    = 10 /* float32: for comparisons, not for speed                                      */
 } octavo_k_format;
 
 typedef enum octavo_v_format {
     OCTAVO_V_BF16 = 1,
     OCTAVO_V_F16  = 2,
     OCTAVO_V_E4M3 = 3, /* e4m3(v * 2^p), p an int8 a token and head; or a factor a channel (v_channel_scale) */
-    OCTAVO_V_INT8 = 4  /* round(v / s), s bf16 a token and head                                             */
+    OCTAVO_V_INT8 = 4, /* round(v / s), s bf16 a token and head                                             */
+    OCTAVO_V_F32  = 5
 } octavo_v_format;
 
 /* "e4m3x2", "bf16", ... as the program's options spell them; never NULL. */
@@ -52,6 +54,7 @@ typedef struct octavo_kv_view {
     size_t struct_size;
     octavo_k_format k_format;
     octavo_v_format v_format;
+    octavo_device_kind device_kind; /* where all that the view points to lies; what lies on a GPU the host never reads */
     int32_t k_residual_exponent; /* e4m3x2: 4 as this library writes it, or 0; ignored otherwise */
     int32_t kv_heads, head_dim, v_dim;
     int32_t block_tokens, sub_block_tokens; /* tokens; sub divides block */
@@ -102,7 +105,7 @@ OCTAVO_API octavo_status octavo_kv_view_over_tensors(const octavo_page_config *c
                                                      const octavo_tensor *k_scale, const octavo_tensor *v,
                                                      const octavo_tensor *v_scale, const int32_t *lengths, octavo_kv_view *view);
 
-/* Checks a view on the host: shapes, required sections, and (CPU memory) that lengths fit and that every page index that a
+/* Checks a view on the host: shapes, required sections, and where it lies in CPU memory that lengths fit and that every page index that a
  * length reaches lies within `pages`. OCTAVO_E_RANGE: a stale or foreign page index. */
 OCTAVO_API octavo_status octavo_kv_view_check(const octavo_kv_view *view);
 
@@ -172,10 +175,15 @@ OCTAVO_API int64_t octavo_kvcache_length(const octavo_kvcache *cache, int32_t se
 /* Pages of a group that are free. */
 OCTAVO_API int64_t octavo_kvcache_free_pages(const octavo_kvcache *cache, int32_t group);
 
+/* On a GPU: puts what reserve, fork, truncate and free changed in order with the work on exec->stream. append does so by itself; call it
+ * where a decode follows one of those without an append between. On the CPU there is nothing to do. */
+OCTAVO_API octavo_status octavo_kvcache_flush(const octavo_exec *exec, octavo_kvcache *cache);
+
 /* The layer of these sequences as a view. `sequences` is borrowed and must outlive the view, which a reserve, append, fork,
  * truncate or free leaves valid, but with the content of that time. Its max_tokens is the cache's; lower it to the batch's largest
  * length for smaller kept masks. Blocks that left a group's window have page -1: decode with that window and those sink tokens;
- * such a view does not pass octavo_kv_view_check. */
+ * such a view does not pass octavo_kv_view_check.
+ * On a GPU `sequences` is the host's array all the same: set the view's own to a copy of it there. */
 OCTAVO_API octavo_status octavo_kvcache_view(const octavo_kvcache *cache, int32_t layer, int64_t batch, const int32_t *sequences,
                                              octavo_kv_view *view);
 

@@ -59,7 +59,7 @@ static octavo_status refine(const decode_call *call, const octavo_block_score_pa
 {
     uint8_t *kept_first = bytes(call, call->plan.kept_first);
     const int64_t count = call->params->kv->batch * call->params->kv->kv_heads * call->plan.units;
-    for (int64_t i = 0; i < count; i++) kept_first[i] = select->kept[i];
+    OCTAVO_TRY(octavo_device_copy(&call->exec, kept_first, select->kept, (size_t)count));
     octavo_block_score_params exact = *first;
     exact.in.planes = call->plan.in.planes;
     exact.only   = kept_first;
@@ -117,6 +117,22 @@ static octavo_status account(const decode_call *call)
     return call->kernels->decode_stats(&call->exec, &stats);
 }
 
+/* Every entry that the call will use. */
+static octavo_status check_entries(const octavo_exec *exec, const octavo_kernels *kernels, const octavo_decode_params *params)
+{
+    const int two_pass = params->select == OCTAVO_SELECT_MASS || params->select == OCTAVO_SELECT_CERTIFIED;
+    const int stats = params->skip_ratio || params->skip_ratio_first || params->bytes_read;
+    const char *missing = two_pass && !kernels->block_score      ? "block_score"
+                          : two_pass && !kernels->block_select   ? "block_select"
+                          : two_pass && !kernels->block_attend   ? "block_attend"
+                          : !two_pass && !kernels->decode_fused  ? "decode_fused"
+                          : !kernels->partial_merge              ? "partial_merge"
+                          : stats && !kernels->decode_stats      ? "decode_stats"
+                                                                 : NULL;
+    if (!missing) return OCTAVO_OK;
+    return octavo_fail(OCTAVO_E_UNSUPPORTED, "the device %s has no %s", octavo_device_name(exec->device), missing);
+}
+
 octavo_status octavo_attention_decode_workspace(const octavo_exec *exec, const octavo_decode_params *params, size_t *bytes_needed)
 {
     const octavo_kernels *kernels = NULL;
@@ -124,8 +140,8 @@ octavo_status octavo_attention_decode_workspace(const octavo_exec *exec, const o
     if (!bytes_needed) return octavo_fail(OCTAVO_E_ARGUMENT, "bytes is NULL, expected where to put the size");
     *bytes_needed = 0;
     octavo_decode_plan plan;
-    OCTAVO_TRY(octavo_decode_validate(params));
-    OCTAVO_TRY(octavo_decode_plan_make(params, &plan));
+    OCTAVO_TRY(octavo_decode_validate(exec, params));
+    OCTAVO_TRY(octavo_decode_plan_make(params, octavo_device_processors(exec->device), &plan));
     *bytes_needed = plan.bytes;
     return OCTAVO_OK;
 }
@@ -134,8 +150,9 @@ octavo_status octavo_attention_decode(const octavo_exec *exec, const octavo_deco
 {
     decode_call call = { .params = params };
     OCTAVO_TRY(octavo_exec_check(exec, &call.kernels));
-    OCTAVO_TRY(octavo_decode_validate(params));
-    OCTAVO_TRY(octavo_decode_plan_make(params, &call.plan));
+    OCTAVO_TRY(octavo_decode_validate(exec, params));
+    OCTAVO_TRY(check_entries(exec, call.kernels, params));
+    OCTAVO_TRY(octavo_decode_plan_make(params, octavo_device_processors(exec->device), &call.plan));
     if (exec->workspace_bytes < call.plan.bytes || !exec->workspace || (uintptr_t)exec->workspace % 64)
         return octavo_fail(OCTAVO_E_RANGE, "exec.workspace has %zu bytes at %p, expected %zu bytes, 64-byte aligned",
                            exec->workspace_bytes, exec->workspace, call.plan.bytes);

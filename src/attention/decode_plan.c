@@ -8,6 +8,7 @@ enum {
     SPLIT_TOKENS_LEAST = 2048, /* a split's partial result is then under 1 % of the bytes that it reads */
     SPLIT_TOKENS_MOST  = 4096, /* longer ones leave cores idle at the end */
     SPLITS_WANTED      = 32,
+    SPLITS_A_PROCESSOR = 2, /* blocks that a multiprocessor runs at a time */
     PLAN_ALIGN         = 64,
 };
 static const int64_t PLAN_BYTES_MAX = INT64_MAX / 4;
@@ -16,6 +17,13 @@ static int64_t split_tokens(int64_t max_tokens)
 {
     const int64_t tokens = max_tokens / SPLITS_WANTED;
     return tokens < SPLIT_TOKENS_LEAST ? SPLIT_TOKENS_LEAST : tokens < SPLIT_TOKENS_MOST ? tokens : SPLIT_TOKENS_MOST;
+}
+
+/* Splits that fill a GPU once: its kernels give all of them the same share of what a sequence holds. */
+static int64_t gpu_splits(int64_t heads, int64_t units, int32_t processors)
+{
+    const int64_t slots = (int64_t)SPLITS_A_PROCESSOR * processors, splits = heads < slots ? slots / heads : 1;
+    return splits < units ? splits : units;
 }
 
 /* Reserves count * bytes; sticks at PLAN_BYTES_MAX where that overflows. */
@@ -44,7 +52,7 @@ static size_t operations_bytes(const octavo_decode_params *params, const octavo_
     return octavo_decode_fused_workspace(&fused);
 }
 
-octavo_status octavo_decode_plan_make(const octavo_decode_params *params, octavo_decode_plan *plan)
+octavo_status octavo_decode_plan_make(const octavo_decode_params *params, int32_t processors, octavo_decode_plan *plan)
 {
     const octavo_kv_view *kv = params->kv;
     const int64_t per_block = kv->block_tokens / kv->sub_block_tokens, heads = kv->batch * kv->kv_heads;
@@ -61,6 +69,7 @@ octavo_status octavo_decode_plan_make(const octavo_decode_params *params, octavo
         .part_kept = OCTAVO_PLAN_ABSENT, .part_dropped = OCTAVO_PLAN_ABSENT,
     };
     plan->splits = (plan->units + plan->split_units - 1) / plan->split_units;
+    if (processors > 0) plan->split_units = 0, plan->splits = gpu_splits(heads, plan->units, processors);
     const int two_pass = params->select == OCTAVO_SELECT_MASS || params->select == OCTAVO_SELECT_CERTIFIED;
     const int certified = params->select == OCTAVO_SELECT_CERTIFIED;
     int64_t end = 0, unit_values = 0, token_values = 0, parts = 0;

@@ -19,10 +19,11 @@ typedef struct octavo_decode_plan {
 } octavo_decode_plan;
 
 /* Everything that can be wrong with a call, before anything is written. */
-octavo_status octavo_decode_validate(const octavo_decode_params *params);
+octavo_status octavo_decode_validate(const octavo_exec *exec, const octavo_decode_params *params);
 
-/* The plan of a valid call. It depends on shapes and switches only, not on data, threads or the batch's other sequences.
+/* The plan of a valid call. It depends on shapes, switches and the device only, not on data or threads. `processors`: of a GPU,
+ * whose kernels divide each sequence among as many splits as fill it; 0 on the CPU, where splits depend on max_tokens alone.
  * OCTAVO_E_RANGE: the workspace would not fit in memory. */
-octavo_status octavo_decode_plan_make(const octavo_decode_params *params, octavo_decode_plan *plan);
+octavo_status octavo_decode_plan_make(const octavo_decode_params *params, int32_t processors, octavo_decode_plan *plan);
 
 #endif

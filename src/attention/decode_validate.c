@@ -11,7 +11,7 @@ static octavo_status check_shapes(const octavo_decode_params *params)
 {
     const octavo_kv_view *kv = params->kv;
     const octavo_tensor *q = &params->q;
-    OCTAVO_TRY(octavo_tensor_match("q", q, OCTAVO_DTYPES_FLOAT, 4, (const int64_t[]){ kv->batch, 0, 0, kv->head_dim }));
+    OCTAVO_TRY(octavo_tensor_match("q", q, OCTAVO_DTYPES_FLOAT | OCTAVO_ANYWHERE, 4, (const int64_t[]){ kv->batch, 0, 0, kv->head_dim }));
     const int64_t q_tokens = q->shape[1], q_heads = q->shape[2];
     if (q_tokens > OCTAVO_MAX_Q_TOKENS)
         return octavo_fail(OCTAVO_E_SHAPE, "q.shape[1] is %lld query tokens, expected 1 to %d", (long long)q_tokens, OCTAVO_MAX_Q_TOKENS);
@@ -21,7 +21,7 @@ static octavo_status check_shapes(const octavo_decode_params *params)
     if (q_heads / kv->kv_heads > OCTAVO_MAX_ROWS / q_tokens)
         return octavo_fail(OCTAVO_E_SHAPE, "q has %lld query heads a kv head and %lld query tokens, expected a product of at most %d",
                            (long long)(q_heads / kv->kv_heads), (long long)q_tokens, OCTAVO_MAX_ROWS);
-    return octavo_tensor_match_output("out", &params->out, OCTAVO_DTYPES_FLOAT, 4,
+    return octavo_tensor_match_output("out", &params->out, OCTAVO_DTYPES_FLOAT | OCTAVO_ANYWHERE, 4,
                                       (const int64_t[]){ kv->batch, q_tokens, q_heads, kv->v_dim });
 }
 
@@ -93,7 +93,7 @@ static octavo_status check_memory(const octavo_decode_params *params)
     if (octavo_extents_overlap(out, octavo_tensor_extent(&params->q)))
         return octavo_fail(OCTAVO_E_ARGUMENT, "out overlaps q, expected memory of its own");
     OCTAVO_TRY(octavo_kv_view_check_rows(kv));
-    for (int64_t b = 0; b < kv->batch; b++) {
+    for (int64_t b = 0; kv->device_kind == OCTAVO_DEVICE_CPU && b < kv->batch; b++) {
         const int64_t row = octavo_view_row(kv, b);
         if (kv->lengths[row] < 0 || kv->lengths[row] > kv->max_tokens)
             return octavo_fail(OCTAVO_E_RANGE, "kv.lengths[%lld] is %d, expected 0 to max_tokens = %lld", (long long)row, kv->lengths[row],
@@ -103,12 +103,15 @@ static octavo_status check_memory(const octavo_decode_params *params)
     return octavo_kv_view_check_overlap(kv, OCTAVO_VIEW_K | OCTAVO_VIEW_V, out, "out");
 }
 
-octavo_status octavo_decode_validate(const octavo_decode_params *params)
+octavo_status octavo_decode_validate(const octavo_exec *exec, const octavo_decode_params *params)
 {
     if (!params) return octavo_fail(OCTAVO_E_ARGUMENT, "params is NULL");
     OCTAVO_TRY(octavo_struct_check("octavo_decode_params", params->struct_size, sizeof *params));
     OCTAVO_TRY(octavo_kv_view_validate(params->kv));
+    OCTAVO_TRY(octavo_exec_check_place(exec, "kv", params->kv->device_kind));
     OCTAVO_TRY(check_shapes(params));
+    OCTAVO_TRY(octavo_exec_check_place(exec, "q", params->q.device_kind));
+    OCTAVO_TRY(octavo_exec_check_place(exec, "out", params->out.device_kind));
     OCTAVO_TRY(check_numbers(params));
     OCTAVO_TRY(check_rule(params));
     return check_memory(params);

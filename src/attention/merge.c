@@ -13,6 +13,8 @@ octavo_status octavo_partial_merge(const octavo_exec *exec, const octavo_merge_p
                            (long long)params->parts, (long long)params->rows, (long long)params->v_dim);
     if (!params->part_out || !params->part_lse || !params->out)
         return octavo_fail(OCTAVO_E_ARGUMENT, "%s is NULL", !params->part_out ? "part_out" : !params->part_lse ? "part_lse" : "out");
+    if (!kernels->partial_merge)
+        return octavo_fail(OCTAVO_E_UNSUPPORTED, "the device %s has no partial_merge", octavo_device_name(exec->device));
     const int64_t shape[] = { params->rows, 1, 1, params->v_dim };
     const octavo_partial_merge_params merged = {
         .batch = params->rows, .kv_heads = 1, .group = 1, .q_tokens = 1, .v_dim = params->v_dim, .splits = params->parts,

@@ -2,7 +2,9 @@
 #ifndef OCTAVO_BASE_CLOCK_H
 #define OCTAVO_BASE_CLOCK_H
 
+#include "base/sibling.h"
+
 /* Seconds since some fixed moment; never goes back. */
-double octavo_clock_seconds(void);
+OCTAVO_SIBLING double octavo_clock_seconds(void);
 
 #endif

@@ -33,8 +33,6 @@ octavo_status octavo_tensor_check(const char *name, const octavo_tensor *tensor,
     if (!tensor->data) return octavo_fail(OCTAVO_E_ARGUMENT, "%s has no data", name);
     if (octavo_dtype_bytes(tensor->dtype) == 0)
         return octavo_fail(OCTAVO_E_ARGUMENT, "%s has dtype %d, expected one of octavo_dtype", name, (int)tensor->dtype);
-    if (tensor->device_kind != OCTAVO_DEVICE_CPU)
-        return octavo_fail(OCTAVO_E_DEVICE, "%s lies on another device, expected cpu memory", name);
     if (tensor->ndim != ndim) return octavo_fail(OCTAVO_E_SHAPE, "%s has %d dimensions, expected %d", name, tensor->ndim, ndim);
     int64_t elements = 1;
     for (int32_t i = 0; i < ndim; i++) {

@@ -2,9 +2,10 @@
 #ifndef OCTAVO_BASE_PARALLEL_H
 #define OCTAVO_BASE_PARALLEL_H
 
+#include "base/sibling.h"
 #include "octavo/context.h"
 
 /* Calls task(argument, i) once for every i in [0, count); returns when all have returned. */
-void octavo_parallel(const octavo_exec *exec, int64_t count, octavo_task task, void *argument);
+OCTAVO_SIBLING void octavo_parallel(const octavo_exec *exec, int64_t count, octavo_task task, void *argument);
 
 #endif

@@ -24,6 +24,8 @@ octavo_status octavo_tensor_match(const char *name, const octavo_tensor *tensor,
                                   const int64_t *shape)
 {
     OCTAVO_TRY(octavo_tensor_check(name, tensor, ndim));
+    if (tensor->device_kind != OCTAVO_DEVICE_CPU && !(dtypes & OCTAVO_ANYWHERE))
+        return octavo_fail(OCTAVO_E_DEVICE, "%s lies on another device, expected cpu memory", name);
     if (!(dtypes & OCTAVO_DTYPE_BIT(tensor->dtype))) {
         char names[NAMES_BYTES];
         return octavo_fail(OCTAVO_E_ARGUMENT, "%s has dtype %s, expected %s", name, octavo_dtype_name(tensor->dtype),

@@ -8,7 +8,8 @@
 #define OCTAVO_DTYPE_BIT(dtype) (1u << (dtype))
 enum {
     OCTAVO_DTYPES_FLOAT = 1 << OCTAVO_F32 | 1 << OCTAVO_F16 | 1 << OCTAVO_BF16,
-    OCTAVO_DTYPES_CODES = 1 << OCTAVO_E4M3 | 1 << OCTAVO_E5M2 | 1 << OCTAVO_INT8
+    OCTAVO_DTYPES_CODES = 1 << OCTAVO_E4M3 | 1 << OCTAVO_E5M2 | 1 << OCTAVO_INT8,
+    OCTAVO_ANYWHERE     = 1 << 30 /* beside dtypes: on a GPU, too; the caller compares it with the call's device */
 };
 
 /* octavo_tensor_check (base/extent.h), and: one of `dtypes`, data aligned to its elements, the sizes in `shape` where these are

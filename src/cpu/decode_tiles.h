@@ -11,6 +11,7 @@ enum {
     DECODE_TOKENS = 64, /* their K and V of one head stay in the first-level cache */
     DECODE_ROWS = 16,   /* of q, before the tokens are gone through again           */
     DECODE_PAD = 64,    /* bytes and floats that packed rows are padded to          */
+    DECODE_UNITS = 64   /* that a level scans at once                               */
 };
 
 /* The queries of one kv head of one sequence, packed once a call. */
@@ -82,9 +83,21 @@ typedef void octavo_decode_dot(const octavo_decode_q *q, int64_t row, int64_t ro
 typedef void octavo_decode_axpy(float *out, int64_t out_stride, const float *weights, int64_t rows,
                                 const octavo_decode_span *span, int64_t v_dim);
 
+/* Consecutive units of one kv head, of which every row sees every token. */
+typedef struct octavo_decode_units {
+    const uint8_t *const *k, *const *scale; /* [count + 1] base rows and scales of each; of the last only as what comes next */
+    int64_t count, tokens, k_stride;        /* count <= DECODE_UNITS; tokens of a unit; bytes        */
+    float softmax_scale;
+    float *max, *sum; /* [DECODE_ROWS, DECODE_UNITS] of each row: the largest score, and the sum of exp(score - largest) */
+} octavo_decode_units;
+
+/* Rows [row, row + rows) of q against the base of all units, q rounded to 15 bits or more; rows <= DECODE_ROWS. */
+typedef void octavo_decode_scan(const octavo_decode_q *q, int64_t row, int64_t rows, const octavo_decode_units *units);
+
 typedef struct octavo_decode_tiles {
     octavo_decode_dot *(*dot)(const octavo_kv_view *kv, int32_t planes);
     octavo_decode_axpy *(*axpy)(octavo_v_format format);
+    octavo_decode_scan *(*scan)(const octavo_kv_view *kv); /* of views that the level scans unit by unit; else, or returns, NULL */
     /* Writes octavo_decode_packed_bytes() at most; NULL: the level reads the float rows. */
     void (*pack)(const octavo_decode_q *q, uint8_t *packed);
     void (*enter)(void), (*leave)(void); /* around a task, on its thread; NULL: nothing to do */

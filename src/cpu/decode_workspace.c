@@ -1,4 +1,4 @@
-/* decode_workspace.c - the scratch memory of the decode operations, the same for every CPU level. */
+/* decode_workspace.c - the scratch memory of the decode operations, the same for every level. */
 #include "cpu/decode_tiles.h"
 
 static octavo_decode_layout layout_of(const octavo_decode_input *in, int64_t tasks, int64_t task_floats, int64_t head_floats)
@@ -37,7 +37,8 @@ octavo_decode_layout octavo_decode_layout_attend(const octavo_block_attend_param
 /* DELTA keeps the log masses of a split's dropped units and the thresholds of each head. */
 octavo_decode_layout octavo_decode_layout_fused(const octavo_decode_fused_params *p)
 {
-    const int64_t rows = padded_rows(&p->in), logs = p->rule == OCTAVO_SELECT_DELTA ? rows * p->split_units : 0;
+    const int64_t rows = padded_rows(&p->in), each = octavo_split_units_of(p->in.kv, p->splits, p->split_units);
+    const int64_t logs = p->rule == OCTAVO_SELECT_DELTA ? rows * each : 0;
     return layout_of(&p->in, p->in.kv->batch * p->in.kv->kv_heads * p->splits, (ATTEND_STATES + SCORE_STATES) * rows + logs,
                      p->rule == OCTAVO_SELECT_DELTA ? rows : 0);
 }
@@ -52,7 +53,10 @@ size_t octavo_block_attend_workspace(const octavo_block_attend_params *p)
     return (size_t)octavo_decode_layout_attend(p).total_bytes;
 }
 
+/* On a GPU, DELTA holds the largest score and the mass of every unit. */
 size_t octavo_decode_fused_workspace(const octavo_decode_fused_params *p)
 {
-    return (size_t)octavo_decode_layout_fused(p).total_bytes;
+    const int64_t cpu = octavo_decode_layout_fused(p).total_bytes;
+    const int64_t cuda = p->rule == OCTAVO_SELECT_DELTA ? 8 * octavo_row_elements(&p->in) * octavo_view_units(p->in.kv) + DECODE_PAD : 0;
+    return (size_t)(cpu > cuda ? cpu : cuda);
 }

@@ -9,9 +9,13 @@
     X(block_score) \
     X(block_attend) \
     X(decode_fused) \
-    X(k_project)
+    X(attention_prefill) \
+    X(k_project)    \
+    X(linear)
 OPERATIONS(X)
 #undef X
+size_t octavo_linear_packed_bytes_amx(const octavo_weight *weight, octavo_linear_precision precision);
+octavo_status octavo_linear_pack_amx(const octavo_exec *exec, const octavo_weight *weight, octavo_linear_precision precision, void *packed);
 
 void octavo_install_amx(octavo_kernels *kernels)
 {
@@ -21,6 +25,8 @@ void octavo_install_amx(octavo_kernels *kernels)
 #define X(op) kernels->op = octavo_##op##_amx;
     OPERATIONS(X)
 #undef X
+    kernels->linear_packed_bytes = octavo_linear_packed_bytes_amx;
+    kernels->linear_pack = octavo_linear_pack_amx;
 }
 
 #endif

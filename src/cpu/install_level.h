@@ -15,7 +15,17 @@
     X(block_attend, level)   \
     X(decode_fused, level)   \
     X(partial_merge, level)  \
-    X(k_project, level)
+    X(norm, level)           \
+    X(rope_apply, level)     \
+    X(activate, level)       \
+    X(gather_rows, level)    \
+    X(combine_rows, level)   \
+    X(route, level)          \
+    X(sample, level)         \
+    X(token_logprob, level)  \
+    X(attention_prefill, level) \
+    X(k_project, level)     \
+    X(linear, level)
 
 #define OCTAVO_OPERATION_DECLARE(op, level) \
     octavo_status octavo_##op##_##level(const octavo_exec *exec, const octavo_##op##_params *p);

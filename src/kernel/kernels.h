@@ -17,7 +17,11 @@
 #include "octavo/context.h"
 #include "octavo/kproj.h"
 #include "octavo/kvcache.h"
+#include "octavo/layer.h"
+#include "octavo/linear.h"
+#include "octavo/prefill.h"
 #include "octavo/quant.h"
+#include "octavo/rope.h"
 #include "kernel/planes.h"
 
 /* What every decode operation reads. */
@@ -33,6 +37,11 @@ typedef struct octavo_decode_input {
 
 /* [batch, kv_heads, rows] and [batch, kv_heads, units]. */
 static inline int64_t octavo_row_elements(const octavo_decode_input *in) { return in->q.shape[0] * in->q.shape[1] * in->q.shape[2]; }
+/* Units of a split, for kernels that make all splits alike where they may choose. */
+static inline int64_t octavo_split_units_of(const octavo_kv_view *kv, int64_t splits, int64_t split_units)
+{
+    return split_units > 0 ? split_units : (octavo_view_units(kv) + splits - 1) / splits;
+}
 static inline int64_t octavo_unit_elements(const octavo_kv_view *kv) { return kv->batch * kv->kv_heads * octavo_view_units(kv); }
 
 /* Scores of all visible tokens, reduced a unit. A unit of which a row sees nothing gets -inf.
@@ -98,7 +107,8 @@ typedef struct octavo_block_attend_params {
     const float *log_mass;     /* [batch, kv_heads, rows, units] of dropped units; NULL: none is dropped */
     const float *log_upper;    /* the same, taken for part_dropped where given (CERTIFIED)          */
     octavo_compensation compensate;
-    int64_t splits, split_units; /* split s covers units [s * split_units, (s + 1) * split_units) */
+    int64_t splits, split_units; /* split s covers units [s * split_units, (s + 1) * split_units); split_units 0: parts of the
+                                  * kernel's own choice, of which only the merge is defined, the unused ones empty */
     float *part_out;           /* [batch, kv_heads, rows, splits, v_dim] normalised; nothing there: 0 */
     float *part_lse;           /* [batch, kv_heads, rows, splits] compensation included; nothing: -inf */
     float *part_kept;          /* the same of kept units alone, or NULL                               */
@@ -125,7 +135,7 @@ typedef struct octavo_decode_fused_params {
     const float *thresholds;   /* DELTA: [batch, q_heads] or NULL */
     octavo_compensation compensate;
     int32_t keep_first_blocks, keep_last_blocks;
-    int64_t splits, split_units;
+    int64_t splits, split_units; /* as block_attend         */
     uint8_t *kept;             /* [batch, kv_heads, units]; may be NULL for NONE and BASE */
     float *part_out, *part_lse, *part_kept, *part_dropped; /* as block_attend          */
 } octavo_decode_fused_params;
@@ -199,6 +209,7 @@ typedef struct octavo_decode_stats_params {
     A(IN, kept, UINT8, octavo_unit_elements(p->kv))                                                   \
     A(IN, kept_first, UINT8, octavo_unit_elements(p->kv))                                             \
     A(OUT, skip_ratio, F32, p->kv->batch * p->kv->kv_heads)                                           \
+    A(OUT, skip_ratio_first, F32, p->kv->batch * p->kv->kv_heads)                                     \
     A(OUT, bytes_read, INT64, p->kv->batch * p->kv->kv_heads)
 
 typedef struct octavo_kv_append_params {
@@ -239,6 +250,17 @@ static inline int64_t octavo_weight_scale_count(const octavo_weight *w)
     return ((rows + block_rows - 1) / block_rows) * ((cols + block_cols - 1) / block_cols);
 }
 
+/* The public params with their defaults set: softmax_scale is not 0. */
+typedef octavo_prefill_params octavo_attention_prefill_params;
+
+#define OCTAVO_OPERANDS_attention_prefill(A, T, V)                                                    \
+    T(IN, q)                                                                                          \
+    V(IN, kv)                                                                                         \
+    A(IN, q_lengths, INT32, p->kv->batch)                                                             \
+    A(IN, sink_logits, F32, p->q.shape[2])                                                            \
+    T(OUT, out)                                                                                       \
+    A(OUT, lse, F32, p->q.shape[0] * p->q.shape[1] * p->q.shape[2])
+
 #define OCTAVO_OPERANDS_k_project(A, T, V)                                                            \
     T(IN, h)                                                                                          \
     T(IN, weight.codes)                                                                               \
@@ -248,6 +270,77 @@ static inline int64_t octavo_weight_scale_count(const octavo_weight *w)
     A(IN, positions, INT32, p->kv->batch)                                                             \
     A(IN, rope_positions, INT32, p->h.shape[0] * p->h.shape[1])                                       \
     V(INOUT, kv)
+
+/* Of a linear layer's parts that a call does not use nothing is given. */
+static inline int64_t octavo_linear_part_scales(const octavo_linear_params *p, int part)
+{
+    return part < p->part_count ? octavo_weight_scale_count(&p->parts[part].weight) : 0;
+}
+
+#define OCTAVO_OPERANDS_linear_part(A, T, i)                                                          \
+    T(IN, parts[i].weight.codes)                                                                      \
+    A(IN, parts[i].weight.scales, F32, octavo_linear_part_scales(p, i))                               \
+    A(IN, parts[i].packed, UINT8, 0) /* as long as linear_packed_bytes of the same table says */      \
+    A(IN, parts[i].bias, F32, p->parts[i].weight.codes.shape[0])                                      \
+    T(INOUT, parts[i].y)
+
+#define OCTAVO_OPERANDS_linear(A, T, V)                                                               \
+    T(IN, x)                                                                                          \
+    A(IN, x_scale, F32, 1)                                                                            \
+    OCTAVO_OPERANDS_linear_part(A, T, 0)                                                              \
+    OCTAVO_OPERANDS_linear_part(A, T, 1)                                                              \
+    OCTAVO_OPERANDS_linear_part(A, T, 2)                                                              \
+    OCTAVO_OPERANDS_linear_part(A, T, 3)
+
+/* Of layer.h and rope.h. A kernel must bear y over its input, element by element, where the header allows it. */
+static inline int64_t octavo_norm_width(const octavo_norm_params *p) { return p->x.shape[p->x.ndim - 1]; }
+
+#define OCTAVO_OPERANDS_norm(A, T, V)                                                                 \
+    T(IN, x)                                                                                          \
+    A(IN, weight, F32, octavo_norm_width(p))                                                          \
+    A(IN, bias, F32, octavo_norm_width(p))                                                            \
+    T(OUT, y)
+
+#define OCTAVO_OPERANDS_rope_apply(A, T, V)                                                           \
+    T(INOUT, x)                                                                                       \
+    A(IN, rope.inv_freq, F32, (p->rope.rotary_dim ? p->rope.rotary_dim : p->x.shape[3]) / 2)          \
+    A(IN, positions, INT32, p->x.shape[0] * p->x.shape[1])
+
+#define OCTAVO_OPERANDS_activate(A, T, V) T(IN, gate) T(IN, up) T(OUT, y)
+
+#define OCTAVO_OPERANDS_gather_rows(A, T, V)                                                          \
+    T(IN, table)                                                                                      \
+    A(IN, rows, INT32, p->y.shape[0])                                                                 \
+    T(IN, add)                                                                                        \
+    A(IN, add_rows, INT32, p->y.shape[0])                                                             \
+    T(OUT, y)
+
+#define OCTAVO_OPERANDS_combine_rows(A, T, V)                                                         \
+    T(IN, x)                                                                                          \
+    A(IN, slots, INT32, p->y.shape[0] * p->choices)                                                   \
+    A(IN, weights, F32, p->y.shape[0] * p->choices)                                                   \
+    T(INOUT, y)
+
+#define OCTAVO_OPERANDS_route(A, T, V)                                                                \
+    T(IN, logits)                                                                                     \
+    A(OUT, experts, INT32, p->logits.shape[0] * p->choices)                                           \
+    A(OUT, weights, F32, p->logits.shape[0] * p->choices)                                             \
+    A(OUT, offsets, INT32, p->logits.shape[1] + 1)                                                    \
+    A(OUT, order, INT32, p->logits.shape[0] * p->choices)                                             \
+    A(OUT, slots, INT32, p->logits.shape[0] * p->choices)
+
+#define OCTAVO_OPERANDS_sample(A, T, V)                                                               \
+    T(IN, logits)                                                                                     \
+    A(IN, rows, UINT8, p->logits.shape[0] * (int64_t)sizeof(octavo_sample_row))                       \
+    A(OUT, tokens, INT32, p->logits.shape[0])                                                         \
+    A(OUT, sampled_logprob, F32, p->logits.shape[0])                                                  \
+    A(OUT, logprob, F32, p->logits.shape[0])
+
+#define OCTAVO_OPERANDS_token_logprob(A, T, V)                                                        \
+    T(IN, logits)                                                                                     \
+    A(IN, tokens, INT32, p->logits.shape[0])                                                          \
+    A(OUT, logprob, F32, p->logits.shape[0])                                                          \
+    A(OUT, top, INT32, p->logits.shape[0])
 
 /*    operation       error budget against ref (docs/NUMERICS.md derives each) */
 #define OCTAVO_KERNEL_LIST(X) \
@@ -261,12 +354,26 @@ static inline int64_t octavo_weight_scale_count(const octavo_weight *w)
     X(decode_fused,   OCTAVO_BUDGET_ATTEND) \
     X(partial_merge,  OCTAVO_BUDGET_MERGE)  \
     X(decode_stats,   OCTAVO_BUDGET_EXACT)  \
-    X(k_project,      OCTAVO_BUDGET_PROJECT)
+    X(k_project,      OCTAVO_BUDGET_PROJECT) \
+    X(attention_prefill, OCTAVO_BUDGET_PREFILL) \
+    X(norm,           OCTAVO_BUDGET_NORM)   \
+    X(rope_apply,     OCTAVO_BUDGET_ROTATE) \
+    X(activate,       OCTAVO_BUDGET_ACTIVATE) \
+    X(gather_rows,    OCTAVO_BUDGET_EXACT)  \
+    X(combine_rows,   OCTAVO_BUDGET_COMBINE) \
+    X(route,          OCTAVO_BUDGET_ROUTE)  \
+    X(sample,         OCTAVO_BUDGET_SAMPLE) \
+    X(token_logprob,  OCTAVO_BUDGET_LOGPROB) \
+    X(linear,         OCTAVO_BUDGET_LINEAR)
 
 typedef struct octavo_kernels {
 #define X(op, budget) octavo_status (*op)(const octavo_exec *exec, const octavo_##op##_params *p);
     OCTAVO_KERNEL_LIST(X)
 #undef X
+    /* How the table's `linear` wants a weight packed; NULL: it takes every weight as it lies. Bytes 0: this one, too. Whoever sets
+     * `linear` sets both. */
+    size_t (*linear_packed_bytes)(const octavo_weight *weight, octavo_linear_precision precision);
+    octavo_status (*linear_pack)(const octavo_exec *exec, const octavo_weight *weight, octavo_linear_precision precision, void *packed);
 } octavo_kernels;
 
 /* Each returns without writing where the machine lacks the level's features. */
@@ -277,10 +384,13 @@ void octavo_install_avx512(octavo_kernels *kernels);
 void octavo_install_amx(octavo_kernels *kernels); /* asks the system to permit tiles */
 void octavo_install_neon(octavo_kernels *kernels);
 
-/* Workspace of the operations that need one, the same for every CPU level. */
+/* Workspace of the operations that need one: enough for every CPU level and for the CUDA backend. */
 size_t octavo_block_score_workspace(const octavo_block_score_params *p);
 size_t octavo_block_attend_workspace(const octavo_block_attend_params *p);
 size_t octavo_decode_fused_workspace(const octavo_decode_fused_params *p);
 size_t octavo_k_project_kernel_workspace(const octavo_k_project_params *p);
+size_t octavo_attention_prefill_kernel_workspace(const octavo_attention_prefill_params *p);
+size_t octavo_sample_kernel_workspace(const octavo_sample_params *p);
+size_t octavo_linear_kernel_workspace(const octavo_linear_params *p);
 
 #endif

@@ -5,7 +5,7 @@
  *   page  = | head 0            | head 1 | ... | head kv_heads - 1 |       page_bytes = kv_heads * head_bytes
  *   head  = | K plane 0         | [BT][row bytes]   one contiguous run: a block of a plane of a head
  *           | K plane 1 ...     | [BT][row bytes]
- *           | V                 | [BT][v_dim x 1 or 2]
+ *           | V                 | [BT][v_dim x 1, 2 or 4]
  *           | K scales          | [BT] int8 p or bf16 s
  *           | K residual norms  | [BT] ue4m4         (nested formats)
  *           | V scales          | [BT] int8 p or bf16 s

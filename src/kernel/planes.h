@@ -13,19 +13,31 @@
 #endif
 
 /* Planes of a K format: 1 or 2 today. */
-OCTAVO_KERNEL_INLINE int32_t octavo_k_plane_count(octavo_k_format format) { return format >= OCTAVO_K_E4M3X2 ? 2 : 1; }
+OCTAVO_KERNEL_INLINE int32_t octavo_k_plane_count(octavo_k_format format)
+{
+    return format >= OCTAVO_K_E4M3X2 && format <= OCTAVO_K_INT4X2 ? 2 : 1;
+}
 
 /* Bytes of one token's row of one plane. */
 OCTAVO_KERNEL_INLINE int64_t octavo_k_row_bytes(octavo_k_format format, int64_t head_dim)
 {
-    if (format == OCTAVO_K_BF16 || format == OCTAVO_K_F16) return 2 * head_dim;
-    return format == OCTAVO_K_INT4X2 ? (head_dim + 1) / 2 : head_dim;
+    switch (format) {
+    case OCTAVO_K_F32:    return 4 * head_dim;
+    case OCTAVO_K_BF16:
+    case OCTAVO_K_F16:    return 2 * head_dim;
+    case OCTAVO_K_INT4X2: return (head_dim + 1) / 2;
+    default:              return head_dim;
+    }
 }
+
+/* Bytes of an element, or of the two that share one: what rows are aligned to. */
+OCTAVO_KERNEL_INLINE int64_t octavo_k_element_bytes(octavo_k_format format) { return octavo_k_row_bytes(format, 1); }
 
 /* Bytes of the scale of one (token, head): 0 none, 1 an int8 exponent p, 2 a bf16 s. */
 OCTAVO_KERNEL_INLINE int64_t octavo_k_scale_bytes(octavo_k_format format)
 {
     switch (format) {
+    case OCTAVO_K_F32:
     case OCTAVO_K_BF16:
     case OCTAVO_K_F16:    return 0;
     case OCTAVO_K_INT8:
@@ -35,10 +47,12 @@ OCTAVO_KERNEL_INLINE int64_t octavo_k_scale_bytes(octavo_k_format format)
     }
 }
 
-OCTAVO_KERNEL_INLINE int64_t octavo_v_row_bytes(octavo_v_format format, int64_t v_dim)
+OCTAVO_KERNEL_INLINE int64_t octavo_v_element_bytes(octavo_v_format format)
 {
-    return format == OCTAVO_V_BF16 || format == OCTAVO_V_F16 ? 2 * v_dim : v_dim;
+    return format == OCTAVO_V_F32 ? 4 : format == OCTAVO_V_BF16 || format == OCTAVO_V_F16 ? 2 : 1;
 }
+
+OCTAVO_KERNEL_INLINE int64_t octavo_v_row_bytes(octavo_v_format format, int64_t v_dim) { return octavo_v_element_bytes(format) * v_dim; }
 
 OCTAVO_KERNEL_INLINE int64_t octavo_v_scale_bytes(octavo_v_format format)
 {

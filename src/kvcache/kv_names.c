@@ -9,9 +9,11 @@ static const char *const k_names[] = {
     [OCTAVO_K_BF16] = "bf16",     [OCTAVO_K_F16] = "f16",       [OCTAVO_K_E4M3] = "e4m3",
     [OCTAVO_K_E5M2] = "e5m2",     [OCTAVO_K_INT8] = "int8",     [OCTAVO_K_E4M3X2] = "e4m3x2",
     [OCTAVO_K_E5M2X2] = "e5m2x2", [OCTAVO_K_INT8X2] = "int8x2", [OCTAVO_K_INT4X2] = "int4x2",
+    [OCTAVO_K_F32] = "f32",
 };
 static const char *const v_names[] = {
     [OCTAVO_V_BF16] = "bf16", [OCTAVO_V_F16] = "f16", [OCTAVO_V_E4M3] = "e4m3", [OCTAVO_V_INT8] = "int8",
+    [OCTAVO_V_F32] = "f32",
 };
 enum { K_END = sizeof k_names / sizeof *k_names, V_END = sizeof v_names / sizeof *v_names };
 

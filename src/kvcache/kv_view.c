@@ -90,6 +90,7 @@ octavo_status octavo_kv_view_over_pool(const octavo_page_config *config, void *p
 static unsigned k_plane_dtypes(octavo_k_format format)
 {
     switch (format) {
+    case OCTAVO_K_F32:    return OCTAVO_DTYPE_BIT(OCTAVO_F32);
     case OCTAVO_K_BF16:   return OCTAVO_DTYPE_BIT(OCTAVO_BF16);
     case OCTAVO_K_F16:    return OCTAVO_DTYPE_BIT(OCTAVO_F16);
     case OCTAVO_K_E4M3:
@@ -104,6 +105,7 @@ static unsigned k_plane_dtypes(octavo_k_format format)
 static unsigned v_dtypes(octavo_v_format format)
 {
     switch (format) {
+    case OCTAVO_V_F32:  return OCTAVO_DTYPE_BIT(OCTAVO_F32);
     case OCTAVO_V_BF16: return OCTAVO_DTYPE_BIT(OCTAVO_BF16);
     case OCTAVO_V_F16:  return OCTAVO_DTYPE_BIT(OCTAVO_F16);
     case OCTAVO_V_E4M3: return OCTAVO_DTYPE_BIT(OCTAVO_E4M3) | OCTAVO_DTYPE_BIT(OCTAVO_UINT8);
@@ -142,8 +144,14 @@ static octavo_status scale_section(const octavo_tensor *tensor, const char *name
     rows.shape[3] = 1;
     rows.strides[3] = 1;
     OCTAVO_TRY(
-        octavo_tensor_match(name, &rows, scale_dtypes(scale_bytes), 4, (const int64_t[]){ shape[0], shape[1], shape[2], 1 }));
+        octavo_tensor_match(name, &rows, scale_dtypes(scale_bytes) | OCTAVO_ANYWHERE, 4, (const int64_t[]){ shape[0], shape[1], shape[2], 1 }));
     return tensor_section(&rows, name, block_tokens, section);
+}
+
+static octavo_status check_place(const octavo_tensor *tensor, const char *name, const octavo_tensor *v)
+{
+    if (tensor->device_kind == v->device_kind && tensor->device_index == v->device_index) return OCTAVO_OK;
+    return octavo_fail(OCTAVO_E_DEVICE, "%s lies on another device than v", name);
 }
 
 octavo_status octavo_kv_view_over_tensors(const octavo_page_config *config, const octavo_tensor *k_planes,
@@ -157,19 +165,23 @@ octavo_status octavo_kv_view_over_tensors(const octavo_page_config *config, cons
     if (!k_planes || !v) return octavo_fail(OCTAVO_E_ARGUMENT, "%s is NULL, expected a tensor", k_planes ? "v" : "k_planes");
 
     octavo_kv_view made = view_of(&page);
+    made.device_kind = v->device_kind;
     const int64_t columns = page.k_format == OCTAVO_K_INT4X2 ? ((int64_t)page.head_dim + 1) / 2 : page.head_dim;
     int64_t shape[4] = { 0, 0, page.kv_heads, columns };
     for (int32_t i = 0; i < octavo_k_plane_count(page.k_format); i++) {
-        OCTAVO_TRY(octavo_tensor_match(names[i], &k_planes[i], k_plane_dtypes(page.k_format), 4, shape));
+        OCTAVO_TRY(octavo_tensor_match(names[i], &k_planes[i], k_plane_dtypes(page.k_format) | OCTAVO_ANYWHERE, 4, shape));
         OCTAVO_TRY(tensor_section(&k_planes[i], names[i], page.block_tokens, &made.k[i]));
         shape[0] = k_planes[0].shape[0];
         shape[1] = k_planes[0].shape[1];
     }
     shape[3] = page.v_dim;
-    OCTAVO_TRY(octavo_tensor_match("v", v, v_dtypes(page.v_format), 4, shape));
+    OCTAVO_TRY(octavo_tensor_match("v", v, v_dtypes(page.v_format) | OCTAVO_ANYWHERE, 4, shape));
     OCTAVO_TRY(tensor_section(v, "v", page.block_tokens, &made.v));
     OCTAVO_TRY(scale_section(k_scale, "k_scale", octavo_k_scale_bytes(page.k_format), shape, page.block_tokens, &made.k_scale));
     OCTAVO_TRY(scale_section(v_scale, "v_scale", octavo_v_scale_bytes(page.v_format), shape, page.block_tokens, &made.v_scale));
+    for (int32_t i = 0; i < octavo_k_plane_count(page.k_format); i++) OCTAVO_TRY(check_place(&k_planes[i], names[i], v));
+    if (k_scale) OCTAVO_TRY(check_place(k_scale, "k_scale", v));
+    if (v_scale) OCTAVO_TRY(check_place(v_scale, "v_scale", v));
     made.lengths    = lengths;
     made.batch      = shape[0];
     made.max_tokens = shape[1];

@@ -19,9 +19,9 @@ static octavo_status check_dim(const char *name, int64_t value)
 
 static octavo_status check_formats(octavo_k_format k_format, octavo_v_format v_format, int parts)
 {
-    if ((parts & OCTAVO_VIEW_K) && ((int)k_format < OCTAVO_K_BF16 || (int)k_format > OCTAVO_K_INT4X2))
+    if ((parts & OCTAVO_VIEW_K) && ((int)k_format < OCTAVO_K_BF16 || (int)k_format > OCTAVO_K_F32))
         return octavo_fail(OCTAVO_E_ARGUMENT, "k_format is %d, expected one of octavo_k_format", (int)k_format);
-    if ((parts & OCTAVO_VIEW_V) && ((int)v_format < OCTAVO_V_BF16 || (int)v_format > OCTAVO_V_INT8))
+    if ((parts & OCTAVO_VIEW_V) && ((int)v_format < OCTAVO_V_BF16 || (int)v_format > OCTAVO_V_F32))
         return octavo_fail(OCTAVO_E_ARGUMENT, "v_format is %d, expected one of octavo_v_format", (int)v_format);
     return OCTAVO_OK;
 }
@@ -97,7 +97,7 @@ static octavo_status check_k(const octavo_kv_view *view)
         return octavo_fail(OCTAVO_E_ARGUMENT, "view.k_residual_exponent is %d, expected 4 or 0", view->k_residual_exponent);
     for (int32_t i = 0; i < octavo_k_plane_count(view->k_format); i++) {
         if (!view->k[i].data) return missing(names[i], format);
-        OCTAVO_TRY(check_section(view, &view->k[i], names[i], tokens, scale_bytes == 0 ? 2 : 1));
+        OCTAVO_TRY(check_section(view, &view->k[i], names[i], tokens, octavo_k_element_bytes(view->k_format)));
     }
     if (scale_bytes == 2 && !view->k_scale.data) return missing("k_scale", format);
     OCTAVO_TRY(check_section(view, &view->k_scale, "k_scale", tokens, scale_bytes == 2 ? 2 : 1));
@@ -110,7 +110,7 @@ static octavo_status check_v(const octavo_kv_view *view)
     const int64_t scale_bytes = octavo_v_scale_bytes(view->v_format), tokens = view->block_tokens;
     OCTAVO_TRY(check_dim("view.v_dim", view->v_dim));
     if (!view->v.data) return missing("v", format);
-    OCTAVO_TRY(check_section(view, &view->v, "v", tokens, scale_bytes == 0 ? 2 : 1));
+    OCTAVO_TRY(check_section(view, &view->v, "v", tokens, octavo_v_element_bytes(view->v_format)));
     if (scale_bytes == 2 && !view->v_scale.data) return missing("v_scale", format);
     OCTAVO_TRY(check_section(view, &view->v_scale, "v_scale", tokens, scale_bytes == 2 ? 2 : 1));
     if (!view->v_mean.data != !view->v_mean_scale.data)
@@ -149,6 +149,8 @@ octavo_status octavo_kv_view_validate_parts(const octavo_kv_view *view, int part
     if (!view) return octavo_fail(OCTAVO_E_ARGUMENT, "the view is NULL, expected an octavo_kv_view");
     OCTAVO_TRY(octavo_struct_check("octavo_kv_view", view->struct_size, sizeof *view));
     OCTAVO_TRY(check_formats(view->k_format, view->v_format, parts));
+    if (view->device_kind != OCTAVO_DEVICE_CPU && view->device_kind != OCTAVO_DEVICE_CUDA)
+        return octavo_fail(OCTAVO_E_ARGUMENT, "view.device_kind is %d, expected one of octavo_device_kind", (int)view->device_kind);
     OCTAVO_TRY(check_dim("view.kv_heads", view->kv_heads));
     OCTAVO_TRY(check_blocks(view->block_tokens, view->sub_block_tokens));
     OCTAVO_TRY(check_extent(view, parts));
@@ -161,9 +163,11 @@ octavo_status octavo_kv_view_validate(const octavo_kv_view *view) { return octav
 
 /* ---- content on the CPU ---- */
 
+static int is_on_host(const octavo_kv_view *view) { return view->device_kind == OCTAVO_DEVICE_CPU; }
+
 octavo_status octavo_kv_view_check_rows(const octavo_kv_view *view)
 {
-    for (int64_t b = 0; view->sequences && b < view->batch; b++)
+    for (int64_t b = 0; is_on_host(view) && view->sequences && b < view->batch; b++)
         if (view->sequences[b] < 0)
             return octavo_fail(OCTAVO_E_RANGE, "view.sequences[%lld] is %d, expected a row, 0 or more", (long long)b,
                                view->sequences[b]);
@@ -172,7 +176,7 @@ octavo_status octavo_kv_view_check_rows(const octavo_kv_view *view)
 
 octavo_status octavo_kv_view_check_pages(const octavo_kv_view *view, int64_t b, int64_t first, int64_t end)
 {
-    if (!view->page_table) return OCTAVO_OK;
+    if (!view->page_table || !is_on_host(view)) return OCTAVO_OK;
     const int64_t row = octavo_view_row(view, b);
     for (int64_t block = first; block < end; block++) {
         const int64_t page = octavo_view_page(view, row, block);
@@ -187,7 +191,7 @@ octavo_status octavo_kv_view_check(const octavo_kv_view *view)
 {
     OCTAVO_TRY(octavo_kv_view_validate(view));
     OCTAVO_TRY(octavo_kv_view_check_rows(view));
-    for (int64_t b = 0; b < view->batch; b++) {
+    for (int64_t b = 0; is_on_host(view) && b < view->batch; b++) {
         const int64_t row = octavo_view_row(view, b), length = view->lengths[row];
         if (length < 0 || length > view->max_tokens)
             return octavo_fail(OCTAVO_E_RANGE, "view.lengths[%lld] is %lld, expected 0 to max_tokens = %lld", (long long)row,
@@ -204,7 +208,7 @@ octavo_extent octavo_section_extent(const octavo_kv_view *view, const octavo_sec
 {
     if (!section->data) return (octavo_extent){ 0, 0 };
     int64_t rows = view->batch;
-    for (int64_t b = 0; view->sequences && b < view->batch; b++)
+    for (int64_t b = 0; is_on_host(view) && view->sequences && b < view->batch; b++)
         if (view->sequences[b] >= rows) rows = (int64_t)view->sequences[b] + 1;
     const int64_t pages = view->page_table ? view->pages : view_blocks(view);
     const int64_t strides[] = { section->page_bytes, section->sequence_bytes, section->head_bytes, section->token_bytes };

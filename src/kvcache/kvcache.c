@@ -18,6 +18,7 @@ typedef struct cache_shape {
     const octavo_kvcache_group *groups;
     int32_t group_count, layers, max_sequences;
     int64_t max_tokens, pages, table_blocks;
+    bool mirrored; /* page tables and lengths lie on the host and on the device */
 } cache_shape;
 
 static octavo_status shape_page(const octavo_page_config *page, cache_shape *shape)
@@ -104,14 +105,22 @@ overflow:
     return NULL;
 }
 
+/* An array of the host that kernels read: the device's own where that is the host's memory. */
+static int32_t *take_mirrored(const cache_shape *shape, int64_t rows, int64_t columns, arena *host, arena *device, int32_t **mirror)
+{
+    *mirror = arena_take(device, rows, columns, sizeof **mirror, OCTAVO_PAGE_ALIGN);
+    return shape->mirrored ? arena_take(host, rows, columns, sizeof **mirror, HOST_ALIGN) : *mirror;
+}
+
 static octavo_page_group place_group(const cache_shape *shape, int32_t g, arena *host, arena *device)
 {
     const octavo_kvcache_group *wanted = shape_group(shape, g);
     const int32_t block_tokens = shape->page.block_tokens;
-    octavo_page_group group = { .layers = wanted->layers, .window = wanted->window, .free_count = shape->pages };
+    octavo_page_group group = { .layers = wanted->layers, .window = wanted->window, .free_count = shape->pages,
+                                .table_stale = shape->mirrored };
     group.sink_blocks = ((int64_t)wanted->sink_tokens + block_tokens - 1) / block_tokens;
     group.pool       = arena_take(device, wanted->layers, shape->pages, shape->page_bytes, MEMORY_ALIGN);
-    group.page_table = arena_take(device, shape->max_sequences, shape->table_blocks, sizeof *group.page_table, OCTAVO_PAGE_ALIGN);
+    group.page_table = take_mirrored(shape, shape->max_sequences, shape->table_blocks, host, device, &group.device_page_table);
     group.references = arena_take(host, 1, shape->pages, sizeof *group.references, HOST_ALIGN);
     group.free_pages = arena_take(host, 1, shape->pages, sizeof *group.free_pages, HOST_ALIGN);
     group.blocks     = arena_take(host, 1, shape->max_sequences, sizeof *group.blocks, HOST_ALIGN);
@@ -125,7 +134,7 @@ static octavo_kvcache place(const cache_shape *shape, arena *host, arena *device
     octavo_kvcache at = {
         .page = shape->page, .page_bytes = (int64_t)shape->page_bytes, .group_count = shape->group_count, .layers = shape->layers,
         .max_sequences = shape->max_sequences, .max_tokens = shape->max_tokens, .pages = shape->pages,
-        .table_blocks = shape->table_blocks,
+        .table_blocks = shape->table_blocks, .mirrored = shape->mirrored, .lengths_stale = shape->mirrored,
     };
     *home             = arena_take(host, 1, 1, sizeof **home, HOST_ALIGN);
     at.groups         = arena_take(host, 1, shape->group_count, sizeof *at.groups, HOST_ALIGN);
@@ -138,8 +147,8 @@ static octavo_kvcache place(const cache_shape *shape, arena *host, arena *device
         layer += group.layers;
         if (at.groups) at.groups[g] = group;
     }
-    at.lengths   = arena_take(device, shape->layers, shape->max_sequences, sizeof *at.lengths, OCTAVO_PAGE_ALIGN);
-    at.positions = arena_take(device, 1, shape->max_sequences, sizeof *at.positions, OCTAVO_PAGE_ALIGN);
+    at.lengths = take_mirrored(shape, shape->layers, shape->max_sequences, host, device, &at.device_lengths);
+    at.call    = take_mirrored(shape, 2, shape->max_sequences, host, device, &at.device_call);
     return at;
 }
 
@@ -171,7 +180,7 @@ octavo_status octavo_kvcache_memory_bytes(const octavo_kvcache_config *config, s
 static void fill(octavo_kvcache *cache)
 {
     memset(cache->lengths, 0, (size_t)cache->layers * (size_t)cache->max_sequences * sizeof *cache->lengths);
-    memset(cache->positions, 0, (size_t)cache->max_sequences * sizeof *cache->positions);
+    memset(cache->call, 0, 2 * (size_t)cache->max_sequences * sizeof *cache->call);
     memset(cache->alive, 0, (size_t)cache->max_sequences);
     memset(cache->last_append, 0, (size_t)cache->max_sequences * sizeof *cache->last_append);
     for (int32_t g = 0; g < cache->group_count; g++) {
@@ -207,6 +216,7 @@ octavo_status octavo_kvcache_create(octavo_device *device, const octavo_kvcache_
     cache_shape shape;
     size_t host_bytes, device_bytes;
     OCTAVO_TRY(shape_of(config, &shape));
+    shape.mirrored = octavo_device_kind_of(device) != OCTAVO_DEVICE_CPU;
     OCTAVO_TRY(measure(&shape, &host_bytes, &device_bytes));
     OCTAVO_TRY(check_memory(config, device_bytes));
 
@@ -237,6 +247,7 @@ octavo_status octavo_kvcache_create(octavo_device *device, const octavo_kvcache_
 void octavo_kvcache_destroy(octavo_kvcache *cache)
 {
     if (!cache) return;
+    octavo_context_release(octavo_device_context(cache->device), cache->copies, (size_t)cache->copy_room * sizeof *cache->copies);
     if (cache->owns_memory) octavo_device_release(cache->device, cache->memory, cache->memory_bytes);
     octavo_context_release(octavo_device_context(cache->device), cache, cache->host_bytes);
 }

@@ -31,9 +31,10 @@ octavo_status octavo_kvcache_view(const octavo_kvcache *cache, int32_t layer, in
                                         cache->pages, cache->page_bytes, &made));
     made.batch = batch;
     made.max_tokens = cache->max_tokens; /* the one bound that later appends cannot pass */
-    made.lengths = octavo_kvcache_length_at(cache, layer, 0);
+    made.device_kind = octavo_device_kind_of(cache->device);
+    made.lengths = cache->device_lengths + (int64_t)layer * cache->max_sequences;
     made.sequences = sequences;
-    made.page_table = group->page_table;
+    made.page_table = group->device_page_table;
     made.page_table_stride = cache->table_blocks;
     *view = made;
     return OCTAVO_OK;
@@ -79,9 +80,17 @@ octavo_status octavo_kvcache_append(const octavo_exec *exec, octavo_kvcache *cac
             return octavo_fail(OCTAVO_E_ARGUMENT, "argument 'sequences' names sequence %d twice", sequences[b]);
         cache->last_append[sequences[b]] = cache->appends;
         OCTAVO_TRY(check_room(cache, layer, sequences[b], tokens));
-        cache->positions[b] = *octavo_kvcache_length_at(cache, layer, sequences[b]);
+        cache->call[b] = *octavo_kvcache_length_at(cache, layer, sequences[b]);
+        cache->call[cache->max_sequences + b] = sequences[b];
     }
-    OCTAVO_TRY(octavo_kv_append(exec, &view, k, v, cache->positions));
+    OCTAVO_TRY(octavo_kvcache_flush(exec, cache));
+    if (cache->mirrored) {
+        OCTAVO_TRY(octavo_device_upload(exec, cache->device_call, cache->call, 2 * (size_t)cache->max_sequences * sizeof *cache->call));
+        view.sequences = cache->device_call + cache->max_sequences;
+    }
+    OCTAVO_TRY(octavo_kv_append(exec, &view, k, v, cache->device_call));
     for (int64_t b = 0; b < batch; b++) *octavo_kvcache_length_at(cache, layer, sequences[b]) += (int32_t)tokens;
-    return OCTAVO_OK;
+    if (!cache->mirrored) return OCTAVO_OK;
+    return octavo_device_upload(exec, cache->device_lengths + (int64_t)layer * cache->max_sequences, octavo_kvcache_length_at(cache, layer, 0),
+                                (size_t)cache->max_sequences * sizeof(int32_t));
 }

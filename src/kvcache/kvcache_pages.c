@@ -43,17 +43,69 @@ static int64_t shared_blocks(const octavo_kvcache *cache, const octavo_page_grou
     return count;
 }
 
-static void unshare_block(const octavo_kvcache *cache, octavo_page_group *group, int32_t sequence, int64_t block)
+/* Room in the list for `more` copies. */
+static octavo_status reserve_copies(octavo_kvcache *cache, int64_t more)
 {
+    if (!cache->mirrored || more <= cache->copy_room - cache->copy_count) return OCTAVO_OK;
+    octavo_context *context = octavo_device_context(cache->device);
+    const int64_t room = 2 * (cache->copy_count + more);
+    octavo_page_copy *copies = octavo_context_allocate(context, (size_t)room * sizeof *copies, sizeof(void *));
+    if (!copies) return octavo_fail(OCTAVO_E_NOMEM, "no memory for a list of %lld pages to copy", (long long)room);
+    if (cache->copy_count > 0) memcpy(copies, cache->copies, (size_t)cache->copy_count * sizeof *copies);
+    octavo_context_release(context, cache->copies, (size_t)cache->copy_room * sizeof *copies);
+    cache->copies = copies;
+    cache->copy_room = room;
+    return OCTAVO_OK;
+}
+
+static void unshare_block(octavo_kvcache *cache, int32_t g, int32_t sequence, int64_t block)
+{
+    octavo_page_group *group = &cache->groups[g];
     int32_t *page = octavo_kvcache_page_at(cache, group, sequence, block);
     if (group->references[*page] == 1) return;
     const int32_t own = take_page(group);
-    for (int64_t layer = 0; layer < group->layers; layer++) {
+    if (cache->mirrored) cache->copies[cache->copy_count++] = (octavo_page_copy){ g, *page, own };
+    for (int64_t layer = 0; layer < group->layers && !cache->mirrored; layer++) {
         uint8_t *pool = group->pool + layer * cache->pages * cache->page_bytes;
         memcpy(pool + own * cache->page_bytes, pool + *page * cache->page_bytes, (size_t)cache->page_bytes);
     }
     group->references[*page]--;
     *page = own;
+}
+
+octavo_status octavo_kvcache_flush(const octavo_exec *exec, octavo_kvcache *cache)
+{
+    const octavo_kernels *kernels;
+    OCTAVO_TRY(octavo_exec_check(exec, &kernels));
+    if (!cache) return octavo_fail(OCTAVO_E_ARGUMENT, "argument 'cache' is NULL");
+    if (exec->device != cache->device) return octavo_fail(OCTAVO_E_ARGUMENT, "exec's device is not the one that holds the cache");
+    if (!cache->mirrored) return OCTAVO_OK;
+    for (int64_t i = 0; i < cache->copy_count; i++) {
+        const octavo_page_copy *copy = &cache->copies[i];
+        const octavo_page_group *group = &cache->groups[copy->group];
+        for (int64_t layer = 0; layer < group->layers; layer++) {
+            uint8_t *pool = group->pool + layer * cache->pages * cache->page_bytes;
+            OCTAVO_TRY(octavo_device_copy(exec, pool + copy->to * cache->page_bytes, pool + copy->from * cache->page_bytes, (size_t)cache->page_bytes));
+        }
+    }
+    cache->copy_count = 0;
+    const size_t table_bytes = (size_t)cache->max_sequences * (size_t)cache->table_blocks * sizeof(int32_t);
+    for (int32_t g = 0; g < cache->group_count; g++) {
+        octavo_page_group *group = &cache->groups[g];
+        if (group->table_stale) OCTAVO_TRY(octavo_device_upload(exec, group->device_page_table, group->page_table, table_bytes));
+        group->table_stale = false;
+    }
+    const size_t length_bytes = (size_t)cache->layers * (size_t)cache->max_sequences * sizeof(int32_t);
+    if (cache->lengths_stale) OCTAVO_TRY(octavo_device_upload(exec, cache->device_lengths, cache->lengths, length_bytes));
+    cache->lengths_stale = false;
+    return OCTAVO_OK;
+}
+
+/* Every change of page tables and lengths, but for what append adds to the lengths. */
+static void mark_stale(octavo_kvcache *cache)
+{
+    for (int32_t g = 0; g < cache->group_count; g++) cache->groups[g].table_stale = cache->mirrored;
+    cache->lengths_stale = cache->mirrored;
 }
 
 /* ---- lengths ---- */
@@ -122,6 +174,7 @@ octavo_status octavo_kvcache_fork(octavo_kvcache *cache, int32_t parent, int32_t
     for (int32_t layer = 0; layer < cache->layers; layer++)
         *octavo_kvcache_length_at(cache, layer, *child) = *octavo_kvcache_length_at(cache, layer, parent);
     cache->alive[*child] = 1;
+    mark_stale(cache);
     return OCTAVO_OK;
 }
 
@@ -158,12 +211,14 @@ static reserve_plan plan_reserve(const octavo_kvcache *cache, const octavo_page_
     return plan;
 }
 
-static void apply_reserve(const octavo_kvcache *cache, octavo_page_group *group, int32_t sequence, const reserve_plan *plan)
+static void apply_reserve(octavo_kvcache *cache, int32_t g, int32_t sequence, const reserve_plan *plan)
 {
+    octavo_page_group *group = &cache->groups[g];
+    if (plan->released > group->released[sequence] || plan->takes > 0) group->table_stale = cache->mirrored;
     drop_blocks(cache, group, sequence, group->released[sequence], plan->released);
     group->released[sequence] = plan->released;
     for (int64_t block = plan->write_begin; block < plan->write_end; block++)
-        if (block < group->blocks[sequence]) unshare_block(cache, group, sequence, block);
+        if (block < group->blocks[sequence]) unshare_block(cache, g, sequence, block);
         else *octavo_kvcache_page_at(cache, group, sequence, block) = take_page(group);
     if (plan->write_end > group->blocks[sequence]) group->blocks[sequence] = plan->write_end;
 }
@@ -176,16 +231,19 @@ octavo_status octavo_kvcache_reserve(octavo_kvcache *cache, int32_t sequence, in
     if (tokens > cache->max_tokens - stored)
         return octavo_fail(OCTAVO_E_RANGE, "%lld tokens do not fit behind the %lld of sequence %d, which may have %lld",
                            (long long)tokens, (long long)stored, sequence, (long long)cache->max_tokens);
+    int64_t copies = 0;
     for (int32_t g = 0; g < cache->group_count; g++) { /* all groups are asked before any changes */
         const octavo_page_group *group = &cache->groups[g];
         const reserve_plan plan = plan_reserve(cache, group, sequence, stored + tokens);
         if (plan.takes > group->free_count + plan.gives)
             return octavo_fail(OCTAVO_E_NOMEM, "group %d needs %lld pages for sequence %d and has %lld", g, (long long)plan.takes,
                                sequence, (long long)(group->free_count + plan.gives));
+        copies += plan.takes;
     }
+    OCTAVO_TRY(reserve_copies(cache, copies));
     for (int32_t g = 0; g < cache->group_count; g++) {
         const reserve_plan plan = plan_reserve(cache, &cache->groups[g], sequence, stored + tokens);
-        apply_reserve(cache, &cache->groups[g], sequence, &plan);
+        apply_reserve(cache, g, sequence, &plan);
     }
     return OCTAVO_OK;
 }
@@ -217,6 +275,7 @@ octavo_status octavo_kvcache_truncate(octavo_kvcache *cache, int32_t sequence, i
         int32_t *tokens = octavo_kvcache_length_at(cache, layer, sequence);
         if (*tokens > length) *tokens = (int32_t)length;
     }
+    mark_stale(cache);
     for (int32_t g = 0; g < cache->group_count; g++) {
         octavo_page_group *group = &cache->groups[g];
         const int64_t keep = octavo_kvcache_blocks_of(cache, group_lengths(cache, group, sequence).longest);

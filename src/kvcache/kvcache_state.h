@@ -2,7 +2,10 @@
  *
  * Page id i of a group is the same slot in the pool of each of its layers, so one page table and one count of references serve
  * them all. Of a sequence's blocks [0, blocks), those in [sink_blocks, released) have left the window and hold no page; every
- * other block holds one. A page may be written only while one sequence holds it. */
+ * other block holds one. A page may be written only while one sequence holds it.
+ *
+ * All decisions are the host's. On a GPU what kernels read (page tables, lengths) is a mirror of the host's arrays; it is renewed in
+ * order with the work of the call that needs it, and so are copies of shared pages: until then they wait in a list. */
 #ifndef OCTAVO_KVCACHE_STATE_H
 #define OCTAVO_KVCACHE_STATE_H
 
@@ -17,13 +20,20 @@ typedef struct octavo_page_group {
     int64_t window;      /* tokens; 0: all                                                              */
     int64_t sink_blocks; /* blocks with sink tokens, which the window never gives back                  */
     uint8_t *pool;       /* (device) [layers, pages, page_bytes]                                        */
-    int32_t *page_table; /* (device) [max_sequences, table_blocks] OCTAVO_NO_PAGE where there is none   */
+    int32_t *page_table; /* [max_sequences, table_blocks] OCTAVO_NO_PAGE where there is none            */
+    int32_t *device_page_table; /* (device) its mirror; on the CPU the same memory                      */
+    bool table_stale;    /* the mirror lags                                                             */
     int32_t *references; /* [pages] sequences that hold the page; 0: free                               */
     int32_t *free_pages; /* [pages] the first free_count are free, the last of them is taken next       */
     int64_t free_count;
     int64_t *blocks;     /* [max_sequences] */
     int64_t *released;   /* [max_sequences] sink_blocks: nothing has left the window */
 } octavo_page_group;
+
+/* A page that became two: to be copied in every layer of its group, in the order of the list. */
+typedef struct octavo_page_copy {
+    int32_t group, from, to;
+} octavo_page_copy;
 
 struct octavo_kvcache {
     octavo_device *device;
@@ -37,8 +47,13 @@ struct octavo_kvcache {
     uint8_t *alive;            /* [max_sequences]                                      */
     uint64_t *last_append;     /* [max_sequences] number of the append that last named it */
     uint64_t appends;
-    int32_t *lengths;          /* (device) [layers, max_sequences] tokens stored       */
-    int32_t *positions;        /* (device) [max_sequences] of the append that runs     */
+    int32_t *lengths;          /* [layers, max_sequences] tokens stored                */
+    int32_t *call;             /* [2, max_sequences] positions and sequences of the append that runs */
+    int32_t *device_lengths, *device_call; /* (device) mirrors; on the CPU the same memory */
+    bool mirrored;             /* the device is no CPU                                 */
+    bool lengths_stale;        /* device_lengths lags                                  */
+    octavo_page_copy *copies;  /* [copy_room] the first copy_count wait                */
+    int64_t copy_count, copy_room;
     void *memory;              /* (device)                                             */
     size_t memory_bytes, host_bytes;
     bool owns_memory;

@@ -4,31 +4,16 @@
 #include "base/tensor_match.h"
 #include "device/device.h"
 #include "kvcache/kv_view_check.h"
-#include <math.h>
+#include "layer/layer_check.h"
 
 static octavo_status check_weight(const octavo_weight *weight, int64_t rows, int64_t hidden)
 {
     const unsigned dtypes = OCTAVO_DTYPES_FLOAT | OCTAVO_DTYPE_BIT(OCTAVO_E4M3) | OCTAVO_DTYPE_BIT(OCTAVO_INT8);
     const int64_t shape[] = { rows, hidden };
-    OCTAVO_TRY(octavo_tensor_match("weight.codes", &weight->codes, dtypes, 2, shape));
+    OCTAVO_TRY(octavo_tensor_match("weight.codes", &weight->codes, dtypes | OCTAVO_ANYWHERE, 2, shape));
     if (weight->block_rows < 0 || weight->block_cols < 0)
         return octavo_fail(OCTAVO_E_ARGUMENT, "weight.block_rows is %lld and block_cols %lld, expected 0 (all) or more",
                            (long long)weight->block_rows, (long long)weight->block_cols);
-    return OCTAVO_OK;
-}
-
-static octavo_status check_rope(const octavo_rope *rope, int32_t head_dim)
-{
-    if (rope->style == OCTAVO_ROPE_NONE) return OCTAVO_OK;
-    if (rope->style != OCTAVO_ROPE_ROTATE_HALF && rope->style != OCTAVO_ROPE_INTERLEAVED)
-        return octavo_fail(OCTAVO_E_ARGUMENT, "rope.style is %d, expected one of octavo_rope_style", (int)rope->style);
-    const int32_t rotary = rope->rotary_dim ? rope->rotary_dim : head_dim;
-    if (rotary < 0 || rotary > head_dim || rotary % 2)
-        return octavo_fail(OCTAVO_E_ARGUMENT, "rope.rotary_dim is %d, expected an even number up to head_dim = %d (0: head_dim)",
-                           rotary, head_dim);
-    if (!rope->inv_freq) return octavo_fail(OCTAVO_E_ARGUMENT, "rope.inv_freq is NULL, expected rotary_dim / 2 frequencies");
-    if (!isfinite(rope->scale))
-        return octavo_fail(OCTAVO_E_ARGUMENT, "rope.scale is %g, expected a finite number (0: 1)", (double)rope->scale);
     return OCTAVO_OK;
 }
 
@@ -40,9 +25,9 @@ static octavo_status check_shapes(const octavo_k_project_params *params)
     const octavo_kv_view *kv = params->kv;
     OCTAVO_TRY(octavo_kv_view_validate_parts(kv, OCTAVO_VIEW_K));
     const int64_t h_shape[] = { kv->batch, 0, 0 };
-    OCTAVO_TRY(octavo_tensor_match("h", &params->h, OCTAVO_DTYPES_FLOAT, 3, h_shape));
+    OCTAVO_TRY(octavo_tensor_match("h", &params->h, OCTAVO_DTYPES_FLOAT | OCTAVO_ANYWHERE, 3, h_shape));
     OCTAVO_TRY(check_weight(&params->weight, (int64_t)kv->kv_heads * kv->head_dim, params->h.shape[2]));
-    return check_rope(&params->rope, kv->head_dim);
+    return octavo_rope_check(&params->rope, kv->head_dim);
 }
 
 static octavo_status workspace_of(const octavo_exec *exec, const octavo_k_project_params *params, const octavo_kernels **kernels,
@@ -73,6 +58,9 @@ octavo_status octavo_k_project(const octavo_exec *exec, const octavo_k_project_p
     const octavo_kernels *kernels;
     size_t bytes;
     OCTAVO_TRY(workspace_of(exec, params, &kernels, &bytes));
+    OCTAVO_TRY(octavo_exec_check_place(exec, "kv", params->kv->device_kind));
+    OCTAVO_TRY(octavo_exec_check_place(exec, "h", params->h.device_kind));
+    OCTAVO_TRY(octavo_exec_check_place(exec, "weight.codes", params->weight.codes.device_kind));
     OCTAVO_TRY(octavo_kv_view_check_positions(params->kv, params->positions, params->h.shape[1]));
     OCTAVO_TRY(octavo_kv_view_check_overlap(params->kv, OCTAVO_VIEW_K, octavo_tensor_extent(&params->h), "h"));
     OCTAVO_TRY(octavo_kv_view_check_overlap(params->kv, OCTAVO_VIEW_K, octavo_tensor_extent(&params->weight.codes), "weight.codes"));

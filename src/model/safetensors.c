@@ -2,7 +2,6 @@
 #include "model/safetensors.h"
 #include "base/checked.h"
 #include "base/error.h"
-#include "base/mapped_file.h"
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdbool.h>
@@ -198,12 +197,17 @@ static octavo_status hand_over(octavo_safetensors *opened, octavo_status status,
 
 octavo_status octavo_safetensors_open(const char *path, octavo_safetensors **file)
 {
+    return octavo_safetensors_open_hinted(path, OCTAVO_MAP_NORMAL, file);
+}
+
+octavo_status octavo_safetensors_open_hinted(const char *path, unsigned hints, octavo_safetensors **file)
+{
     if (!file) return octavo_fail(OCTAVO_E_ARGUMENT, "argument 'file' is NULL");
     *file = NULL;
     if (!path) return octavo_fail(OCTAVO_E_ARGUMENT, "argument 'path' is NULL");
     octavo_safetensors *opened = create(path);
     if (!opened) return octavo_fail(OCTAVO_E_NOMEM, "no memory to open a safetensors file");
-    octavo_status status = octavo_mapped_file_init(&opened->map, path, OCTAVO_MAP_NORMAL);
+    octavo_status status = octavo_mapped_file_init(&opened->map, path, hints);
     if (status == OCTAVO_OK) status = read_header(opened, opened->map.data, opened->map.bytes);
     return hand_over(opened, status, file);
 }
@@ -253,10 +257,8 @@ const char *octavo_safetensors_metadata(const octavo_safetensors *file, const ch
 
 const char *octavo_safetensors_label(const octavo_safetensors *file) { return file->label; }
 
-octavo_status octavo_safetensors_find(const octavo_safetensors *file, const char *name, octavo_tensor *tensor)
+octavo_status octavo_safetensors_locate(const octavo_safetensors *file, const char *name, octavo_tensor *tensor)
 {
-    if (!file || !name || !tensor)
-        return octavo_fail(OCTAVO_E_ARGUMENT, "argument '%s' is NULL", !file ? "file" : !name ? "name" : "tensor");
     const entry *found = lookup(file, name);
     if (!found) return octavo_fail(OCTAVO_E_RANGE, "%s: has no tensor '%.100s'", file->label, name);
     if (!found->type->dtype)
@@ -265,12 +267,22 @@ octavo_status octavo_safetensors_find(const octavo_safetensors *file, const char
     if (found->ndim > OCTAVO_MAX_DIMS)
         return octavo_fail(OCTAVO_E_UNSUPPORTED, "%s: '%.100s' has %zu dimensions, expected at most %d", file->label, name,
                            found->ndim, OCTAVO_MAX_DIMS);
-    const size_t element_bytes = (size_t)found->type->bits / 8;
     const uint8_t *data = file->bytes + file->data_start + found->begin;
-    if ((uintptr_t)data % element_bytes != 0)
+    *tensor = octavo_tensor_view((void *)(uintptr_t)data, found->type->dtype, (int32_t)found->ndim, found->shape);
+    return OCTAVO_OK;
+}
+
+octavo_status octavo_safetensors_find(const octavo_safetensors *file, const char *name, octavo_tensor *tensor)
+{
+    if (!file || !name || !tensor)
+        return octavo_fail(OCTAVO_E_ARGUMENT, "argument '%s' is NULL", !file ? "file" : !name ? "name" : "tensor");
+    octavo_tensor found;
+    OCTAVO_TRY(octavo_safetensors_locate(file, name, &found));
+    const size_t element_bytes = octavo_dtype_bytes(found.dtype);
+    if ((uintptr_t)found.data % element_bytes != 0)
         return octavo_fail(OCTAVO_E_UNSUPPORTED, "%s: '%.100s' starts at byte %zu, expected a multiple of %s's %zu bytes; "
                            "write the file again with an aligned header", file->label, name,
-                           file->data_start + (size_t)found->begin, found->type->name, element_bytes);
-    *tensor = octavo_tensor_view((void *)(uintptr_t)data, found->type->dtype, (int32_t)found->ndim, found->shape);
+                           (size_t)((const uint8_t *)found.data - file->bytes), octavo_safetensors_dtype(file, name), element_bytes);
+    *tensor = found;
     return OCTAVO_OK;
 }

@@ -13,8 +13,10 @@ octavo_status octavo_dequantize(const octavo_exec *exec, const octavo_dequantize
     OCTAVO_TRY(octavo_struct_check("octavo_dequantize_params", params->struct_size, sizeof *params));
     octavo_dequantize_params p = *params;
 
-    OCTAVO_TRY(octavo_tensor_match("codes", &p.codes, OCTAVO_DTYPES_CODES, 2, (const int64_t[]){ 0, 0 }));
-    OCTAVO_TRY(octavo_tensor_match_output("x", &p.x, OCTAVO_DTYPE_BIT(OCTAVO_F32), 2, p.codes.shape));
+    OCTAVO_TRY(octavo_tensor_match("codes", &p.codes, OCTAVO_DTYPES_CODES | OCTAVO_ANYWHERE, 2, (const int64_t[]){ 0, 0 }));
+    OCTAVO_TRY(octavo_tensor_match_output("x", &p.x, OCTAVO_DTYPE_BIT(OCTAVO_F32) | OCTAVO_ANYWHERE, 2, p.codes.shape));
+    OCTAVO_TRY(octavo_exec_check_place(exec, "codes", p.codes.device_kind));
+    OCTAVO_TRY(octavo_exec_check_place(exec, "x", p.x.device_kind));
     int64_t count;
     OCTAVO_TRY(octavo_scales_check(p.granularity, p.x.shape[0], p.x.shape[1], &p.block_rows, &p.block_cols, p.scales, &count));
     const octavo_extent x = octavo_tensor_extent(&p.x);

@@ -28,16 +28,19 @@ octavo_status octavo_quantize(const octavo_exec *exec, const octavo_quantize_par
     OCTAVO_TRY(octavo_struct_check("octavo_quantize_params", params->struct_size, sizeof *params));
     octavo_quantize_params p = *params;
 
-    OCTAVO_TRY(octavo_tensor_match("x", &p.x, OCTAVO_DTYPES_FLOAT, 2, (const int64_t[]){ 0, 0 }));
-    OCTAVO_TRY(octavo_tensor_match_output("codes", &p.codes, OCTAVO_DTYPES_CODES, 2, p.x.shape));
+    OCTAVO_TRY(octavo_tensor_match("x", &p.x, OCTAVO_DTYPES_FLOAT | OCTAVO_ANYWHERE, 2, (const int64_t[]){ 0, 0 }));
+    OCTAVO_TRY(octavo_tensor_match_output("codes", &p.codes, OCTAVO_DTYPES_CODES | OCTAVO_ANYWHERE, 2, p.x.shape));
     if (p.scale_kind != OCTAVO_SCALE_F32 && p.scale_kind != OCTAVO_SCALE_POW2)
         return octavo_fail(OCTAVO_E_ARGUMENT, "scale_kind is %d, expected one of octavo_scale_kind", (int)p.scale_kind);
     if (p.scale_source != OCTAVO_SCALE_DYNAMIC && p.scale_source != OCTAVO_SCALE_STATIC)
         return octavo_fail(OCTAVO_E_ARGUMENT, "scale_source is %d, expected one of octavo_scale_source", (int)p.scale_source);
+    OCTAVO_TRY(octavo_exec_check_place(exec, "x", p.x.device_kind));
+    OCTAVO_TRY(octavo_exec_check_place(exec, "codes", p.codes.device_kind));
     int64_t count;
     OCTAVO_TRY(octavo_scales_check(p.granularity, p.x.shape[0], p.x.shape[1], &p.block_rows, &p.block_cols, p.scales, &count));
     OCTAVO_TRY(check_overlap(&p, count));
-    if (p.scale_source == OCTAVO_SCALE_STATIC) OCTAVO_TRY(octavo_scales_check_values(p.scales, count));
+    if (p.scale_source == OCTAVO_SCALE_STATIC && p.x.device_kind == OCTAVO_DEVICE_CPU)
+        OCTAVO_TRY(octavo_scales_check_values(p.scales, count));
 
     if (!kernels->quantize)
         return octavo_fail(OCTAVO_E_UNSUPPORTED, "the device %s has no quantize", octavo_device_name(exec->device));

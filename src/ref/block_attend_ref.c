@@ -89,7 +89,8 @@ static void attend_split(const attend_row *of, int64_t split)
 {
     const octavo_block_attend_params *p = of->p;
     const octavo_kv_view *kv = p->in.kv;
-    const int64_t begin = split * p->split_units, last = begin + p->split_units, end = last < of->units ? last : of->units;
+    const int64_t each = octavo_split_units_of(kv, p->splits, p->split_units), begin = split * each, last = begin + each;
+    const int64_t end = last < of->units ? last : of->units;
     const log_masses log = masses_of(of, begin, end);
     const double log_whole = p->compensate == OCTAVO_COMPENSATE_MEAN ? octavo_ref_log_add(log.kept, log.dropped) : log.kept;
     const int64_t at = ((of->b * kv->kv_heads + of->head) * of->rows + of->row) * p->splits + split;

@@ -9,6 +9,7 @@
 #include "format/ue4m4.h"
 #include "kernel/kernels.h"
 #include "kernel/visibility.h"
+#include <string.h>
 
 /* One token of one kv head, found. */
 typedef struct octavo_ref_token {
@@ -27,6 +28,12 @@ static inline const uint8_t *octavo_ref_at(const octavo_section *section, const 
 }
 
 static inline uint16_t octavo_ref_u16(const uint8_t *bytes) { return (uint16_t)(bytes[0] | bytes[1] << 8); }
+static inline float octavo_ref_f32(const uint8_t *bytes)
+{
+    float x;
+    memcpy(&x, bytes, sizeof x);
+    return x;
+}
 
 /* 2^p, s or 1: what a code of this token's row is multiplied by. A scale section that is absent means 1. */
 static inline double octavo_ref_factor(const octavo_section *section, int64_t scale_bytes, const octavo_ref_token *at)
@@ -54,6 +61,7 @@ static inline double octavo_ref_k_code(const octavo_kv_view *kv, const octavo_re
     const uint8_t *base = octavo_ref_at(&kv->k[0], at);
     const uint8_t *more = planes > 1 ? octavo_ref_at(&kv->k[1], at) : NULL;
     switch (kv->k_format) {
+    case OCTAVO_K_F32:  return (double)octavo_ref_f32(base + 4 * i);
     case OCTAVO_K_BF16: return (double)octavo_bf16_to_float(octavo_ref_u16(base + 2 * i));
     case OCTAVO_K_F16:  return (double)octavo_fp16_to_float(octavo_ref_u16(base + 2 * i));
     case OCTAVO_K_E4M3: return (double)octavo_e4m3_to_float(base[i]);
@@ -78,6 +86,7 @@ static inline double octavo_ref_v_stored(const octavo_kv_view *kv, const octavo_
     const uint8_t *v = octavo_ref_at(&kv->v, at);
     const double factor = octavo_ref_factor(&kv->v_scale, octavo_v_scale_bytes(kv->v_format), at);
     switch (kv->v_format) {
+    case OCTAVO_V_F32:  return (double)octavo_ref_f32(v + 4 * i);
     case OCTAVO_V_BF16: return (double)octavo_bf16_to_float(octavo_ref_u16(v + 2 * i));
     case OCTAVO_V_F16:  return (double)octavo_fp16_to_float(octavo_ref_u16(v + 2 * i));
     case OCTAVO_V_E4M3: return (double)octavo_e4m3_to_float(v[i]) * factor;

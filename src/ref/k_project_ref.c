@@ -6,7 +6,7 @@
 static double weight_at(const octavo_weight *weight, int64_t row, int64_t column)
 {
     const int64_t at = row * weight->codes.strides[0] + column;
-    const double scale = (double)octavo_project_scale(weight, row, column);
+    const double scale = (double)octavo_weight_scale(weight, row, column);
     switch (weight->codes.dtype) {
     case OCTAVO_E4M3: return scale * (double)octavo_e4m3_to_float(((const uint8_t *)weight->codes.data)[at]);
     case OCTAVO_INT8: return scale * (double)((const int8_t *)weight->codes.data)[at];
@@ -17,7 +17,7 @@ static double weight_at(const octavo_weight *weight, int64_t row, int64_t column
 /* Element `row` of h W^T + bias for token n of batch * tokens. */
 static double product(const octavo_k_project_params *p, int64_t n, int64_t row)
 {
-    const int64_t h = octavo_project_h_row(p, n);
+    const int64_t h = n / p->h.shape[1] * p->h.strides[0] + n % p->h.shape[1] * p->h.strides[1];
     double sum = 0.0;
     for (int64_t i = 0; i < p->h.shape[2]; i++) sum += octavo_ref_float(&p->h, h + i) * weight_at(&p->weight, row, i);
     return sum + (p->bias ? (double)p->bias[row] : 0.0);

@@ -49,7 +49,7 @@ static inline uint8_t octavo_ref_norm_code(double norm) { return octavo_ue4m4_fr
 
 static inline float octavo_ref_clamp(float x, float limit) { return fmaxf(-limit, fminf(x, limit)); }
 
-/* Half-precision and bf16 rows saturate, too: Inf is no code. */
+/* Floating-point rows saturate, too: Inf is no code. */
 static inline uint16_t octavo_ref_bf16(float x) { return octavo_bf16_from_float(octavo_ref_clamp(x, 0x1.fep+127f)); }
 static inline uint16_t octavo_ref_f16(float x) { return octavo_fp16_from_float(octavo_ref_clamp(x, OCTAVO_FP16_MAX)); }
 
@@ -59,6 +59,12 @@ static inline void octavo_ref_put_u16(uint8_t *bytes, uint16_t value)
 {
     bytes[0] = (uint8_t)(value & 255u);
     bytes[1] = (uint8_t)(value >> 8);
+}
+
+static inline void octavo_ref_put_f32(uint8_t *bytes, float value)
+{
+    value = octavo_ref_clamp(value, FLT_MAX);
+    memcpy(bytes, &value, sizeof value);
 }
 
 /* Nibble i of a row of dim elements; the low half of a row comes first, so that its writes start each byte anew. */
@@ -91,6 +97,9 @@ static inline float octavo_ref_put_scale(const octavo_section *section, int64_t 
 static inline float octavo_ref_put_k(const octavo_kv_view *kv, uint8_t *base, uint8_t *more, int64_t i, float x, float factor)
 {
     switch (kv->k_format) {
+    case OCTAVO_K_F32:
+        octavo_ref_put_f32(base + 4 * i, x);
+        return 0.0f;
     case OCTAVO_K_BF16: {
         const uint16_t code = octavo_ref_bf16(x);
         octavo_ref_put_u16(base + 2 * i, code);
@@ -159,6 +168,7 @@ static inline void octavo_ref_encode_v(const octavo_kv_view *kv, const octavo_re
     for (int64_t i = 0; i < row->dim; i++) {
         const float x = octavo_ref_row_at(row, i);
         switch (kv->v_format) {
+        case OCTAVO_V_F32:  octavo_ref_put_f32(v + 4 * i, x); break;
         case OCTAVO_V_BF16: octavo_ref_put_u16(v + 2 * i, octavo_ref_bf16(x)); break;
         case OCTAVO_V_F16:  octavo_ref_put_u16(v + 2 * i, octavo_ref_f16(x)); break;
         case OCTAVO_V_E4M3: v[i] = octavo_e4m3_from_float(x * factor); break;

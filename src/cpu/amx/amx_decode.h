@@ -96,6 +96,12 @@ INLINE void amx_split(__m512 x, int terms, __m256i *term)
 
 static inline __mmask64 amx_first_bytes(int64_t count) { return count >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << count) - 1; }
 
+/* Keys whose scores come from tiles; the others take the vectors of avx512, f32 because nothing of it may be rounded. */
+INLINE int amx_takes(octavo_k_format format, int64_t head_dim)
+{
+    return format != OCTAVO_K_F16 && format != OCTAVO_K_F32 && head_dim <= AMX_DIM_MAX;
+}
+
 /* ---- how q is packed ---- */
 
 INLINE int amx_is_integer(octavo_k_format format) { return octavo_k_scale_bytes(format) == 2; }
@@ -123,8 +129,18 @@ INLINE size_t amx_factors_at(const octavo_decode_q *q)
     return (size_t)((q->row_count + rows - 1) / rows * amx_steps(q->format, q) * AMX_TILE_BYTES);
 }
 
+/* Operand of ldtilecfg. */
+typedef struct octavo_amx_tiles {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} octavo_amx_tiles;
+
+extern const octavo_amx_tiles octavo_amx_whole_tiles; /* eight of AMX_TILE_BYTES */
+
 octavo_decode_dot *octavo_amx_dot(const octavo_kv_view *kv, int32_t planes);
 octavo_decode_axpy *octavo_amx_axpy(octavo_v_format format);
+octavo_decode_scan *octavo_amx_scan(const octavo_kv_view *kv);
 void octavo_amx_pack(const octavo_decode_q *q, uint8_t *packed);
 
 #endif

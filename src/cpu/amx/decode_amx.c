@@ -13,22 +13,15 @@ octavo_status octavo_block_score_amx(const octavo_exec *exec, const octavo_block
 octavo_status octavo_block_attend_amx(const octavo_exec *exec, const octavo_block_attend_params *p);
 octavo_status octavo_decode_fused_amx(const octavo_exec *exec, const octavo_decode_fused_params *p);
 
-/* Operand of ldtilecfg. */
-typedef struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} tile_config;
-
 /* A constant, because compilers believe that the instruction reads eight bytes of it. */
-static const tile_config whole_tiles = {
+const octavo_amx_tiles octavo_amx_whole_tiles = {
     .palette = 1,
     .row_bytes = { AMX_ROW_BYTES, AMX_ROW_BYTES, AMX_ROW_BYTES, AMX_ROW_BYTES, AMX_ROW_BYTES, AMX_ROW_BYTES, AMX_ROW_BYTES,
                    AMX_ROW_BYTES },
     .rows = { AMX_ROWS, AMX_ROWS, AMX_ROWS, AMX_ROWS, AMX_ROWS, AMX_ROWS, AMX_ROWS, AMX_ROWS },
 };
 
-static void enter(void) { _tile_loadconfig(&whole_tiles); }
+static void enter(void) { _tile_loadconfig(&octavo_amx_whole_tiles); }
 
 static void leave(void) { _tile_release(); }
 
@@ -39,6 +32,7 @@ static void keep_awake(void) { _tile_dpbssd(7, 5, 6); }
 static const octavo_decode_tiles amx_tiles = {
     .dot = octavo_amx_dot,
     .axpy = octavo_amx_axpy,
+    .scan = octavo_amx_scan,
     .pack = octavo_amx_pack,
     .enter = enter,
     .leave = leave,

@@ -480,6 +480,7 @@ octavo_decode_axpy *octavo_amx_axpy(octavo_v_format format)
     switch (format) {
     case OCTAVO_V_BF16:
         return axpy_bf16;
+    case OCTAVO_V_F32:
     case OCTAVO_V_F16:
         return octavo_decode_axpy_avx512(format);
     case OCTAVO_V_E4M3:

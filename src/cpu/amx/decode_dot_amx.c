@@ -15,7 +15,7 @@ enum {
 
 /* What steps of the work take, for octavo_decode_fetch. */
 enum {
-    STRIP = 8, /* rows between two of its calls */
+    STRIP = 16, /* rows between two of its calls */
     COPY_CYCLES = 4,
     WIDEN_CYCLES = 7,
     JOIN_CYCLES = 4,
@@ -64,6 +64,7 @@ static void widen_by_table(const slab_source *of, __mmask64 mask, int64_t from, 
 {
     const amx_lookup lookup = amx_lookup_of(table);
     const __m512i ones = _mm512_set1_epi8(0x38);
+#pragma GCC unroll 8
     for (int64_t k = from; k < to; k++) {
         __m512i even, odd;
         amx_look_up(&lookup, _mm512_mask_loadu_epi8(ones, mask, of->at[0] + k * of->stride[0]), &even, &odd);
@@ -77,6 +78,7 @@ INLINE int widen_by_shift(const slab_source *of, int whole, __mmask64 mask, int6
 {
     const __m512i ones = _mm512_set1_epi8(0x38), exponent = _mm512_set1_epi8(0x78);
     __mmask64 odd_one_out = 0;
+#pragma GCC unroll 8
     for (int64_t k = from; k < to; k++) {
         const uint8_t *row = of->at[0] + k * of->stride[0];
         const __m512i x = whole ? _mm512_loadu_si512(row) : _mm512_mask_loadu_epi8(ones, mask, row);
@@ -109,6 +111,7 @@ INLINE void join_slab(const slab_source *of, int32_t planes, int64_t bytes, slab
     const __mmask64 mask = amx_first_bytes(bytes);
     for (int64_t from = 0; from < of->tokens; from += STRIP) {
         const int64_t to = from + STRIP < of->tokens ? from + STRIP : of->tokens;
+#pragma GCC unroll 4
         for (int64_t k = from; k < to; k++) {
             const __m512i h = _mm512_maskz_loadu_epi8(mask, of->at[0] + k * of->stride[0]);
             __m512i low = _mm512_and_si512(_mm512_slli_epi16(h, 4), top), high = _mm512_and_si512(h, top);
@@ -414,10 +417,10 @@ DOT_DIGITS(dot_int4x2, OCTAVO_K_INT4X2, 2)
 
 octavo_decode_dot *octavo_amx_dot(const octavo_kv_view *kv, int32_t planes)
 {
-    if (kv->head_dim > AMX_DIM_MAX) return octavo_decode_dot_avx512(kv, planes);
+    if (!amx_takes(kv->k_format, kv->head_dim)) return octavo_decode_dot_avx512(kv, planes);
     switch (kv->k_format) {
+    case OCTAVO_K_F32:
     case OCTAVO_K_F16:
-        return octavo_decode_dot_avx512(kv, planes);
     case OCTAVO_K_BF16:
         return dot_bf16;
     case OCTAVO_K_E4M3:

@@ -82,7 +82,7 @@ static void pack_int8(const octavo_decode_q *q, uint8_t *packed)
 
 void octavo_amx_pack(const octavo_decode_q *q, uint8_t *packed)
 {
-    if (q->format == OCTAVO_K_F16 || q->head_dim > AMX_DIM_MAX) return;
+    if (!amx_takes(q->format, q->head_dim)) return;
     const int64_t rows = amx_tile_rows(amx_terms(q));
     memset(packed, 0, (size_t)((q->row_count + rows - 1) / rows * amx_steps(q->format, q) * AMX_TILE_BYTES));
     if (amx_is_integer(q->format))

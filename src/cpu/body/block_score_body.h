@@ -8,6 +8,7 @@ typedef struct score_call {
     const octavo_block_score_params *p;
     decode_plan plan;
     int64_t task_units, head_tasks;
+    octavo_decode_scan *scan; /* of runs of whole units; NULL: none */
 } score_call;
 
 /* Running values of a unit, each [rows] padded to DECODE_ROWS. */
@@ -175,6 +176,63 @@ static void score_unit(const score_call *call, const decode_head *of, int64_t un
     score_store(call, of->group, unit, state);
 }
 
+/* Units [unit, end) that are left to one another: neither is scanned. */
+static void score_apart(const score_call *call, const decode_head *of, int64_t unit, int64_t end, const score_states *state)
+{
+    octavo_decode_span span;
+    octavo_decode_ahead ahead = { .work = 0 };
+    int more = score_first(call, of, unit, end, &span);
+    if (more) fetch_first(of, &span, call->plan.in->planes, 0);
+    for (; unit < end; unit++)
+        if (score_wanted(call, of, unit)) score_unit(call, of, unit, end, state, &ahead, &span, &more);
+}
+
+/* ---- runs of whole units, where the level scans them together ---- */
+
+static int score_scans(const octavo_block_score_params *p)
+{
+    return !p->only && !p->log_upper && !p->scores && p->in.planes == 1 && !(p->in.soft_cap > 0.0f);
+}
+
+/* How many units from `unit` on are scanned together, or if there are none, how many come before such a run. */
+static int64_t score_run(const score_call *call, const decode_head *of, int64_t unit, int64_t end, int *scanned)
+{
+    int64_t run = 0;
+    *scanned = call->scan && head_sees(of, unit) == OCTAVO_UNIT_WHOLE;
+    if (!call->scan) return end - unit;
+    while (unit + run < end && (head_sees(of, unit + run) == OCTAVO_UNIT_WHOLE) == *scanned) run++;
+    return *scanned && run > DECODE_UNITS ? DECODE_UNITS : run;
+}
+
+static void score_scan(const score_call *call, const decode_head *of, int64_t unit, int64_t count)
+{
+    const octavo_block_score_params *p = call->p;
+    const octavo_kv_view *kv = call->plan.kv;
+    const uint8_t *k[DECODE_UNITS + 1], *scale[DECODE_UNITS + 1];
+    float max[DECODE_ROWS * DECODE_UNITS], sum[DECODE_ROWS * DECODE_UNITS];
+    for (int64_t i = 0; i <= count; i++) {
+        octavo_decode_span span;
+        const int64_t at = i == count && head_sees(of, unit + i) == OCTAVO_UNIT_INVISIBLE ? i - 1 : i;
+        span_locate(of, (unit + at) * kv->sub_block_tokens, &span);
+        k[i] = span.k[0];
+        scale[i] = span_section(of, &span, &kv->k_scale);
+    }
+    const octavo_decode_units units = { k, scale, count, kv->sub_block_tokens, kv->k[0].token_bytes, p->in.softmax_scale, max, sum };
+    for (int64_t row = 0; row < call->plan.rows; row += DECODE_ROWS) {
+        const int64_t left = call->plan.rows - row, rows = left < DECODE_ROWS ? left : DECODE_ROWS;
+        call->scan(&of->q, row, rows, &units);
+        for (int64_t r = 0; r < rows; r++) {
+            const int64_t out = (of->group * call->plan.rows + row + r) * call->plan.units + unit;
+            if (p->unit_max) memcpy(p->unit_max + out, max + r * DECODE_UNITS, (size_t)count * sizeof *max);
+            for (int64_t i = 0; i < count; i += SIMD_F32) {
+                const vf32 log = v_log(v_load(sum + r * DECODE_UNITS + i));
+                const int64_t lanes = count - i < SIMD_F32 ? count - i : SIMD_F32;
+                v_store_part(p->log_mass + out + i, v_add(v_load(max + r * DECODE_UNITS + i), log), lanes);
+            }
+        }
+    }
+}
+
 static void score_task(void *argument, int64_t index)
 {
     const score_call *call = argument;
@@ -183,13 +241,13 @@ static void score_task(void *argument, int64_t index)
     const int64_t begin = index % call->head_tasks * call->task_units;
     const int64_t end = begin + call->task_units < plan->units ? begin + call->task_units : plan->units;
     const score_states state = score_states_of(plan->task_floats + index * plan->layout.task_floats, plan->rows);
-    octavo_decode_span span;
-    octavo_decode_ahead ahead = { .work = 0 };
     plan_enter(plan);
-    int more = score_first(call, &of, begin, end, &span);
-    if (more) fetch_first(&of, &span, plan->in->planes, 0);
-    for (int64_t unit = begin; unit < end; unit++)
-        if (score_wanted(call, &of, unit)) score_unit(call, &of, unit, end, &state, &ahead, &span, &more);
+    for (int64_t unit = begin, run; unit < end; unit += run) {
+        int scanned;
+        run = score_run(call, &of, unit, end, &scanned);
+        if (scanned) score_scan(call, &of, unit, run);
+        else         score_apart(call, &of, unit, unit + run, &state);
+    }
     plan_leave(plan);
 }
 
@@ -198,6 +256,7 @@ octavo_status SIMD(block_score_by)(const octavo_exec *exec, const octavo_block_s
     score_call call = { .p = p, .plan = plan_open(exec, &p->in, tiles, octavo_decode_layout_score(p)) };
     call.task_units = octavo_decode_score_units(p->in.kv);
     call.head_tasks = (call.plan.units + call.task_units - 1) / call.task_units;
+    call.scan = tiles->scan && score_scans(p) ? tiles->scan(p->in.kv) : NULL;
     octavo_parallel(exec, call.plan.layout.heads * call.head_tasks, score_task, &call);
     return OCTAVO_OK;
 }

@@ -9,6 +9,8 @@ enum { AXPY_TOKEN_CYCLES = 10 };
 DECODE_INLINE vf32 axpy_codes(octavo_v_format format, const uint8_t *v)
 {
     switch (format) {
+    case OCTAVO_V_F32:
+        return v_load((const float *)(const void *)v);
     case OCTAVO_V_BF16:
         return v_load_bf16(v);
     case OCTAVO_V_F16:
@@ -26,7 +28,7 @@ DECODE_INLINE vf32 axpy_codes(octavo_v_format format, const uint8_t *v)
 DECODE_INLINE void axpy_tile(octavo_v_format format, int rows, int count, float *out, int64_t out_stride, const float *weights,
                              const uint8_t *v, const octavo_decode_span *span)
 {
-    const int64_t width = format == OCTAVO_V_BF16 || format == OCTAVO_V_F16 ? 2 : 1, v_stride = span->v_stride,
+    const int64_t width = octavo_v_element_bytes(format), v_stride = span->v_stride,
                   tokens = span->tokens;
     vf32 sum[4][SIMD_AXPY_VECTORS];
 #pragma GCC unroll 4
@@ -58,8 +60,8 @@ DECODE_INLINE void axpy_tile(octavo_v_format format, int rows, int count, float 
 DECODE_INLINE void axpy_tail(octavo_v_format format, float *out, int64_t out_stride, const float *weights, int64_t rows,
                              const uint8_t *v, int64_t v_stride, int64_t tokens, int64_t columns)
 {
-    const int64_t width = format == OCTAVO_V_BF16 || format == OCTAVO_V_F16 ? 2 : 1;
-    uint8_t copy[4 * SIMD_F32] = { 0 };
+    const int64_t width = octavo_v_element_bytes(format);
+    uint8_t copy[4 * SIMD_F32] __attribute__((aligned(4))) = { 0 };
     vf32 sum[DECODE_ROWS];
     for (int64_t r = 0; r < rows; r++) sum[r] = v_zero();
     for (int64_t t = 0; t < tokens; t++) {
@@ -87,7 +89,7 @@ DECODE_INLINE void axpy_columns(octavo_v_format format, int count, float *out, i
 DECODE_INLINE void axpy_span(octavo_v_format format, float *out, int64_t out_stride, const float *weights, int64_t rows,
                              const octavo_decode_span *span, int64_t v_dim)
 {
-    const int64_t width = format == OCTAVO_V_BF16 || format == OCTAVO_V_F16 ? 2 : 1;
+    const int64_t width = octavo_v_element_bytes(format);
     int64_t i = 0;
     for (; i + SIMD_AXPY_VECTORS * SIMD_F32 <= v_dim; i += SIMD_AXPY_VECTORS * SIMD_F32) {
         axpy_columns(format, SIMD_AXPY_VECTORS, out + i, out_stride, weights, rows, span->v + i * width, span);
@@ -105,6 +107,7 @@ DECODE_INLINE void axpy_span(octavo_v_format format, float *out, int64_t out_str
     {                                                                                                                            \
         axpy_span(format, out, out_stride, weights, rows, span, v_dim);                                                          \
     }
+AXPY_FUNCTION(axpy_f32, OCTAVO_V_F32)
 AXPY_FUNCTION(axpy_bf16, OCTAVO_V_BF16)
 AXPY_FUNCTION(axpy_f16, OCTAVO_V_F16)
 AXPY_FUNCTION(axpy_e4m3, OCTAVO_V_E4M3)
@@ -116,6 +119,8 @@ octavo_decode_axpy *SIMD(decode_axpy)(octavo_v_format format);
 octavo_decode_axpy *SIMD(decode_axpy)(octavo_v_format format)
 {
     switch (format) {
+    case OCTAVO_V_F32:
+        return axpy_f32;
     case OCTAVO_V_BF16:
         return axpy_bf16;
     case OCTAVO_V_F16:

@@ -15,6 +15,8 @@ DECODE_INLINE vf32 dot_codes(octavo_k_format format, int32_t planes, int high, c
                              float step, int64_t i)
 {
     switch (format) {
+    case OCTAVO_K_F32:
+        return v_load((const float *)(const void *)(base + 4 * i));
     case OCTAVO_K_BF16:
         return v_load_bf16(base + 2 * i);
     case OCTAVO_K_F16:
@@ -71,7 +73,7 @@ DECODE_INLINE void dot_tail(octavo_k_format format, int32_t planes, int rows, in
                             const uint8_t *const *base, const uint8_t *const *more, float step, int64_t from, int64_t bytes,
                             int64_t half_floats, vf32 (*sum)[SIMD_DOT_TOKENS])
 {
-    uint8_t copy[2][SIMD_DOT_TOKENS][4 * SIMD_F32];
+    uint8_t copy[2][SIMD_DOT_TOKENS][4 * SIMD_F32] __attribute__((aligned(4)));
     const uint8_t *at[2][SIMD_DOT_TOKENS];
     memset(copy, 0, sizeof copy);
 #pragma GCC unroll 4
@@ -90,7 +92,7 @@ DECODE_INLINE void dot_tail(octavo_k_format format, int32_t planes, int rows, in
 DECODE_INLINE void dot_tile(octavo_k_format format, int32_t planes, int rows, int count, const octavo_decode_q *q, int64_t row,
                             const octavo_decode_span *span, int64_t t, float *dots)
 {
-    const int64_t width = format == OCTAVO_K_BF16 || format == OCTAVO_K_F16 ? 2 : 1;
+    const int64_t width = octavo_k_element_bytes(format);
     const int64_t codes = format == OCTAVO_K_INT4X2 ? (q->head_dim + 1) / 2 : q->head_dim, whole = codes - codes % SIMD_F32;
     const int64_t half_floats = q->row_floats / 2;
     const float *x = q->rows + row * q->row_floats, step = dot_residual_step(q);
@@ -155,6 +157,7 @@ DECODE_INLINE void dot_span(octavo_k_format format, int32_t planes, const octavo
     {                                                                                                                            \
         dot_span(format, planes, q, row, rows, span, dots);                                                                      \
     }
+DOT_FUNCTION(dot_f32, OCTAVO_K_F32, 1)
 DOT_FUNCTION(dot_bf16, OCTAVO_K_BF16, 1)
 DOT_FUNCTION(dot_f16, OCTAVO_K_F16, 1)
 DOT_FUNCTION(dot_e4m3, OCTAVO_K_E4M3, 1)
@@ -172,6 +175,8 @@ octavo_decode_dot *SIMD(decode_dot)(const octavo_kv_view *kv, int32_t planes);
 octavo_decode_dot *SIMD(decode_dot)(const octavo_kv_view *kv, int32_t planes)
 {
     switch (kv->k_format) {
+    case OCTAVO_K_F32:
+        return dot_f32;
     case OCTAVO_K_BF16:
         return dot_bf16;
     case OCTAVO_K_F16:

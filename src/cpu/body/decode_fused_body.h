@@ -89,7 +89,8 @@ static int fused_keeps(const fused_call *call, const decode_head *of, int64_t un
         if (scan->max[row] >= scan->least[row]) return 1;
     for (int64_t row = 0; row < plan->rows; row += SIMD_F32)
         v_store(scan->log + row, v_add(v_load(scan->max + row), v_log(v_load(scan->sum + row))));
-    for (int64_t row = 0; row < plan->rows; row++) scan->logs[row * call->p->split_units + in_split] = scan->log[row];
+    const int64_t each = octavo_split_units_of(plan->kv, call->p->splits, call->p->split_units);
+    for (int64_t row = 0; row < plan->rows; row++) scan->logs[row * each + in_split] = scan->log[row];
     return 0;
 }
 
@@ -136,7 +137,8 @@ static void fused_task(void *argument, int64_t index)
     const octavo_decode_fused_params *p = call->p;
     const decode_plan *plan = &call->plan;
     const decode_head of = head_open(plan, index / p->splits);
-    const int64_t split = index % p->splits, begin = split * p->split_units, last = begin + p->split_units;
+    const int64_t each = octavo_split_units_of(plan->kv, p->splits, p->split_units);
+    const int64_t split = index % p->splits, begin = split * each, last = begin + each;
     const int64_t end = last < plan->units ? last : plan->units, first = of.group * plan->rows * p->splits + split;
     const int64_t padded = octavo_decode_round_up(plan->rows, DECODE_ROWS);
     uint8_t *kept = p->kept ? p->kept + of.group * plan->units : NULL;
@@ -157,7 +159,7 @@ static void fused_task(void *argument, int64_t index)
     fused_split(call, &of, begin, end, &scan, &state, kept);
     for (int64_t row = 0; p->part_kept && row < plan->rows; row++)
         p->part_kept[first + row * p->splits] = attend_log(&state, row);
-    const attend_logs logs = { scan.logs, begin, p->split_units };
+    const attend_logs logs = { scan.logs, begin, each };
     const int drops = kept && p->rule == OCTAVO_SELECT_DELTA;
     for (int64_t row = 0; p->part_dropped && row < plan->rows; row++)
         p->part_dropped[first + row * p->splits] = drops ? attend_dropped(plan, kept, &logs, row, begin, end) : -INFINITY;

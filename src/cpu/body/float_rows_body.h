@@ -10,6 +10,8 @@
 #include "format/fp8_e4m3.h"
 #include "format/fp8_e5m2.h"
 #include "octavo/tensor.h"
+#include <math.h>
+#include <string.h>
 
 enum {
     ROWS_CHUNK = 512,     /* floats that are converted at a time, on the stack; a multiple of eight     */
@@ -40,6 +42,30 @@ static inline const float *rows_at(float *buffer, const octavo_tensor *tensor, i
     if (tensor->dtype == OCTAVO_F32) return (const float *)tensor->data + offset;
     rows_load(buffer, tensor, offset, n);
     return buffer;
+}
+
+/* Rounds to the dtype of a tensor of f32, f16 or bf16 and stores from element `offset` on. */
+static inline void rows_store(const octavo_tensor *tensor, int64_t offset, const float *restrict x, int64_t n)
+{
+    if (tensor->dtype == OCTAVO_F32) {
+        memcpy((float *)tensor->data + offset, x, (size_t)n * sizeof *x);
+        return;
+    }
+    uint16_t *restrict half = (uint16_t *)tensor->data + offset;
+    if (tensor->dtype == OCTAVO_F16) {
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) half[i] = octavo_fp16_from_float(x[i]);
+    } else {
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) half[i] = octavo_bf16_from_float(x[i]);
+    }
+}
+
+/* First element of row r of a tensor of 2 or 3 axes whose last is the row. */
+static inline int64_t rows_begin(const octavo_tensor *x, int64_t r)
+{
+    if (x->ndim == 2) return r * x->strides[0];
+    return r / x->shape[1] * x->strides[0] + r % x->shape[1] * x->strides[1];
 }
 
 /* The largest magnitude of finite elements, `amax` included. */

@@ -1,63 +1,21 @@
-/* k_project_turn.h - RoPE over finished rows of y, in plain loops that every instruction set's compiler widens. */
+/* k_project_turn.h - RoPE over finished rows of y. */
 #ifndef OCTAVO_CPU_BODY_K_PROJECT_TURN_H
 #define OCTAVO_CPU_BODY_K_PROJECT_TURN_H
 
+#include "cpu/body/rope_turn.h"
 #include "kernel/k_project_plan.h"
-#include <math.h>
-
-/* cos and sin of a float32 angle of any size, in float64 to about 1e-15, so that rounding to float32 is as good as exact.
- * The quadrant is removed with pi/2 in two parts and fused steps; after that the angle is at most pi/4, where the series end
- * far below the last bit. */
-static inline void project_turn(float angle, float scale, float *cosine, float *sine)
-{
-    const double x = (double)angle, quadrant = rint(x * 0x1.45f306dc9c883p-1 /* 2 / pi */);
-    const double r = fma(-quadrant, 0x1.1a62633145c07p-54, fma(-quadrant, 0x1.921fb54442d18p+0, x)), z = r * r;
-    const double odd = fma(z, fma(z, fma(z, fma(z, fma(z, fma(z, -7.64716373181981641e-13, 1.60590438368216133e-10),
-        -2.50521083854417202e-08), 2.75573192239858883e-06), -1.98412698412698413e-04), 8.33333333333333322e-03), -1.66666666666666657e-01);
-    const double even = fma(z, fma(z, fma(z, fma(z, fma(z, fma(z, -1.14707455977297245e-11, 2.08767569878681002e-09),
-        -2.75573192239858883e-07), 2.48015873015873016e-05), -1.38888888888888894e-03), 4.16666666666666644e-02), -0.5);
-    const double s = fma(r * z, odd, r), c = fma(z, even, 1.0);
-    const double turns = quadrant - 4.0 * floor(quadrant * 0.25); /* 0, 1, 2, 3 */
-    const double swap_c = turns == 1.0 || turns == 3.0 ? s : c, swap_s = turns == 1.0 || turns == 3.0 ? c : s;
-    *cosine = (float)(turns == 1.0 || turns == 2.0 ? -swap_c : swap_c) * scale;
-    *sine   = (float)(turns >= 2.0 ? -swap_s : swap_s) * scale;
-}
-
-/* The rotated part of one head. */
-static inline void project_rotate_half(float *x, const float *cosines, const float *sines, int64_t pairs)
-{
-    float *upper = x + pairs;
-#pragma omp simd
-    for (int64_t i = 0; i < pairs; i++) {
-        const float a = x[i], b = upper[i];
-        x[i]     = a * cosines[i] - b * sines[i];
-        upper[i] = b * cosines[i] + a * sines[i];
-    }
-}
-
-static inline void project_rotate_pairs(float *x, const float *cosines, const float *sines, int64_t pairs)
-{
-#pragma omp simd
-    for (int64_t i = 0; i < pairs; i++) {
-        const float a = x[2 * i], b = x[2 * i + 1];
-        x[2 * i]     = a * cosines[i] - b * sines[i];
-        x[2 * i + 1] = b * cosines[i] + a * sines[i];
-    }
-}
 
 /* Rotates every head of token n's row of y; `turns` has room for `rotary` floats. */
 static inline void project_rotate_token(const octavo_k_project_params *p, int64_t rotary, int64_t n, float *y, float *turns)
 {
     const int64_t pairs = rotary / 2;
-    const float position = (float)octavo_project_angle_position(p, n), scale = p->rope.scale == 0.0f ? 1.0f : p->rope.scale;
-    const float *inv_freq = p->rope.inv_freq;
+    const float scale = p->rope.scale == 0.0f ? 1.0f : p->rope.scale;
     float *cosines = turns, *sines = turns + pairs;
-#pragma omp simd
-    for (int64_t i = 0; i < pairs; i++) project_turn(position * inv_freq[i], scale, &cosines[i], &sines[i]);
+    rope_turns((float)octavo_project_angle_position(p, n), p->rope.inv_freq, scale, pairs, cosines, sines);
     for (int32_t head = 0; head < p->kv->kv_heads; head++) {
         float *x = y + head * (int64_t)p->kv->head_dim;
-        if (p->rope.style == OCTAVO_ROPE_ROTATE_HALF) project_rotate_half(x, cosines, sines, pairs);
-        else project_rotate_pairs(x, cosines, sines, pairs);
+        if (p->rope.style == OCTAVO_ROPE_ROTATE_HALF) rope_rotate_halves(x, x + pairs, cosines, sines, pairs);
+        else rope_rotate_pairs(x, cosines, sines, pairs);
     }
 }
 

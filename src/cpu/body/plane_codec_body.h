@@ -123,6 +123,13 @@ static inline uint8_t codec_norm_code(const codec_norm *norm, double unit)
 
 /* ---- one chunk of one format: x [n] to codes, and what the base leaves out to rest [n] unless that is NULL ---- */
 
+static inline void codec_f32(float *restrict out, float *restrict rest, const float *restrict x, int64_t n)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) out[i] = rows_clamp(x[i], FLT_MAX);
+    if (rest) memset(rest, 0, (size_t)n * sizeof *rest);
+}
+
 static inline void codec_bf16(uint16_t *restrict out, float *restrict rest, const float *restrict x, int64_t n)
 {
 #pragma omp simd
@@ -245,6 +252,7 @@ static inline void codec_k_chunk(const octavo_kv_view *kv, uint8_t *base, uint8_
 {
     float left[ROWS_CHUNK];
     switch (kv->k_format) {
+    case OCTAVO_K_F32:  codec_f32((float *)(void *)base + begin, rest, x, n); break;
     case OCTAVO_K_BF16: codec_bf16((uint16_t *)(void *)base + begin, rest, x, n); break;
     case OCTAVO_K_F16:  codec_f16((uint16_t *)(void *)base + begin, rest, x, n); break;
     case OCTAVO_K_E4M3:
@@ -296,6 +304,7 @@ static inline void codec_encode_v(const octavo_kv_view *kv, const codec_place *a
         const int64_t n = codec_chunk(row, begin);
         const float *x = codec_load(buffer, row, begin, n);
         switch (kv->v_format) {
+        case OCTAVO_V_F32:  codec_f32((float *)(void *)v + begin, NULL, x, n); break;
         case OCTAVO_V_BF16: codec_bf16((uint16_t *)(void *)v + begin, NULL, x, n); break;
         case OCTAVO_V_F16:  codec_f16((uint16_t *)(void *)v + begin, NULL, x, n); break;
         case OCTAVO_V_E4M3: codec_e4m3(v + begin, NULL, x, n, scale); break;

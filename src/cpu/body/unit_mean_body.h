@@ -29,7 +29,12 @@ static inline void unit_mean_add(double *restrict sum, octavo_v_format format, c
                                  double factor)
 {
     const uint16_t *restrict half = (const uint16_t *)(const void *)v;
+    const float *restrict whole = (const float *)(const void *)v;
     switch (format) {
+    case OCTAVO_V_F32:
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) sum[i] += (double)whole[i];
+        break;
     case OCTAVO_V_BF16:
 #pragma omp simd
         for (int64_t i = 0; i < n; i++) sum[i] += (double)octavo_bf16_to_float(half[i]);
@@ -55,7 +60,7 @@ static inline void unit_mean_chunk(float *restrict mean, const octavo_kv_view *k
 {
     double sum[ROWS_CHUNK];
     memset(sum, 0, (size_t)n * sizeof *sum);
-    const int64_t element = kv->v_format == OCTAVO_V_BF16 || kv->v_format == OCTAVO_V_F16 ? 2 : 1;
+    const int64_t element = octavo_v_element_bytes(kv->v_format);
     codec_place at = *first;
     for (int32_t t = 0; t < kv->sub_block_tokens; t++, at.in_block++)
         unit_mean_add(sum, kv->v_format, codec_at(&kv->v, &at) + begin * element, n, unit_mean_factor(kv, &at));

@@ -1,0 +1,36 @@
+/* model_options.h - the options that every command with a model shares. */
+#ifndef OCTAVO_CLI_MODEL_OPTIONS_H
+#define OCTAVO_CLI_MODEL_OPTIONS_H
+
+#include "cache_options.h"
+#include "octavo/model.h"
+
+enum { MODEL_DENSE_MOST = 1024 };
+
+typedef struct model_options {
+    const char *model; /* a folder */
+    const char *device, *linear_word, *attention_word, *sage_word, *dense_word;
+    int32_t linear; /* octavo_linear_precision, or OCTAVO_LINEAR_AS_STORED */
+    octavo_attention_precision attention;
+    octavo_sage_scales sage_scales;
+    cache_options cache; /* formats 0: exact */
+    int32_t dense_layers[MODEL_DENSE_MOST], dense_count;
+    int64_t context; /* tokens; 0: the command decides */
+    int64_t chunk, threads;
+} model_options;
+
+#define MODEL_OPTIONS_INIT                                                                                                  \
+    { .device = "cpu", .linear_word = "as-stored", .attention_word = "exact", .sage_word = "block", .cache = CACHE_OPTIONS_INIT, \
+      .chunk = 512 }
+
+enum { MODEL_OPTION_ROWS = 9 + CACHE_OPTION_ROWS };
+
+/* The rows of an option table that fill *options, ended; fills in the default of threads. */
+void model_options_rows(model_options *options, option rows[MODEL_OPTION_ROWS + 1]);
+
+/* Reads the words and checks the numbers: EXIT_DONE, or EXIT_REFUSED after a sentence. */
+int model_options_check(model_options *options);
+
+const char *model_sage_scales_name(octavo_sage_scales scales);
+
+#endif

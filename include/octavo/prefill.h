@@ -1,0 +1,75 @@
+/* prefill.h - attention of many new tokens at once: exact, in FP8, or with SageAttention's INT8.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Keys and values come from a view, so from pages of any format or from a caller's tensors in place (octavo_kv_view_over_tensors;
+ * head-major tensors by their strides). Eight-bit attention is independent of how the view stores them. */
+#ifndef OCTAVO_PREFILL_H
+#define OCTAVO_PREFILL_H
+
+#include "octavo/kvcache.h"
+
+OCTAVO_BEGIN_DECLS
+
+/* What Q K^T and P V are computed in. */
+typedef enum octavo_attention_precision {
+    OCTAVO_ATTENTION_EXACT = 0, /* products of f32 (view of f32), else of bf16 or f16; sums in float32                  */
+    OCTAVO_ATTENTION_FP8   = 1, /* Q, K, V and P in E4M3                                                                 */
+    OCTAVO_ATTENTION_SAGE1 = 2, /* K smoothed, Q and K in INT8, P V in f16 (on the CPU bf16)                             */
+    OCTAVO_ATTENTION_SAGE2 = 3  /* K smoothed, Q and K in INT8, P in E4M3, V in E4M3 with a scale a channel              */
+} octavo_attention_precision;
+
+/* "exact", "fp8", "sage1", "sage" or "sage2" (sage is sage2); never NULL. */
+OCTAVO_API const char *octavo_attention_precision_name(octavo_attention_precision precision);
+OCTAVO_API octavo_status octavo_attention_precision_parse(const char *name, octavo_attention_precision *precision);
+
+typedef enum octavo_mask {
+    OCTAVO_MASK_CAUSAL = 0, /* aligned at the end: query i of n, over T keys, sees keys up to T - n + i */
+    OCTAVO_MASK_FULL   = 1
+} octavo_mask;
+
+/* Which elements share a scale in INT8 Q and K. */
+typedef enum octavo_sage_scales {
+    OCTAVO_SAGE_PER_BLOCK  = 0, /* 64 query rows, 64 keys (default)                                     */
+    OCTAVO_SAGE_PER_TOKEN  = 1,
+    OCTAVO_SAGE_PER_WARP   = 2, /* 16 query rows, 64 keys                                               */
+    OCTAVO_SAGE_PER_THREAD = 3, /* rows {i, i + 8} of 16; keys {2j, 2j + 1} + 8n of 64                  */
+    OCTAVO_SAGE_PER_TENSOR = 4  /* of a (sequence, head)                                                */
+} octavo_sage_scales;
+
+enum { /* flags */
+    OCTAVO_PREFILL_NO_SMOOTH = 1, /* SAGE: leave K as it is                                             */
+    OCTAVO_PREFILL_SMOOTH_V  = 2, /* SAGE2: subtract V's mean over tokens, add it to the output         */
+    OCTAVO_PREFILL_ROTATE    = 4  /* FP8: an orthonormal Hadamard rotation of Q and K over head_dim (a power of two) */
+};
+
+typedef struct octavo_prefill_params {
+    size_t struct_size;
+    octavo_tensor q;           /* [batch, q_tokens, q_heads, head_dim] f32, f16, bf16, any strides but a contiguous last axis */
+    const octavo_kv_view *kv;  /* keys and values of all tokens that are seen, the new ones included; kv->lengths tell how many */
+    const int32_t *q_lengths;  /* [batch] new tokens of each sequence, <= q_tokens; its rows are the first q_lengths[b] of q[b];
+                                * NULL: q_tokens                                                          */
+    octavo_mask mask;
+    float softmax_scale;       /* 0: 1 / sqrt(head_dim)                                                   */
+    float soft_cap;            /* 0: none                                                                 */
+    int64_t window;            /* a query at p sees t with p - t < window (FULL: also t - p < window); 0: all */
+    int64_t sink_tokens;       /* with a window: the first tokens that stay visible                       */
+    const float *sink_logits;  /* [q_heads] enter the denominator only; NULL: none                        */
+    octavo_attention_precision precision;
+    octavo_sage_scales sage_scales;
+    uint32_t flags;            /* OCTAVO_PREFILL_*                                                        */
+    octavo_tensor out;         /* [batch, q_tokens, q_heads, v_dim] f32, f16, bf16; no visible key: 0; rows past q_lengths are
+                                * not written                                                             */
+    float *lse;                /* [batch, q_heads, q_tokens] or NULL; no visible key: -inf                */
+} octavo_prefill_params;
+#define OCTAVO_PREFILL_PARAMS_INIT OCTAVO_INIT_STRUCT(octavo_prefill_params)
+
+/* Depends on shapes and switches only: not on lengths, nor on any data. */
+OCTAVO_API octavo_status octavo_attention_prefill_workspace(const octavo_exec *exec, const octavo_prefill_params *params, size_t *bytes);
+
+/* OCTAVO_E_SHAPE: a causal mask with fewer keys than queries. OCTAVO_E_UNSUPPORTED: smoothing with soft_cap (the shift would not be
+ * constant), a rotation of a head_dim that is no power of two. */
+OCTAVO_API octavo_status octavo_attention_prefill(const octavo_exec *exec, const octavo_prefill_params *params);
+
+OCTAVO_END_DECLS
+
+#endif

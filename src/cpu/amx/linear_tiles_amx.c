@@ -1,0 +1,241 @@
+/* linear_tiles_amx.c - products on AMX tiles: strips of W with few tokens, which memory bounds, and blocks of strips and tokens with
+ * many, which the tiles' loads bound.
+ *
+ * With few tokens W's rows are multiplied where they lie, and a panel's sums stay on the stack. With many, a panel of W is
+ * multiplied from the first-level cache: a copy, since rows that are a power of two apart would share its sets. A block's sums and
+ * a segment of its x stay in the second-level cache; the next segment of x is fetched meanwhile. */
+#include "cpu/amx/linear_amx.h"
+#include "cpu/amx/linear_finish_amx.h"
+#include "cpu/amx/linear_panel_amx.h"
+
+enum { FEW_GROUPS = OCTAVO_LINEAR_FEW / GROUP };
+
+/* What is multiplied. */
+typedef struct product {
+    const linear_job *job;
+    const part_plan *plan;
+} product;
+
+/* Compilers do not know that tile instructions read and write memory. */
+static inline void compiler_barrier(void) { __asm__ volatile("" ::: "memory"); }
+
+static void configure_tiles(void)
+{
+    struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } config __attribute__((aligned(64))) = { .palette = 1 };
+    for (int i = 0; i < 8; i++) config.row_bytes[i] = 64, config.rows[i] = TILE_ROWS;
+    compiler_barrier();
+    _tile_loadconfig(&config);
+}
+
+static const uint8_t *x_tiles(const linear_job *job, int64_t group, int64_t step)
+{
+    const int64_t begin = step / job->segment * job->segment, left = job->steps - begin, width = left < job->segment ? left : job->segment;
+    return job->x + (begin * job->groups + group * width + (step - begin)) * job->terms * TILE_BYTES;
+}
+
+/* Adds a block's products to 2 x 2 tiles of sums, or 2 x 1 where a group is alone. `ask`: memory to ask for meanwhile. */
+static inline __attribute__((always_inline)) void multiply_tiles(const product *c, const block *at, const panel_tiles *w, int64_t group,
+                                                                 int w_terms, int terms, int integer, int pair, int fresh,
+                                                                 uint8_t *sums, int64_t second, fetch ask[2])
+{
+    const int most = w_terms > terms ? w_terms : terms; /* products of terms that are no more than a last term's are left out */
+    const uint8_t *x0 = x_tiles(c->job, group, at->step), *x1 = pair ? x_tiles(c->job, group + 1, at->step) : x0, *w0 = w->first;
+    compiler_barrier();
+    if (fresh) {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    } else {
+        _tile_loadd(0, sums, 64);
+        _tile_loadd(2, sums + second, 64);
+        if (pair) {
+            _tile_loadd(1, sums + TILE_BYTES, 64);
+            _tile_loadd(3, sums + second + TILE_BYTES, 64);
+        }
+    }
+    for (int64_t s = 0; s < at->steps; s++) {
+        fetch_lines(&ask[0]);
+        fetch_lines(&ask[1]);
+        for (int i = 0; i < w_terms * terms; i++) {
+            const int w_term = i / terms, term = i % terms;
+            if (term == 0) {
+                _tile_loadd(4, w0, w->stride);
+                _tile_loadd(5, w0 + w->second, w->stride);
+                w0 += w->next;
+            }
+            if (w_term + term >= most) continue;
+            _tile_loadd(6, x0 + term * TILE_BYTES, 64);
+            if (integer) _tile_dpbssd(0, 4, 6);
+            else _tile_dpbf16ps(0, 4, 6);
+            if (integer) _tile_dpbssd(2, 5, 6);
+            else _tile_dpbf16ps(2, 5, 6);
+            if (!pair) continue;
+            _tile_loadd(7, x1 + term * TILE_BYTES, 64);
+            if (integer) _tile_dpbssd(1, 4, 7);
+            else _tile_dpbf16ps(1, 4, 7);
+            if (integer) _tile_dpbssd(3, 5, 7);
+            else _tile_dpbf16ps(3, 5, 7);
+        }
+        x0 += terms * TILE_BYTES, x1 += terms * TILE_BYTES;
+    }
+    _tile_stored(0, sums, 64);
+    _tile_stored(2, sums + second, 64);
+    if (pair) {
+        _tile_stored(1, sums + TILE_BYTES, 64);
+        _tile_stored(3, sums + second + TILE_BYTES, 64);
+    }
+    compiler_barrier();
+}
+
+static void multiply(const product *c, const block *at, const panel_tiles *w, int64_t group, int pair, int fresh, uint8_t *sums,
+                     int64_t second, fetch ask[2])
+{
+    const int terms = c->job->terms, w_terms = c->plan->terms;
+    if (c->job->integer) {
+        if (pair) multiply_tiles(c, at, w, group, 1, 1, 1, 1, fresh, sums, second, ask);
+        else multiply_tiles(c, at, w, group, 1, 1, 1, 0, fresh, sums, second, ask);
+    } else if (terms == 1 && w_terms == 1) {
+        if (pair) multiply_tiles(c, at, w, group, 1, 1, 0, 1, fresh, sums, second, ask);
+        else multiply_tiles(c, at, w, group, 1, 1, 0, 0, fresh, sums, second, ask);
+    } else {
+        if (pair) multiply_tiles(c, at, w, group, w_terms, terms, 0, 1, fresh, sums, second, ask);
+        else multiply_tiles(c, at, w, group, w_terms, terms, 0, 0, fresh, sums, second, ask);
+    }
+}
+
+/* sums = (fresh ? 0 : sums) + scale * part, a scale a row, for one or two groups. */
+static void add_scaled(const float scales[PANEL_ROWS], int64_t groups, int fresh, const uint8_t *part, uint8_t *sums, int64_t second)
+{
+    for (int64_t r = 0; r < PANEL_ROWS; r++) {
+        const __m512 scale = _mm512_set1_ps(scales[r]);
+        for (int64_t g = 0; g < groups; g++) {
+            const int64_t in_tile = g * TILE_BYTES + r % TILE_ROWS * 64, lower = r / TILE_ROWS;
+            float *sum = (float *)(void *)(sums + in_tile + lower * second);
+            const __m512 more = _mm512_load_ps(part + in_tile + lower * 2 * TILE_BYTES);
+            _mm512_store_ps(sum, fresh ? _mm512_mul_ps(scale, more) : _mm512_fmadd_ps(scale, more, _mm512_load_ps(sum)));
+        }
+    }
+}
+
+/* A block times groups [first, first + groups), added to sums whose second 16 rows lie `groups` tiles behind the first. The last
+ * block of a panel ends in y: at once, so that its stores run beside the next products. */
+static void multiply_groups(const product *c, const block *at, const panel_tiles *w, int64_t first, int64_t groups, uint8_t *sums, fetch ask[2])
+{
+    uint8_t part[4 * TILE_BYTES] __attribute__((aligned(64)));
+    float scales[PANEL_ROWS] = { 0 };
+    const int64_t second = groups * TILE_BYTES;
+    const int fresh = at->step == 0, last = at->step + at->steps == c->job->steps;
+    const panel_finish finish = last ? panel_finish_of(c->plan, at->row) : (panel_finish){ 0 };
+    for (int64_t r = 0; r < at->rows && c->plan->block_scales; r++)
+        scales[r] = octavo_weight_scale(&c->plan->part->weight, at->row + r, at->step * STEP);
+    for (int64_t group = 0; group < groups; group += 2, sums += 2 * TILE_BYTES) {
+        const int pair = group + 1 < groups;
+        if (c->plan->block_scales) {
+            multiply(c, at, w, first + group, pair, 1, part, 2 * TILE_BYTES, ask);
+            add_scaled(scales, pair + 1, fresh, part, sums, second);
+        } else {
+            multiply(c, at, w, first + group, pair, fresh, sums, second, ask);
+        }
+        if (last) linear_finish_groups(c->job, c->plan, &finish, first + group, pair + 1, sums, second);
+    }
+}
+
+/* ---- few tokens ---- */
+
+/* Block number i of a strip, along the rows, as memory lies. */
+static block few_block(const linear_job *job, const part_plan *plan, int64_t begin, int64_t end, int64_t i)
+{
+    const int64_t segments = (job->steps + plan->segment - 1) / plan->segment;
+    const int64_t row = begin + i / segments * PANEL_ROWS, step = i % segments * plan->segment;
+    if (row >= end) return (block){ .row = end };
+    return (block){ .row = row, .rows = end - row < PANEL_ROWS ? end - row : PANEL_ROWS, .step = step,
+                    .steps = job->steps - step < plan->segment ? job->steps - step : plan->segment };
+}
+
+void linear_few_strip(void *argument, int64_t strip)
+{
+    const linear_job *job = argument;
+    const part_plan *plan = linear_find_strip(job, &strip);
+    uint8_t scratch[SCRATCH_BYTES] __attribute__((aligned(64))), sums[2 * FEW_GROUPS * TILE_BYTES] __attribute__((aligned(64)));
+    const int64_t begin = strip * job->strip_rows, end = begin + job->strip_rows < plan->rows ? begin + job->strip_rows : plan->rows;
+    configure_tiles();
+    block at = few_block(job, plan, begin, end, 0);
+    for (int64_t i = 1; at.rows > 0; i++) {
+        const block next = few_block(job, plan, begin, end, i);
+        const panel_tiles w = find_tiles(job, plan, &at, 1, scratch);
+        fetch ask[2] = { fetch_block(job, plan, &next, (job->groups + 1) / 2 * at.steps) };
+        multiply_groups(&(product){ job, plan }, &at, &w, 0, job->groups, sums, ask);
+        at = next;
+    }
+    _tile_release();
+}
+
+/* ---- many tokens ---- */
+
+/* The next segment of x, while this one is multiplied in `steps` steps of tiles. */
+static fetch fetch_x(const linear_job *job, int64_t step, int64_t segment, int64_t first, int64_t groups, int64_t steps)
+{
+    const int64_t left = job->steps - step, width = left < segment ? left : segment;
+    return width <= 0 ? (fetch){ 0 } : fetch_of(x_tiles(job, first, step), groups * width * job->terms * TILE_BYTES, 1, 0, steps);
+}
+
+static void multiply_block(const linear_job *job, const part_plan *plan, int64_t begin, int64_t first, int64_t groups, uint8_t *sums)
+{
+    uint8_t scratch[SCRATCH_BYTES] __attribute__((aligned(64)));
+    const int64_t end = begin + job->strip_rows < plan->rows ? begin + job->strip_rows : plan->rows;
+    const int64_t panels = (end - begin + PANEL_ROWS - 1) / PANEL_ROWS, pairs = (groups + 1) / 2;
+    configure_tiles();
+    for (int64_t step = 0; step < job->steps; step += plan->segment) {
+        const int64_t after = step + plan->segment, steps = job->steps < after ? job->steps - step : plan->segment;
+        fetch ask[2] = { { 0 }, fetch_x(job, after, plan->segment, first, groups, panels * pairs * steps) };
+        for (int64_t row = begin; row < end; row += PANEL_ROWS) {
+            const block at = { .row = row, .rows = end - row < PANEL_ROWS ? end - row : PANEL_ROWS, .step = step, .steps = steps };
+            block next = { .row = row + PANEL_ROWS, .rows = PANEL_ROWS, .step = step, .steps = steps };
+            if (next.row >= end) next.row = begin, next.step = after;
+            const panel_tiles w = find_tiles(job, plan, &at, 0, scratch);
+            uint8_t *panel_sums = sums + (row - begin) / TILE_ROWS * groups * TILE_BYTES;
+            ask[0] = fetch_block(job, plan, &next, pairs * steps);
+            if (after >= job->steps) ask[1] = fetch_y(job, plan, row, first, groups, pairs * steps);
+            multiply_groups(&(product){ job, plan }, &at, &w, first, groups, panel_sums, ask);
+        }
+    }
+    _tile_release();
+}
+
+void linear_many_slot(void *argument, int64_t slot)
+{
+    linear_job *job = argument;
+    uint8_t *sums = job->sums + slot * OCTAVO_LINEAR_STRIP * job->chunk * GROUP * (int64_t)sizeof(float);
+    for (int64_t i; (i = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED)) < job->blocks;) {
+        int64_t strip = i / job->chunks;
+        const part_plan *plan = linear_find_strip(job, &strip);
+        const int64_t first = i % job->chunks * job->chunk, left = job->groups - first;
+        multiply_block(job, plan, strip * job->strip_rows, first, left < job->chunk ? left : job->chunk, sums);
+    }
+}
+
+/* ---- packing ---- */
+
+typedef struct packing {
+    const linear_job *job;
+    uint8_t *packed;
+} packing;
+
+static void pack_panel(void *argument, int64_t panel)
+{
+    const packing *c = argument;
+    const part_plan *plan = c->job->parts;
+    const int64_t row = panel * PANEL_ROWS, left = plan->rows - row;
+    const block at = { .row = row, .rows = left < PANEL_ROWS ? left : PANEL_ROWS, .step = 0, .steps = c->job->steps };
+    copy_tiles(c->job, plan, &at, c->packed + packed_at(c->job, row, 0));
+}
+
+void linear_pack_weight(const octavo_exec *exec, const linear_job *job, void *packed)
+{
+    octavo_parallel(exec, (job->parts[0].rows + PANEL_ROWS - 1) / PANEL_ROWS, pack_panel, &(packing){ job, packed });
+}

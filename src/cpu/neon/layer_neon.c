@@ -1,0 +1,10 @@
+/* layer_neon.c - what stands between the products of a transformer, for neon. */
+#include "cpu/simd/simd_neon.h"
+#include "cpu/body/activate_body.h"
+#include "cpu/body/combine_rows_body.h"
+#include "cpu/body/gather_rows_body.h"
+#include "cpu/body/norm_body.h"
+#include "cpu/body/rope_apply_body.h"
+#include "cpu/body/route_body.h"
+#include "cpu/body/sample_body.h"
+#include "cpu/body/token_logprob_body.h"

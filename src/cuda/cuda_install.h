@@ -1,0 +1,44 @@
+/* cuda_install.h - the operations that the CUDA backend has, and its other entry points, declared for the table. */
+#ifndef OCTAVO_CUDA_CUDA_INSTALL_H
+#define OCTAVO_CUDA_CUDA_INSTALL_H
+
+#include "kernel/kernels.h"
+#include <cuda_runtime.h>
+
+#define OCTAVO_CUDA_OPERATIONS(X) \
+    X(quantize)       \
+    X(dequantize)     \
+    X(kv_append)      \
+    X(block_metadata) \
+    X(block_score)    \
+    X(block_select)   \
+    X(block_attend)   \
+    X(decode_fused)   \
+    X(partial_merge)  \
+    X(decode_stats)   \
+    X(k_project)      \
+    X(norm)           \
+    X(rope_apply)     \
+    X(activate)       \
+    X(gather_rows)    \
+    X(combine_rows)   \
+    X(route)          \
+    X(sample)         \
+    X(token_logprob)  \
+    X(linear)
+
+#define X(op) octavo_status octavo_##op##_cuda(const octavo_exec *exec, const octavo_##op##_params *p);
+OCTAVO_CUDA_OPERATIONS(X)
+#undef X
+
+static inline void octavo_install_sm80(octavo_kernels *kernels)
+{
+#define X(op) kernels->op = octavo_##op##_cuda;
+    OCTAVO_CUDA_OPERATIONS(X)
+#undef X
+}
+
+/* *sum: the sum of the data's 64-bit words; `bytes` is a multiple of 16. */
+octavo_status octavo_cuda_checksum(cudaStream_t stream, const void *data, size_t bytes, uint64_t *sum);
+
+#endif

@@ -1,0 +1,36 @@
+/* ptx_copy.cuh - asynchronous copies into shared memory, and the order of kernels that follow each other. */
+#ifndef OCTAVO_CUDA_PTX_PTX_COPY_CUH
+#define OCTAVO_CUDA_PTX_PTX_COPY_CUH
+
+#include <cstdint>
+
+static __device__ __forceinline__ uint32_t shared_address(const void *at) { return (uint32_t)__cvta_generic_to_shared(at); }
+
+/* 16 bytes past the first-level cache; `bytes` 0 writes zeros instead and reads nothing. */
+static __device__ __forceinline__ void copy_16(uint32_t to, const void *from, uint32_t bytes)
+{
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+}
+
+static __device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+/* Waits for all but the newest `LEFT` groups of this thread. */
+template <int LEFT> static __device__ __forceinline__ void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
+
+/* The next kernel of the stream may start its blocks; what this one writes is not yet to be read. */
+static __device__ __forceinline__ void next_kernel_may_start()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/* All that the kernels before this one wrote is there. */
+static __device__ __forceinline__ void wait_for_kernel_before()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+#endif

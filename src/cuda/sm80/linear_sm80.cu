@@ -1,0 +1,166 @@
+/* linear_sm80.cu - linear layers: x rounded once for all parts, then each part by the kernel that takes its weight.
+ *
+ * cuBLASLt has bf16 and float32 weights without scales and many tokens; the matrix unit's own kernel all weights whose rows are
+ * aligned, and is exact in its products; a warp a row has the rest. */
+#include "cuda/cuda_blas.h"
+#include "cuda/cuda_install.h"
+#include "cuda/ptx/ptx_copy.cuh"
+#include "cuda/tile/linear_call.cuh"
+#include "cuda/tile/layer_rows.cuh"
+#include "cuda/tile/reduce.cuh"
+
+enum { THREADS = 256, WARPS = THREADS / WARP, TOKENS = 8, BLAS_TOKENS = 17 /* as few are still worth cuBLASLt */, ALIGN = 16 };
+enum { EXACT_COLUMNS = 1024 * WARP /* 1024 products of int8 are exact in a lane's float32 sum */ };
+
+/* ---- x ---- */
+
+static __device__ __forceinline__ float bf16_round(float x) { return octavo_bf16_to_float(octavo_bf16_from_float(x)); }
+
+static __device__ __forceinline__ void put_operand(void *to, octavo_linear_precision precision, int64_t at, float x)
+{
+    switch (precision) {
+    case OCTAVO_LINEAR_F32:  ((float *)to)[at] = x; break;
+    case OCTAVO_LINEAR_BF16: ((uint16_t *)to)[at] = octavo_bf16_from_float(x); break;
+    case OCTAVO_LINEAR_FP8:  ((uint8_t *)to)[at] = octavo_e4m3_from_float(x); break;
+    default:                 ((int8_t *)to)[at] = (int8_t)rintf(fmaxf(-127.0f, fminf(x, 127.0f))); break;
+    }
+}
+
+/* Grid: tokens. A token that is not finite becomes NaN where that is a number of x's, else zeros with the factor NaN. */
+static __global__ void __launch_bounds__(THREADS) round_tokens(const __grid_constant__ linear_call c)
+{
+    __shared__ float shared[WARPS_MAX];
+    wait_for_kernel_before();
+    const int64_t n = blockIdx.x, from = octavo_linear_x_row(&c.p, n), to = n * c.x_stride;
+    const bool codes = octavo_linear_quantises(&c.p);
+    float amax = 0.0f;
+    bool odd = false;
+    for (int64_t i = threadIdx.x; i < c.in; i += THREADS) {
+        const float x = load_float(&c.p.x, from + i), rounded = c.p.precision == OCTAVO_LINEAR_BF16 ? bf16_round(x) : x;
+        amax = fmaxf(amax, fabsf(x)), odd |= !(fabsf(rounded) <= FLT_MAX);
+    }
+    odd = __syncthreads_or(odd);
+    amax = block_reduce(amax, shared, take_larger());
+    const float scale = codes ? octavo_linear_x_scale(&c.p, amax) : 1.0f, nothing = codes ? 0.0f : NAN;
+    for (int64_t i = threadIdx.x; i < c.x_stride; i += THREADS) {
+        const float x = i >= c.in ? 0.0f : odd ? nothing : load_float(&c.p.x, from + i);
+        put_operand((void *)c.x, c.p.precision, to + i, codes ? x / scale : x);
+    }
+    if (threadIdx.x == 0) ((float *)c.factors)[n] = odd ? NAN : scale;
+}
+
+/* ---- a warp a row ---- */
+
+static __device__ __forceinline__ float operand_at(const linear_call &c, int64_t at)
+{
+    switch (c.p.precision) {
+    case OCTAVO_LINEAR_F32:  return ((const float *)c.x)[at];
+    case OCTAVO_LINEAR_BF16: return octavo_bf16_to_float(((const uint16_t *)c.x)[at]);
+    case OCTAVO_LINEAR_FP8:  return octavo_e4m3_to_float(((const uint8_t *)c.x)[at]);
+    default:                 return (float)((const int8_t *)c.x)[at];
+    }
+}
+
+static __device__ __forceinline__ float weight_at(const linear_call &c, const octavo_tensor *codes, int64_t at)
+{
+    switch (codes->dtype) {
+    case OCTAVO_E4M3: return octavo_e4m3_to_float(((const uint8_t *)codes->data)[at]);
+    case OCTAVO_INT8: return (float)((const int8_t *)codes->data)[at];
+    default:          return c.p.precision == OCTAVO_LINEAR_BF16 ? bf16_round(load_float(codes, at)) : load_float(codes, at);
+    }
+}
+
+/* Grid (rows of all parts, tokens). Sums of INT8 are exact: float32 as long as it is, int32 between. */
+static __global__ void __launch_bounds__(THREADS) linear_rows(const __grid_constant__ linear_call c)
+{
+    wait_for_kernel_before();
+    const int index = linear_part_of(c, (int)blockIdx.x);
+    const octavo_linear_part &part = c.p.parts[index];
+    const octavo_weight &weight = part.weight;
+    const int64_t row = ((int64_t)blockIdx.x - c.tiles[index]) * WARPS + threadIdx.x / WARP, first = (int64_t)blockIdx.y * TOKENS, lane = threadIdx.x % WARP;
+    if (row >= weight.codes.shape[0]) return;
+    const bool exact = c.p.precision == OCTAVO_LINEAR_INT8;
+    const int64_t w = row * weight.codes.strides[0];
+    float sum[TOKENS] = {};
+    int32_t whole[TOKENS] = {};
+    for (int64_t begin = 0; begin < c.in; begin += EXACT_COLUMNS) {
+        const int64_t end = begin + EXACT_COLUMNS < c.in ? begin + EXACT_COLUMNS : c.in;
+        for (int64_t i = begin + lane; i < end; i += WARP) {
+            const float code = weight_at(c, &weight.codes, w + i), value = exact ? code : code * octavo_weight_scale(&weight, row, i);
+#pragma unroll
+            for (int j = 0; j < TOKENS; j++)
+                sum[j] = fmaf(value, operand_at(c, (first + j < c.tokens ? first + j : c.tokens - 1) * c.x_stride + i), sum[j]);
+        }
+#pragma unroll
+        for (int j = 0; j < TOKENS && exact; j++) whole[j] += (int32_t)sum[j], sum[j] = 0.0f;
+    }
+#pragma unroll
+    for (int j = 0; j < TOKENS; j++) {
+        const float all = exact ? (float)warp_reduce(whole[j], add_up()) * octavo_weight_scale(&weight, row, 0) : warp_reduce(sum[j], add_up());
+        if (lane == 0 && first + j < c.tokens) linear_store(c, part, first + j, row, all);
+    }
+}
+
+static octavo_status launch_rows(const octavo_exec *exec, const linear_call &planned)
+{
+    linear_call call = planned;
+    call.tiles[call.first] = 0;
+    for (int i = call.first; i < call.end; i++) call.tiles[i + 1] = call.tiles[i] + (int)octavo_cuda_ceil(octavo_linear_out(&call.p, i), WARPS);
+    const int64_t groups = octavo_cuda_ceil(call.tokens, TOKENS);
+    if (groups > 65535) return octavo_cuda_fail(OCTAVO_E_UNSUPPORTED, "x has %lld tokens, expected at most %d on a GPU", (long long)call.tokens, 65535 * TOKENS);
+    return octavo_cuda_launch(linear_rows, "linear", dim3((unsigned)call.tiles[call.end], (unsigned)groups), THREADS, 0, exec, call);
+}
+
+/* ---- which kernel ---- */
+
+static bool is_aligned(const octavo_tensor *x)
+{
+    const int64_t bytes = (int64_t)(x->dtype == OCTAVO_F32 ? 4 : x->dtype == OCTAVO_F16 || x->dtype == OCTAVO_BF16 ? 2 : 1);
+    return (uintptr_t)x->data % ALIGN == 0 && x->strides[0] * bytes % ALIGN == 0 && x->shape[1] * bytes % ALIGN == 0;
+}
+
+static linear_kind kind_of(const octavo_linear_params *p, const octavo_weight *weight)
+{
+    const octavo_dtype dtype = weight->codes.dtype;
+    const int64_t span = dtype == OCTAVO_BF16 ? 32 : 64;
+    if (p->precision == OCTAVO_LINEAR_F32 || dtype == OCTAVO_F32 || dtype == OCTAVO_F16 || !is_aligned(&weight->codes)) return LINEAR_ROWS;
+    if (octavo_weight_has_blocks(weight) && octavo_weight_scale_columns(weight) % span) return LINEAR_ROWS;
+    if (p->precision == OCTAVO_LINEAR_FP8) return LINEAR_E4M3_E4M3;
+    if (p->precision == OCTAVO_LINEAR_INT8) return LINEAR_INT8_INT8;
+    return dtype == OCTAVO_BF16 ? LINEAR_BF16 : dtype == OCTAVO_E4M3 ? LINEAR_E4M3 : LINEAR_INT8;
+}
+
+static octavo_status by_blas(const octavo_exec *exec, const linear_call &call, const octavo_linear_part *part, void *workspace, size_t bytes, bool *done)
+{
+    const octavo_dtype dtype = call.p.precision == OCTAVO_LINEAR_F32 ? OCTAVO_F32 : OCTAVO_BF16;
+    const octavo_tensor *w = &part->weight.codes;
+    *done = false;
+    if (call.tokens < BLAS_TOKENS || octavo_linear_quantises(&call.p) || w->dtype != dtype || part->weight.scales || !is_aligned(w) ||
+        !is_aligned(&part->y) || (part->bias && part->y.dtype != OCTAVO_F32))
+        return OCTAVO_OK;
+    const octavo_cuda_product product = { call.x, w->data, part->y.data, part->bias, dtype, part->y.dtype, call.p.store, call.tokens, w->shape[0],
+                                          call.in, call.x_stride, w->strides[0], part->y.strides[0], workspace, bytes };
+    return octavo_cuda_blas_multiply(exec, &product, done);
+}
+
+octavo_status octavo_linear_cuda(const octavo_exec *exec, const octavo_linear_params *p)
+{
+    const octavo_linear_layout at = octavo_linear_layout_of(p);
+    uint8_t *workspace = (uint8_t *)exec->workspace;
+    linear_call call = { *p, workspace + at.x, (float *)(workspace + at.factors), octavo_linear_tokens(p), octavo_linear_in(p),
+                         octavo_round_up(octavo_linear_in(p), OCTAVO_LINEAR_STEP), 0, 0, { 0 } };
+    OCTAVO_CUDA_TRY(layer_check_rows("x", call.tokens));
+    OCTAVO_CUDA_TRY(octavo_cuda_launch(round_tokens, "linear", dim3((unsigned)call.tokens), THREADS, 0, exec, call));
+    while (call.first < p->part_count) {
+        bool done;
+        OCTAVO_CUDA_TRY(by_blas(exec, call, &p->parts[call.first], workspace + at.sums, at.bytes - at.sums, &done));
+        call.end = call.first + 1;
+        if (!done) { /* parts of one kind are one launch */
+            const linear_kind kind = kind_of(p, &p->parts[call.first].weight);
+            while (call.end < p->part_count && kind_of(p, &p->parts[call.end].weight) == kind) call.end++;
+            OCTAVO_CUDA_TRY(kind == LINEAR_ROWS ? launch_rows(exec, call) : octavo_linear_tiles(exec, call, kind));
+        }
+        call.first = call.end;
+    }
+    return OCTAVO_OK;
+}

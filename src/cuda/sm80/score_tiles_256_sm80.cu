@@ -1,0 +1,15 @@
+/* score_tiles_256_sm80.cu - scores over heads of 256 elements. */
+#include "cuda/tile/tile_launch.cuh"
+
+#define TILE_DIM 256
+
+TILE_SCORE_OF(octavo_score_tiles_256)
+{
+    TILE_SCORE_CASE(BF16)
+    TILE_SCORE_CASE(F16)
+    TILE_SCORE_CASE(E4M3)
+    TILE_SCORE_CASE(INT8)
+    (void)exec, (void)call;
+    *done = false;
+    return OCTAVO_OK;
+}

@@ -1,0 +1,582 @@
+/* attend_tiles.cuh - attention over kept units through the matrix unit. A block a split of a kv head and up to 8 COLS of its rows.
+ *
+ * Each warp works alone on tiles of 16 tokens, every WARPS-th stage of the block's share, with its own ring of copies in flight:
+ * nothing in the main loop waits for another warp. Running maxima may lag by SLACK (in powers of two) before anything is rescaled.
+ * The warps' results are merged at the end.
+ *
+ * A split's share: of the tokens that are seen, or of the units that are kept, an equal number of each split where the kernel may
+ * choose (split_units 0), else what lies in the split's units. */
+#ifndef OCTAVO_CUDA_TILE_ATTEND_TILES_CUH
+#define OCTAVO_CUDA_TILE_ATTEND_TILES_CUH
+
+#include "cuda/tile/tile_query.cuh"
+#include "cuda/tile/tile_ring.cuh"
+
+enum { WARPS_MOST = 6, LIST_UNITS = 512 };
+static constexpr float SLACK = 4.0f;
+static constexpr int F16_LIFT = 11, E4M3_LIFT = 100; /* P is raised by 2^11 in f16, and by 2^100 where V is 2^-120 of itself */
+
+struct attend_tiles_call {
+    decode_call of;
+    octavo_block_attend_params p;
+    int64_t split_units;
+    float residual; /* what a code of K's second plane counts */
+    int ring_bytes; /* of a warp                              */
+    bool k_dense, v_dense;
+};
+
+/* A stage of the ring, which a warp copies, waits for and multiplies as a whole. */
+template <int DIM, int KEY, int VALUE> struct attend_stage {
+    static constexpr tile_layout AT = tile_layout_of(KEY, VALUE, DIM);
+    static constexpr int BYTES = AT.bytes;
+    /* Two blocks a multiprocessor: the fewer bytes a tile has, the more warps it takes to keep the memory busy. */
+    static constexpr int WARPS = AT.bytes > 6000 ? 4 : 6, THREADS = 32 * WARPS, DEPTH = AT.bytes > 6000 ? 3 : 4;
+};
+
+/* Where this block's share of tiles lies. */
+struct tile_share {
+    int first, end;       /* tiles of the whole, or entries of the list times tiles a unit */
+    int sink_tiles, near_tile; /* without a mask: tile i is i below sink_tiles, then near_tile + i - sink_tiles */
+};
+
+/* One warp's running state. */
+template <int DIM, int COLS> struct attend_state {
+    float out[COLS][DIM / 16][4];
+    float max[COLS][2], sum[COLS][2];
+    int lift; /* exponent of V's factors that P is divided by: VALUE_INT8 */
+};
+
+struct attend_shared {
+    int32_t list[LIST_UNITS];
+    uint32_t counts[WARPS_MOST];
+};
+
+/* The units of a domain by state: each thread counts its own, and knows how many come before. Counts of both states in one word. */
+struct unit_walk {
+    const uint8_t *kept;
+    int mine_begin, mine_end; /* units of this thread, a multiple of four each */
+    uint32_t before, total;   /* kept units + 65536 * dropped ones             */
+};
+
+enum { UNITS_MOST = 65535, DROPPED_SHIFT = 16 };
+
+static __device__ __forceinline__ uint32_t count_four(const uint8_t *kept, int u, int limit)
+{
+    uint32_t four = 0;
+    if (u + 4 <= limit && (uintptr_t)(kept + u) % 4 == 0) four = *(const uint32_t *)(kept + u);
+    else
+        for (int i = 0; i < 4 && u + i < limit; i++) four |= (uint32_t)kept[u + i] << 8 * i;
+    return (uint32_t)(__popc(four & 0x01010101u) + (__popc(four & 0x02020202u) << DROPPED_SHIFT)); /* OCTAVO_UNIT_KEPT, _DROPPED */
+}
+
+static __device__ __noinline__ void walk_units(unit_walk *w, const uint8_t *kept, int begin, int limit, attend_shared *shared)
+{
+    const int threads = blockDim.x, each = (limit - begin + 4 * threads - 1) / (4 * threads) * 4, from = begin + (int)threadIdx.x * each;
+    uint32_t count = 0;
+    w->kept = kept, w->total = 0;
+    w->mine_begin = from < limit ? from : limit, w->mine_end = from + each < limit ? from + each : limit;
+#pragma unroll 8
+    for (int u = w->mine_begin; u < w->mine_end; u += 4) count += count_four(kept, u, w->mine_end);
+    uint32_t sum = count; /* of the lanes up to this one */
+#pragma unroll
+    for (int step = 1; step < 32; step *= 2) {
+        const uint32_t left = __shfl_up_sync(WHOLE_WARP, sum, step);
+        if ((int)threadIdx.x % 32 >= step) sum += left;
+    }
+    if (threadIdx.x % 32 == 31) shared->counts[threadIdx.x / 32] = sum;
+    __syncthreads();
+    w->before = sum - count;
+    for (int i = 0; i < threads / 32; i++) {
+        w->total += shared->counts[i];
+        if (i < (int)threadIdx.x / 32) w->before += shared->counts[i];
+    }
+}
+
+static __device__ __forceinline__ int count_of(uint32_t counts, int state)
+{
+    return (int)(state == OCTAVO_UNIT_KEPT ? counts & 0xffffu : counts >> DROPPED_SHIFT);
+}
+
+/* Puts entries [first, end) of the units in one state, at most LIST_UNITS, into the list. */
+static __device__ __noinline__ void list_units(const unit_walk &w, int state, int first, int end, attend_shared *shared)
+{
+    __syncthreads();
+    int at = count_of(w.before, state);
+    for (int u = w.mine_begin; u < w.mine_end && at < end; u += 4) {
+        const int here = count_of(count_four(w.kept, u, w.mine_end), state);
+        if (here == 0 || at + here <= first) {
+            at += here;
+            continue;
+        }
+        for (int i = u; i < u + 4 && i < w.mine_end; i++) {
+            if (w.kept[i] != state) continue;
+            if (at >= first && at < end) shared->list[at - first] = i;
+            at++;
+        }
+    }
+    __syncthreads();
+}
+
+/* ---- a stage ---- */
+
+/* First token of tile i of the share; -1: there is none. */
+static __device__ __forceinline__ int tile_token(const attend_tiles_call &c, const tile_share &share, const attend_shared *shared, int list_first, int i)
+{
+    if (i >= share.end) return -1;
+    if (!c.p.kept) return TILE_TOKENS * (i < share.sink_tiles ? i : share.near_tile + i - share.sink_tiles);
+    const int shift = 31 - __clz(c.of.kv.sub_block_tokens / TILE_TOKENS), unit = shared->list[(i >> shift) - list_first];
+    return ((unit << shift) + (i & ((1 << shift) - 1))) * TILE_TOKENS;
+}
+
+template <int DIM, int KEY, int VALUE>
+static __device__ __forceinline__ void copy_tile(const attend_tiles_call &c, const tile_pages &pages, int page, int token, int tokens, uint32_t to)
+{
+    constexpr tile_layout AT = attend_stage<DIM, KEY, VALUE>::AT;
+    const octavo_kv_view *kv = &c.of.kv;
+    const int at = token & pages.mask;
+    copy_rows<key_pieces(KEY, DIM)>(to, tile_rows(pages.k[0], &kv->k[0], page, at), (int)kv->k[0].token_bytes, tokens);
+    if (key_planes(KEY) > 1)
+        copy_rows<key_pieces(KEY, DIM)>(to + AT.more, tile_rows(pages.k[1], &kv->k[1], page, at), (int)kv->k[1].token_bytes, tokens);
+    copy_rows<value_pieces(VALUE, DIM)>(to + AT.v, tile_rows(pages.v, &kv->v, page, at), (int)kv->v.token_bytes, tokens);
+    if (key_width(KEY)) copy_scales(to + AT.k_scale, &kv->k_scale, key_width(KEY), tile_rows(pages.k_scale, &kv->k_scale, page, at), tokens, c.k_dense);
+    if (value_width(VALUE)) copy_scales(to + AT.v_scale, &kv->v_scale, value_width(VALUE), tile_rows(pages.v_scale, &kv->v_scale, page, at), tokens, c.v_dense);
+}
+
+/* ---- arithmetic ---- */
+
+/* Raises the running maxima to those of x and everything relative to them. */
+template <int DIM, int COLS, int TILES>
+static __device__ __forceinline__ void raise_maxima(attend_state<DIM, COLS> &of, const float (&x)[TILES][COLS][4])
+{
+#pragma unroll
+    for (int n = 0; n < COLS; n++)
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            float max = NOTHING;
+#pragma unroll
+            for (int j = 0; j < TILES; j++) max = fmaxf(max, fmaxf(x[j][n][i], x[j][n][i + 2]));
+#pragma unroll
+            for (int step = 4; step < 32; step *= 2) max = fmaxf(max, __shfl_xor_sync(WHOLE_WARP, max, step));
+            if (!(max > of.max[n][i])) continue; /* the same for all lanes of the column */
+            const float down = of.max[n][i] == NOTHING ? 0.0f : exp2_fast(of.max[n][i] - max);
+            of.max[n][i] = max, of.sum[n][i] *= down;
+#pragma unroll
+            for (int m = 0; m < DIM / 16; m++) of.out[n][m][i] *= down, of.out[n][m][i + 2] *= down;
+        }
+}
+
+/* Weights exp2(x - max) in the place of scores x, added to the denominators. */
+template <int DIM, int COLS, int TILES>
+static __device__ __forceinline__ void weigh(attend_state<DIM, COLS> &of, float (&x)[TILES][COLS][4])
+{
+    bool higher = false;
+#pragma unroll
+    for (int j = 0; j < TILES; j++)
+#pragma unroll
+        for (int n = 0; n < COLS; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) higher |= x[j][n][i] > of.max[n][i % 2] + SLACK;
+    if (__any_sync(WHOLE_WARP, higher)) raise_maxima<DIM, COLS, TILES>(of, x);
+#pragma unroll
+    for (int n = 0; n < COLS; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float from = of.max[n][i % 2] == NOTHING ? 0.0f : of.max[n][i % 2]; /* exp2(-inf) is 0 */
+#pragma unroll
+            for (int j = 0; j < TILES; j++) {
+                x[j][n][i] = exp2_fast(x[j][n][i] - from);
+                of.sum[n][i % 2] += x[j][n][i];
+            }
+        }
+}
+
+/* P is lifted where V is decoded to something else than itself, and takes in V's factors of tokens g and g + 8. */
+template <int DIM, int VALUE, int COLS>
+static __device__ __forceinline__ void fold_factors(attend_state<DIM, COLS> &of, float (&p)[COLS][4], float low, float high)
+{
+    float lift = VALUE == VALUE_E4M3 ? 0x1p100f : VALUE == VALUE_F16 ? 0x1p11f : 1.0f;
+    if (VALUE == VALUE_BF16) return;
+    if (VALUE == VALUE_INT8) {
+        const int mine = (int)((__float_as_uint(fmaxf(low, high)) >> 23) & 255u) - 126; /* factors are below 2^this */
+        const int most = __reduce_max_sync(WHOLE_WARP, mine);
+        if (most > of.lift) {
+            const int drop = of.lift - most < -250 ? -250 : of.lift - most;
+            const float down = exp2_fast((float)drop);
+            of.lift = most;
+#pragma unroll
+            for (int n = 0; n < COLS; n++)
+#pragma unroll
+                for (int m = 0; m < DIM / 16; m++)
+#pragma unroll
+                    for (int i = 0; i < 4; i++) of.out[n][m][i] *= down;
+        }
+        lift = __uint_as_float((uint32_t)(127 + F16_LIFT - 10) << 23); /* in two steps: 2^(11 - lift) may be no float */
+        const float rest = exp2_fast((float)(10 - of.lift) * 0.5f);
+        low = low * rest * rest, high = high * rest * rest;
+    }
+#pragma unroll
+    for (int n = 0; n < COLS; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) p[n][i] = p[n][i] == 0.0f ? 0.0f : p[n][i] * (i < 2 ? low : high) * lift;
+}
+
+/* What the accumulated output is to be multiplied by, as two factors: their product may be no float. */
+struct two_factors {
+    float first, second;
+};
+
+template <int VALUE> static __device__ __forceinline__ two_factors unlift_of(int lift)
+{
+    if (VALUE == VALUE_E4M3) return { 0x1p20f, 1.0f };
+    if (VALUE == VALUE_F16) return { 0x1p-11f, 1.0f };
+    if (VALUE != VALUE_INT8) return { 1.0f, 1.0f };
+    const int up = lift < -200 ? -200 : lift - F16_LIFT, half = up / 2;
+    return { __uint_as_float((uint32_t)(127 + half) << 23), __uint_as_float((uint32_t)(127 + up - half) << 23) };
+}
+
+/* Scores of a tile in units of ln 2; what a row does not see is -inf. */
+template <int COLS, int WIDTH>
+static __device__ __forceinline__ void finish_scores(const attend_tiles_call &c, const float (&scale)[COLS][2], const column_span (&spans)[COLS][2],
+                                                     int token, bool whole, uint32_t scales, float (&x)[COLS][4])
+{
+    const int g = threadIdx.x % 32 / 4;
+    const float low = tile_factor<WIDTH>(scales, g), high = tile_factor<WIDTH>(scales, g + 8);
+#pragma unroll
+    for (int n = 0; n < COLS; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) x[n][i] *= (i < 2 ? low : high) * scale[n][i % 2];
+    if (c.of.in.soft_cap > 0.0f)
+#pragma unroll
+        for (int i = 0; i < COLS * 4; i++) (&x[0][0])[i] = capped((&x[0][0])[i], c.of.in.soft_cap * LOG2_E);
+    if (whole) return;
+#pragma unroll
+    for (int n = 0; n < COLS; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (!column_sees(spans[n][i % 2], token + g + (i < 2 ? 0 : 8))) x[n][i] = NOTHING;
+}
+
+/* What a warp keeps of the queries. */
+template <int DIM, int COLS> struct query_operands {
+    uint32_t q[COLS][DIM / 16][2];
+    float scale[COLS][2], off[COLS][2]; /* scores are (sum - off) * scale */
+    column_span spans[COLS][2];
+};
+
+template <int DIM, int KEY, int VALUE, int COLS>
+static __device__ __forceinline__ void attend_tile(const attend_tiles_call &c, const query_operands<DIM, COLS> &rows, int token, bool whole,
+                                                   uint32_t tile, attend_state<DIM, COLS> &of)
+{
+    constexpr tile_layout AT = attend_stage<DIM, KEY, VALUE>::AT;
+    const int g = threadIdx.x % 32 / 4;
+    float x[1][COLS][4];
+    tile_scores<DIM, KEY, COLS, 1>(x, rows.q, tile, AT.more, AT.bytes, c.residual);
+    if (KEY == KEY_INT4_BASE)
+#pragma unroll
+        for (int i = 0; i < COLS * 4; i++) x[0][i / 4][i % 4] -= rows.off[i / 4][i % 2];
+    finish_scores<COLS, key_width(KEY)>(c, rows.scale, rows.spans, token, whole, tile + AT.k_scale, x[0]);
+    weigh<DIM, COLS, 1>(of, x);
+    const uint32_t scales = tile + AT.v_scale;
+    fold_factors<DIM, VALUE, COLS>(of, x[0], tile_factor<value_width(VALUE)>(scales, g), tile_factor<value_width(VALUE)>(scales, g + 8));
+    tile_outputs<DIM, VALUE, COLS>(of.out, x[0], tile + AT.v);
+}
+
+/* ---- the parts of a block's work ---- */
+
+/* One block's place in the call. */
+struct attend_block {
+    int64_t b, head, group, first_row;
+    int split, length;
+    whole_range range;
+};
+
+/* The warp's tiles of a share, through its ring: DEPTH - 1 copies are under way when the first tile is multiplied. */
+template <int DIM, int KEY, int VALUE, int COLS, typename Begin>
+static __device__ __forceinline__ void attend_share(const attend_tiles_call &c, const attend_block &k, const tile_share &share,
+                                                    const attend_shared *shared, int list_first, const query_operands<DIM, COLS> &rows, uint32_t ring,
+                                                    attend_state<DIM, COLS> &of, Begin begin)
+{
+    typedef attend_stage<DIM, KEY, VALUE> stage;
+    const int first = share.first + (int)(threadIdx.x / 32), end = share.end + (stage::DEPTH - 1) * stage::WARPS;
+    const tile_pages pages = tile_pages_of(&c.of.kv, k.b, k.head);
+    int into = 0, from = 0, token = tile_token(c, share, shared, list_first, first), page = token < 0 ? 0 : tile_page(pages, token);
+#pragma unroll 1
+    for (int i = first; i < end; i += stage::WARPS) {
+        if (token >= 0) copy_tile<DIM, KEY, VALUE>(c, pages, page, token, k.length - token, ring + into * stage::BYTES);
+        copy_commit();
+        into = into + 1 == stage::DEPTH ? 0 : into + 1;
+        token = tile_token(c, share, shared, list_first, i + stage::WARPS); /* of the next copy: nothing waits for the page table */
+        page = token < 0 ? 0 : tile_page(pages, token);
+        if (i == first) begin();
+        const int behind = i - (stage::DEPTH - 1) * stage::WARPS;
+        if (behind < first) continue;
+        copy_wait<stage::DEPTH - 1>();
+        __syncwarp();
+        const int now = tile_token(c, share, shared, list_first, behind);
+        attend_tile<DIM, KEY, VALUE, COLS>(c, rows, now, all_see(k.range, now), ring + from * stage::BYTES, of);
+        from = from + 1 == stage::DEPTH ? 0 : from + 1;
+        __syncwarp();
+    }
+    copy_wait<0>();
+}
+
+/* The units' mean rows of 16 dropped units at a time: e4m3 rows with scores that are given. */
+template <int DIM, int COLS>
+static __device__ __forceinline__ void attend_dropped(const attend_tiles_call &c, const attend_block &k, int count, const attend_shared *shared,
+                                                      uint32_t tile, attend_state<DIM, COLS> &of)
+{
+    constexpr int PIECES = DIM / 16;
+    const octavo_kv_view *kv = &c.of.kv;
+    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    for (int first = (int)(threadIdx.x / 32) * TILE_TOKENS; first < count; first += TILE_TOKENS * (int)(blockDim.x / 32)) {
+        const int left = count - first, row = lane % TILE_TOKENS;
+        const stored_token at = find_mean(kv, k.b, k.head, shared->list[first + (row < left ? row : 0)]);
+        const uint8_t *mean = stored_at(&kv->v_mean, at);
+        const float factor = power_of_minus((int8_t)*stored_at(&kv->v_mean_scale, at));
+        __syncwarp();
+#pragma unroll
+        for (int i = 0; i < TILE_TOKENS * PIECES / 32; i++) {
+            const int piece = lane + 32 * i, r = piece / PIECES, p = piece % PIECES;
+            const uint8_t *from = (const uint8_t *)__shfl_sync(WHOLE_WARP, (unsigned long long)mean, r);
+            copy_16(tile + PIECE * tile_piece<PIECES>(r, p), from + PIECE * p, r < left ? 16 : 0);
+        }
+        copy_commit();
+        float x[1][COLS][4];
+#pragma unroll
+        for (int n = 0; n < COLS; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int64_t r = k.first_row + 8 * n + 2 * t + i % 2;
+                const int u = first + g + (i < 2 ? 0 : 8);
+                x[0][n][i] = u < count && r < c.of.rows ? LOG2_E * c.p.log_mass[(k.group * c.of.rows + r) * c.of.units + shared->list[u]] : NOTHING;
+            }
+        weigh<DIM, COLS, 1>(of, x);
+        fold_factors<DIM, VALUE_E4M3, COLS>(of, x[0], __shfl_sync(WHOLE_WARP, factor, g), __shfl_sync(WHOLE_WARP, factor, g + 8));
+        copy_wait<0>();
+        __syncwarp();
+        tile_outputs<DIM, VALUE_E4M3, COLS>(of.out, x[0], tile);
+        __syncwarp();
+    }
+}
+
+/* ---- results ---- */
+
+/* A warp's results in shared memory: [8 COLS] maxima, [8 COLS] sums, [DIM, 8 COLS] outputs. */
+template <int DIM, int COLS> struct warp_result {
+    float max[8 * COLS], sum[8 * COLS], out[DIM][8 * COLS];
+};
+
+/* Adds the state's output to what is there (relative to maxima that were no larger), and empties it. */
+template <int DIM, int VALUE, int COLS>
+static __device__ __forceinline__ void put_result(attend_state<DIM, COLS> &of, warp_result<DIM, COLS> *to, bool begin)
+{
+    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    const two_factors up = unlift_of<VALUE>(of.lift);
+#pragma unroll
+    for (int n = 0; n < COLS; n++)
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const int column = 8 * n + 2 * t + i;
+            const float before = begin ? NOTHING : to->max[column], down = before == NOTHING ? 0.0f : exp2_fast(before - of.max[n][i]);
+            float sum = of.sum[n][i];
+#pragma unroll
+            for (int step = 4; step < 32; step *= 2) sum += __shfl_xor_sync(WHOLE_WARP, sum, step);
+#pragma unroll
+            for (int m = 0; m < DIM / 16; m++)
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    float *out = &to->out[output_element<VALUE>(m, 2 * half, g)][column];
+                    *out = (begin ? 0.0f : *out * down) + of.out[n][m][i + 2 * half] * up.first * up.second;
+                    of.out[n][m][i + 2 * half] = 0.0f;
+                }
+            __syncwarp();
+            if (g == 0) to->max[column] = of.max[n][i], to->sum[column] = sum;
+        }
+    __syncwarp();
+}
+
+/* log of the sum of all warps' masses in one column. */
+template <int DIM, int COLS>
+static __device__ __forceinline__ float column_mass(const warp_result<DIM, COLS> *results, size_t stride, int column, float *max)
+{
+    float sum = 0.0f;
+    *max = NOTHING;
+    for (int w = 0; w < (int)(blockDim.x / 32); w++) {
+        const warp_result<DIM, COLS> *of = (const warp_result<DIM, COLS> *)((const uint8_t *)results + w * stride);
+        *max = fmaxf(*max, of->max[column]);
+    }
+    for (int w = 0; w < (int)(blockDim.x / 32) && *max != NOTHING; w++) {
+        const warp_result<DIM, COLS> *of = (const warp_result<DIM, COLS> *)((const uint8_t *)results + w * stride);
+        sum += of->max[column] == NOTHING ? 0.0f : of->sum[column] * exp2_fast(of->max[column] - *max);
+    }
+    return sum;
+}
+
+/* The warps' outputs, each weighed once for all of its elements. */
+template <int DIM, int COLS>
+static __device__ __forceinline__ void merge_warps(const attend_tiles_call &c, const attend_block &k, const warp_result<DIM, COLS> *results, size_t stride,
+                                                   float (&weights)[WARPS_MOST][8 * COLS])
+{
+    const int warps = blockDim.x / 32, left = (int)(c.of.rows - k.first_row), columns = left < 8 * COLS ? left : 8 * COLS;
+    if ((int)threadIdx.x < columns) {
+        const int column = threadIdx.x;
+        float max;
+        const float sum = column_mass<DIM, COLS>(results, stride, column, &max);
+        for (int w = 0; w < warps; w++) {
+            const float own = ((const warp_result<DIM, COLS> *)((const uint8_t *)results + w * stride))->max[column];
+            weights[w][column] = own == NOTHING ? 0.0f : exp2_fast(own - max) / sum;
+        }
+        c.p.part_lse[(k.group * c.of.rows + k.first_row + column) * c.p.splits + k.split] = max == NOTHING ? NOTHING : (max + log2f(sum)) * LN_2;
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < DIM * columns; i += blockDim.x) {
+        const int column = i / DIM, d = i % DIM;
+        float out = 0.0f;
+        for (int w = 0; w < warps; w++)
+            out = fmaf(((const warp_result<DIM, COLS> *)((const uint8_t *)results + w * stride))->out[d][column], weights[w][column], out);
+        c.p.part_out[((k.group * c.of.rows + k.first_row + column) * c.p.splits + k.split) * DIM + d] = out * channel_factor(&c.of.kv, k.head, d);
+    }
+}
+
+/* log of what the warps have so far, a thread a row. */
+template <int DIM, int COLS>
+static __device__ __forceinline__ void put_logs(const attend_tiles_call &c, const attend_block &k, const warp_result<DIM, COLS> *results, size_t stride,
+                                                float *to)
+{
+    const int64_t row = k.first_row + threadIdx.x;
+    if (threadIdx.x >= 8 * COLS || row >= c.of.rows) return;
+    float max;
+    const float sum = column_mass<DIM, COLS>(results, stride, threadIdx.x, &max);
+    to[(k.group * c.of.rows + row) * c.p.splits + k.split] = max == NOTHING ? NOTHING : (max + log2f(sum)) * LN_2;
+}
+
+/* Tiles that some row sees, without a mask: those of the sinks, then those from the window on. */
+static __device__ __forceinline__ tile_share visible_tiles(const attend_tiles_call &c, const attend_block &k)
+{
+    const int64_t q_tokens = c.of.in.q.shape[1];
+    int64_t oldest = 0; /* the oldest query token that exists sees furthest back */
+    while (oldest < q_tokens - 1 && k.length - q_tokens + oldest + 1 <= 0) oldest++;
+    const octavo_span first = octavo_visible_span(k.length, q_tokens, oldest, c.of.in.window, c.of.in.sink_tokens);
+    const octavo_span last = octavo_visible_span(k.length, q_tokens, q_tokens - 1, c.of.in.window, c.of.in.sink_tokens);
+    const int near_tile = (int)first.near_begin / TILE_TOKENS, tiles = (k.length + TILE_TOKENS - 1) / TILE_TOKENS;
+    const int sinks = ((int)last.sink_end + TILE_TOKENS - 1) / TILE_TOKENS, sink_tiles = sinks < near_tile ? sinks : near_tile;
+    return { 0, sink_tiles + tiles - near_tile, sink_tiles, near_tile };
+}
+
+/* The share of an unmasked call: tiles in the split's units, or an equal part. */
+static __device__ __forceinline__ void cut_share(const attend_tiles_call &c, const attend_block &k, tile_share *share)
+{
+    if (c.split_units == 0) {
+        const int64_t all = share->end, splits = c.p.splits;
+        share->first = (int)(all * k.split / splits), share->end = (int)(all * (k.split + 1) / splits);
+        return;
+    }
+    const int64_t per_unit = c.of.kv.sub_block_tokens / TILE_TOKENS, begin = k.split * c.split_units * per_unit, end = begin + c.split_units * per_unit;
+    auto index_of = [&](int64_t tile) { /* the first tile of the whole that is not before this one */
+        const int64_t i = tile < share->sink_tiles ? tile : tile < share->near_tile ? share->sink_tiles : tile - share->near_tile + share->sink_tiles;
+        return (int)(i < share->end ? i : share->end);
+    };
+    const int first = index_of(begin), last = index_of(end);
+    share->first = first, share->end = last;
+}
+
+/* Grid (row tiles, splits, batch * kv heads); shared memory: a ring a warp, which become the warps' results. */
+template <int DIM, int KEY, int VALUE, int COLS>
+static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS, DIM <= 128 ? 2 : 1) attend_tiles(const __grid_constant__ attend_tiles_call c)
+{
+    extern __shared__ __align__(128) uint8_t memory[];
+    __shared__ attend_shared shared;
+    const octavo_kv_view *kv = &c.of.kv;
+    wait_for_kernel_before();
+    next_kernel_may_start();
+    attend_block k = { (int64_t)blockIdx.z / kv->kv_heads, (int64_t)blockIdx.z % kv->kv_heads, blockIdx.z, (int64_t)blockIdx.x * 8 * COLS,
+                       (int)blockIdx.y, 0, {} };
+    k.length = (int)sequence_length(kv, k.b);
+    k.range = whole_range_of(&c.of.in, k.length);
+    uint8_t *mine = memory + (size_t)(threadIdx.x / 32) * c.ring_bytes;
+    const uint32_t ring = shared_address(mine);
+
+    /* 1: the queries */
+    __shared__ float staged[8 * COLS][DIM + 2];
+    query_operands<DIM, COLS> rows;
+    attend_state<DIM, COLS> of;
+    bool begun = false;
+    auto queries = [&]() { /* while the first copies are on their way */
+        int lift[COLS];
+        float bias[COLS];
+        if (begun) return;
+        begun = true;
+        stage_queries<DIM, COLS>(c.of, k.b, k.head, k.first_row, staged);
+        load_queries<DIM, KEY, COLS>(staged, rows.q, lift, bias);
+        column_scales<COLS>(c.of, lift, bias, rows.scale, rows.off);
+    };
+    of.lift = -1000;
+    constexpr tile_layout AT = attend_stage<DIM, KEY, VALUE>::AT;
+    if ((key_width(KEY) == 1 && !kv->k_scale.data) || (value_width(VALUE) == 1 && !kv->v_scale.data)) /* exponents of 0 */
+        for (int i = threadIdx.x % 32; i < attend_stage<DIM, KEY, VALUE>::DEPTH * 2 * SCALES_BYTES / 4; i += 32)
+            *(uint32_t *)(mine + i / (2 * SCALES_BYTES / 4) * AT.bytes + AT.k_scale + i % (2 * SCALES_BYTES / 4) * 4) = 0;
+    __syncwarp();
+#pragma unroll
+    for (int n = 0; n < COLS; n++) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            of.max[n][i] = NOTHING, of.sum[n][i] = 0.0f;
+            rows.spans[n][i] = column_span_of(c.of, k.length, k.first_row + 8 * n + 2 * (threadIdx.x % 4) + i);
+        }
+#pragma unroll
+        for (int m = 0; m < DIM / 16; m++) of.out[n][m][0] = of.out[n][m][1] = of.out[n][m][2] = of.out[n][m][3] = 0.0f;
+    }
+
+    /* 2: kept units */
+    const uint8_t *kept = c.p.kept ? c.p.kept + k.group * c.of.units : nullptr;
+    const int begin = (int)(c.split_units ? k.split * c.split_units : 0);
+    const int64_t last = begin + c.split_units;
+    const int limit = (int)(c.split_units && last < c.of.units ? last : c.of.units);
+    tile_share share = visible_tiles(c, k);
+    unit_walk walk = {};
+    int at = 0, stop = 0;
+    if (!kept) {
+        cut_share(c, k, &share);
+    } else {
+        walk_units(&walk, kept, begin < limit ? begin : limit, limit, &shared);
+        const int64_t total = count_of(walk.total, OCTAVO_UNIT_KEPT);
+        at = (int)(c.split_units ? 0 : total * k.split / c.p.splits), stop = (int)(c.split_units ? total : total * (k.split + 1) / c.p.splits);
+    }
+#pragma unroll 1
+    do { /* once without a mask, else a list of units at a time */
+        const int list_end = at + LIST_UNITS < stop ? at + LIST_UNITS : stop, per_unit = kv->sub_block_tokens / TILE_TOKENS;
+        if (kept) {
+            list_units(walk, OCTAVO_UNIT_KEPT, at, list_end, &shared);
+            share = { at * per_unit, list_end * per_unit, 0, 0 };
+        }
+        attend_share<DIM, KEY, VALUE, COLS>(c, k, share, &shared, at, rows, ring, of, queries);
+        at = list_end;
+    } while (at < stop);
+    __syncwarp();
+
+    /* 3: the ring is free; results go behind what the mean rows need */
+    constexpr int MEANS = TILE_TOKENS * DIM;
+    warp_result<DIM, COLS> *result = (warp_result<DIM, COLS> *)(mine + MEANS), *results = (warp_result<DIM, COLS> *)(memory + MEANS);
+    put_result<DIM, VALUE, COLS>(of, result, true);
+    if (c.p.part_kept) {
+        __syncthreads();
+        put_logs<DIM, COLS>(c, k, results, c.ring_bytes, c.p.part_kept);
+        __syncthreads();
+    }
+    if (kept && c.p.compensate == OCTAVO_COMPENSATE_MEAN && c.p.log_mass) {
+        const int64_t total = count_of(walk.total, OCTAVO_UNIT_DROPPED);
+        const int first = (int)(c.split_units ? 0 : total * k.split / c.p.splits), end = (int)(c.split_units ? total : total * (k.split + 1) / c.p.splits);
+#pragma unroll 1
+        for (at = first; at < end; at += LIST_UNITS) {
+            stop = at + LIST_UNITS < end ? at + LIST_UNITS : end;
+            list_units(walk, OCTAVO_UNIT_DROPPED, at, stop, &shared);
+            attend_dropped<DIM, COLS>(c, k, stop - at, &shared, ring, of);
+        }
+        if (first < end) put_result<DIM, VALUE_E4M3, COLS>(of, result, false);
+    }
+    __syncthreads();
+    __shared__ float weights[WARPS_MOST][8 * COLS];
+    merge_warps<DIM, COLS>(c, k, results, c.ring_bytes, weights);
+}
+
+#endif

@@ -1,0 +1,200 @@
+/* plane_codec.cuh - how a row of K or V becomes codes, scales and its residual norm, bit for bit as the reference has it. A warp a
+ * row. */
+#ifndef OCTAVO_CUDA_TILE_PLANE_CODEC_CUH
+#define OCTAVO_CUDA_TILE_PLANE_CODEC_CUH
+
+#include "cuda/tile/reduce.cuh"
+#include "cuda/tile/stored_rows.cuh"
+#include <cfloat>
+
+enum { NORM_LANES = 8 };
+
+/* A row of values before it is encoded. */
+struct source_row {
+    const octavo_tensor *tensor;
+    int64_t offset, dim;
+    const float *minus, *over; /* [dim] subtracted first; divided by, held within float32's finite values; or NULL */
+    bool finite;               /* false: the row is stored as zeros                                                */
+};
+
+static __device__ __forceinline__ float source_at(const source_row &row, int64_t i)
+{
+    if (!row.finite) return 0.0f;
+    float x = load_float(row.tensor, row.offset + i);
+    if (row.minus) x -= row.minus[i];
+    return row.over ? fmaxf(-FLT_MAX, fminf(x / row.over[i], FLT_MAX)) : x;
+}
+
+/* Whether all values are finite once `minus` is off; all lanes get it. */
+static __device__ __forceinline__ bool source_finite(const source_row &row)
+{
+    bool finite = true;
+    for (int64_t i = threadIdx.x % WARP; i < row.dim; i += WARP) {
+        const float x = load_float(row.tensor, row.offset + i);
+        finite = finite && fabsf(row.minus ? x - row.minus[i] : x) <= FLT_MAX;
+    }
+    return __all_sync(WHOLE_WARP, finite);
+}
+
+static __device__ __forceinline__ float source_amax(const source_row &row)
+{
+    float amax = 0.0f;
+    for (int64_t i = threadIdx.x % WARP; i < row.dim; i += WARP) amax = fmaxf(amax, fabsf(source_at(row, i)));
+    return warp_reduce(amax, take_larger());
+}
+
+static __device__ __forceinline__ float held(float x, float limit) { return fmaxf(-limit, fminf(x, limit)); }
+static __device__ __forceinline__ float int8_code(float x) { return rintf(held(x, 127.0f)); }
+static __device__ __forceinline__ uint16_t bf16_code(float x) { return octavo_bf16_from_float(held(x, 0x1.fep+127f)); }
+static __device__ __forceinline__ uint16_t f16_code(float x) { return octavo_fp16_from_float(held(x, OCTAVO_FP16_MAX)); }
+
+/* The row's scale, stored where the view has one: 2^p, s or 1. */
+static __device__ __forceinline__ float put_scale(const octavo_section *section, int64_t scale_bytes, const stored_token &at, float amax)
+{
+    if (!section->data || scale_bytes == 0) return 1.0f;
+    uint8_t *out = stored_at(section, at);
+    if (scale_bytes == 1) {
+        const int32_t p = octavo_row_exponent(amax);
+        if (threadIdx.x % WARP == 0) *out = (uint8_t)(int8_t)p;
+        return ldexpf(1.0f, p);
+    }
+    const uint16_t s = octavo_bf16_from_float_up(amax / 127.0f);
+    if (threadIdx.x % WARP == 0) *(uint16_t *)out = s;
+    return octavo_bf16_to_float(s);
+}
+
+/* One element of K as its planes hold it. */
+struct key_codes {
+    uint32_t base, more; /* int4x2: nibbles */
+    float rest;          /* k - base in units of 2^-p, of k where the format has an s */
+};
+
+static __device__ __forceinline__ key_codes encode_key(const octavo_kv_view *kv, float x, float factor)
+{
+    switch (kv->k_format) {
+    case OCTAVO_K_F32:  return { __float_as_uint(held(x, FLT_MAX)), 0, 0.0f };
+    case OCTAVO_K_BF16: {
+        const uint16_t code = bf16_code(x);
+        return { code, 0, x - octavo_bf16_to_float(code) };
+    }
+    case OCTAVO_K_F16: {
+        const uint16_t code = f16_code(x);
+        return { code, 0, x - octavo_fp16_to_float(code) };
+    }
+    case OCTAVO_K_E4M3:
+    case OCTAVO_K_E4M3X2: {
+        const uint8_t code = octavo_e4m3_from_float(x * factor);
+        const float rest = x * factor - octavo_e4m3_to_float(code);
+        return { code, octavo_e4m3_from_float(ldexpf(rest, kv->k_residual_exponent)), rest };
+    }
+    case OCTAVO_K_E5M2:
+    case OCTAVO_K_E5M2X2: {
+        const uint8_t code = octavo_e5m2_from_float(x * factor);
+        const float rest = x * factor - octavo_e5m2_to_float(code);
+        return { code, octavo_e5m2_from_float(rest), rest };
+    }
+    case OCTAVO_K_INT8:
+    case OCTAVO_K_INT8X2: {
+        const float quotient = factor > 0.0f ? x / factor : 0.0f, code = int8_code(quotient);
+        return { (uint8_t)(int8_t)code, (uint8_t)(int8_t)int8_code((quotient - code) * 254.0f), x - code * factor };
+    }
+    case OCTAVO_K_INT4X2: {
+        const int code = factor > 0.0f ? (int)int8_code(x / factor) : 0, high = (code & ~15) / 16;
+        return { (uint32_t)(high & 15), (uint32_t)(code & 15), x - (16.0f * (float)high + 7.5f) * factor };
+    }
+    }
+    return { 0, 0, 0.0f };
+}
+
+/* ||k - base|| in units of 2^-p or s, summed in eight interleaved lanes of float64 and these in pairs. */
+static __device__ __forceinline__ void put_norm(const octavo_kv_view *kv, const stored_token &at, const source_row &row, float factor)
+{
+    const int lane = threadIdx.x % WARP;
+    double sum = 0.0;
+    for (int64_t i = lane; i < row.dim && lane < NORM_LANES; i += NORM_LANES) {
+        const double rest = (double)encode_key(kv, source_at(row, i), factor).rest;
+        sum += rest * rest;
+    }
+#pragma unroll
+    for (int step = 1; step < NORM_LANES; step *= 2) sum += __shfl_xor_sync(WHOLE_WARP, sum, step);
+    const double unit = octavo_k_scale_bytes(kv->k_format) == 2 && factor > 0.0f ? (double)factor : 1.0;
+    if (lane == 0) *stored_at(&kv->k_norm, at) = octavo_ue4m4_from_float_up((float)(sqrt(sum) / unit * 1.000001));
+}
+
+/* Bytes of int4x2 hold elements j and j + half. */
+static __device__ __forceinline__ void put_nibbles(const octavo_kv_view *kv, const stored_token &at, const source_row &row, float factor)
+{
+    const int64_t half = (row.dim + 1) / 2;
+    uint8_t *base = stored_at(&kv->k[0], at), *more = stored_at(&kv->k[1], at);
+    for (int64_t j = threadIdx.x % WARP; j < half; j += WARP) {
+        const key_codes low = encode_key(kv, source_at(row, j), factor);
+        key_codes high = { 0, 0, 0.0f };
+        if (j + half < row.dim) high = encode_key(kv, source_at(row, j + half), factor);
+        base[j] = (uint8_t)(low.base | high.base << 4);
+        more[j] = (uint8_t)(low.more | high.more << 4);
+    }
+}
+
+static __device__ __forceinline__ void put_key(const octavo_kv_view *kv, const stored_token &at, const source_row &row)
+{
+    const float factor = put_scale(&kv->k_scale, octavo_k_scale_bytes(kv->k_format), at, source_amax(row));
+    if (kv->k_format == OCTAVO_K_INT4X2) {
+        put_nibbles(kv, at, row, factor);
+    } else {
+        const int64_t bytes = octavo_k_element_bytes(kv->k_format);
+        uint8_t *base = stored_at(&kv->k[0], at);
+        uint8_t *more = octavo_k_plane_count(kv->k_format) > 1 ? stored_at(&kv->k[1], at) : nullptr;
+        for (int64_t i = threadIdx.x % WARP; i < row.dim; i += WARP) {
+            const key_codes code = encode_key(kv, source_at(row, i), factor);
+            if (bytes == 4) ((uint32_t *)base)[i] = code.base;
+            else if (bytes == 2) ((uint16_t *)base)[i] = (uint16_t)code.base;
+            else base[i] = (uint8_t)code.base;
+            if (more) more[i] = (uint8_t)code.more;
+        }
+    }
+    if (kv->k_norm.data) put_norm(kv, at, row, factor);
+}
+
+static __device__ __forceinline__ void put_value(const octavo_kv_view *kv, const stored_token &at, const source_row &row)
+{
+    const float factor = put_scale(&kv->v_scale, octavo_v_scale_bytes(kv->v_format), at, source_amax(row));
+    uint8_t *v = stored_at(&kv->v, at);
+    for (int64_t i = threadIdx.x % WARP; i < row.dim; i += WARP) {
+        const float x = source_at(row, i);
+        switch (kv->v_format) {
+        case OCTAVO_V_F32:  ((float *)v)[i] = held(x, FLT_MAX); break;
+        case OCTAVO_V_BF16: ((uint16_t *)v)[i] = bf16_code(x); break;
+        case OCTAVO_V_F16:  ((uint16_t *)v)[i] = f16_code(x); break;
+        case OCTAVO_V_E4M3: v[i] = octavo_e4m3_from_float(x * factor); break;
+        case OCTAVO_V_INT8: v[i] = (uint8_t)(int8_t)(factor > 0.0f ? int8_code(x / factor) : 0.0f); break;
+        }
+    }
+}
+
+/* Element i of the mean of the unit that begins at `first`, in token order. */
+static __device__ __forceinline__ float unit_mean_at(const octavo_kv_view *kv, const stored_token &first, int64_t i)
+{
+    double sum = 0.0;
+    for (int64_t t = 0; t < kv->sub_block_tokens; t++) {
+        const stored_token at = { first.row, first.page, first.head, first.in_block + t };
+        const double factor = (double)row_factor(&kv->v_scale, octavo_v_scale_bytes(kv->v_format), at);
+        sum += (double)value_code(kv, stored_at(&kv->v, at), i) * factor;
+    }
+    return held((float)(sum / (double)kv->sub_block_tokens), FLT_MAX);
+}
+
+/* A warp stores the mean row of the unit that begins at `first`. */
+static __device__ __forceinline__ void put_unit_mean(const octavo_kv_view *kv, const stored_token &first)
+{
+    const int64_t unit = first.in_block / kv->sub_block_tokens;
+    float amax = 0.0f;
+    for (int64_t i = threadIdx.x % WARP; i < kv->v_dim; i += WARP) amax = fmaxf(amax, fabsf(unit_mean_at(kv, first, i)));
+    const int32_t p = octavo_row_exponent(warp_reduce(amax, take_larger()));
+    if (threadIdx.x % WARP == 0)
+        *octavo_section_at(&kv->v_mean_scale, first.row, first.page, first.head, unit) = (uint8_t)(int8_t)p;
+    uint8_t *mean = octavo_section_at(&kv->v_mean, first.row, first.page, first.head, unit);
+    for (int64_t i = threadIdx.x % WARP; i < kv->v_dim; i += WARP)
+        mean[i] = octavo_e4m3_from_float(unit_mean_at(kv, first, i) * ldexpf(1.0f, p));
+}
+
+#endif
