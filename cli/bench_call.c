@@ -28,12 +28,50 @@ static int allocate(bench_call *call)
     return cli_refuse("there is no memory for the queries and outputs of a decode call");
 }
 
+static octavo_tensor tensor_of(const bench_call *call, int array, void *here, octavo_dtype dtype, const int64_t *shape)
+{
+    const int gpu = bench_on_gpu(&call->exec);
+    octavo_tensor tensor = octavo_tensor_view(gpu ? call->there.arrays[array] : here, dtype, 4, shape);
+    tensor.device_kind = gpu ? OCTAVO_DEVICE_CUDA : OCTAVO_DEVICE_CPU;
+    return tensor;
+}
+
 static void set_rows(bench_call *call, int64_t rows)
 {
     const int64_t q_shape[] = { rows, 1, call->q_heads, call->head_dim }, out_shape[] = { rows, 1, call->q_heads, call->v_dim };
     call->view.batch = rows;
-    call->params.q = octavo_tensor_view(call->q, call->dtype, 4, q_shape);
-    call->params.out = octavo_tensor_view(call->out, OCTAVO_F32, 4, out_shape);
+    call->params.q = tensor_of(call, THERE_Q, call->q, call->dtype, q_shape);
+    call->params.out = tensor_of(call, THERE_OUT, call->out, OCTAVO_F32, out_shape);
+}
+
+static void host_arrays(const bench_call *call, void *host[THERE_ARRAYS])
+{
+    host[THERE_Q] = call->q, host[THERE_OUT] = call->out, host[THERE_SKIP] = call->skip_ratio;
+    host[THERE_SKIP_FIRST] = call->skip_ratio_first, host[THERE_MASS] = call->dropped_mass, host[THERE_BYTES] = call->bytes_read;
+    host[THERE_LENGTHS] = call->lengths, host[THERE_PAGES] = call->page_table;
+}
+
+/* The call's arrays and view move to the GPU; what is on the host is copied before and after each run. */
+static int move_there(bench_call *call)
+{
+    const int64_t pairs = call->rows * call->kv_heads, heads = call->rows * call->q_heads;
+    size_t bytes[THERE_ARRAYS];
+    bytes[THERE_Q] = (size_t)(heads * call->head_dim) * octavo_dtype_bytes(call->dtype);
+    bytes[THERE_OUT] = (size_t)(heads * call->v_dim) * sizeof *call->out;
+    bytes[THERE_SKIP] = bytes[THERE_SKIP_FIRST] = (size_t)pairs * sizeof *call->skip_ratio;
+    bytes[THERE_MASS] = (size_t)heads * sizeof *call->dropped_mass, bytes[THERE_BYTES] = (size_t)pairs * sizeof *call->bytes_read;
+    bytes[THERE_LENGTHS] = (size_t)call->rows * sizeof *call->lengths;
+    bytes[THERE_PAGES] = (size_t)(call->rows * call->pages_per_sequence) * sizeof *call->page_table;
+    const int status = bench_there_init(&call->there, call->exec.device, bytes);
+    if (status != EXIT_DONE) return status;
+    const int64_t pages = call->store->sequences * call->pages_per_sequence;
+    if (octavo_kv_view_over_pool(&call->store->config, call->store->there.pools[0], pages, 0, &call->view) != OCTAVO_OK) return cli_refuse_last();
+    call->view.max_tokens = call->store->tokens, call->view.page_table_stride = call->pages_per_sequence;
+    call->view.device_kind = OCTAVO_DEVICE_CUDA;
+    call->view.lengths = call->there.arrays[THERE_LENGTHS], call->view.page_table = call->there.arrays[THERE_PAGES];
+    call->params.skip_ratio = call->there.arrays[THERE_SKIP], call->params.skip_ratio_first = call->there.arrays[THERE_SKIP_FIRST];
+    call->params.dropped_mass = call->there.arrays[THERE_MASS], call->params.bytes_read = call->there.arrays[THERE_BYTES];
+    return EXIT_DONE;
 }
 
 int bench_call_init(bench_call *call, const octavo_exec *exec, const bench_store *store, const bench_rule *rule, int64_t rows,
@@ -67,6 +105,11 @@ int bench_call_init(bench_call *call, const octavo_exec *exec, const bench_store
     call->params.skip_ratio_first = call->skip_ratio_first;
     call->params.dropped_mass = call->dropped_mass;
     call->params.bytes_read = call->bytes_read;
+    call->store = store;
+    if (bench_on_gpu(exec)) {
+        const int moved = move_there(call);
+        if (moved != EXIT_DONE) return moved;
+    }
     set_rows(call, rows);
     size_t bytes;
     if (octavo_attention_decode_workspace(&call->exec, &call->params, &bytes) != OCTAVO_OK) return cli_refuse_last();
@@ -78,6 +121,7 @@ int bench_call_init(bench_call *call, const octavo_exec *exec, const bench_store
 void bench_call_fini(bench_call *call)
 {
     if (call->exec.workspace) octavo_device_release(call->exec.device, call->exec.workspace, call->exec.workspace_bytes);
+    if (call->there.device) bench_there_fini(&call->there);
     free(call->q);
     free(call->out);
     free(call->skip_ratio);
@@ -103,14 +147,34 @@ void *bench_call_query(bench_call *call, int64_t row)
 
 int bench_call_run(bench_call *call, int64_t rows)
 {
+    void *host[THERE_ARRAYS];
     set_rows(call, rows);
+    if (bench_on_gpu(&call->exec)) {
+        host_arrays(call, host);
+        if (bench_there_send(&call->there, &call->exec, host) != EXIT_DONE) return EXIT_REFUSED;
+        if (octavo_attention_decode(&call->exec, &call->params) != OCTAVO_OK) return cli_refuse_last();
+        return bench_there_fetch(&call->there, &call->exec, host);
+    }
     return octavo_attention_decode(&call->exec, &call->params) == OCTAVO_OK ? EXIT_DONE : cli_refuse_last();
 }
 
-int bench_call_run_bare(bench_call *call)
+static octavo_decode_params bare_params(const bench_call *call)
 {
     octavo_decode_params bare = call->params;
     bare.skip_ratio = bare.skip_ratio_first = bare.dropped_mass = NULL;
     bare.bytes_read = NULL;
+    return bare;
+}
+
+int bench_call_run_bare(bench_call *call)
+{
+    const octavo_decode_params bare = bare_params(call);
     return octavo_attention_decode(&call->exec, &bare) == OCTAVO_OK ? EXIT_DONE : cli_refuse_last();
+}
+
+int bench_call_time_there(bench_call *call, double *ms)
+{
+    const octavo_decode_params bare = bare_params(call);
+    const int64_t pages = call->store->sequences * call->pages_per_sequence;
+    return bench_there_time(&call->there, &call->exec, &bare, &call->store->config, &call->store->there, pages, ms);
 }

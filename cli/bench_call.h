@@ -27,6 +27,8 @@ typedef struct bench_call {
     int64_t *bytes_read;        /* [rows, kv_heads]                */
     int32_t *lengths, *page_table; /* [rows], [rows, pages_per_sequence] */
     int64_t pages_per_sequence;
+    const bench_store *store;
+    bench_there there; /* on a GPU: the arrays above, copied before and after a call */
 } bench_call;
 
 /* EXIT_REFUSED after a sentence, also where the library has no such decode. A zeroed call may be given to fini. */
@@ -41,6 +43,9 @@ void *bench_call_query(bench_call *call, int64_t row);
 /* Runs with the first `rows` rows, and with all outputs or with `out` alone, as an engine would. */
 int bench_call_run(bench_call *call, int64_t rows);
 int bench_call_run_bare(bench_call *call);
+
+/* On a GPU: milliseconds of one bare call, caches cold, as part of a graph. */
+int bench_call_time_there(bench_call *call, double *ms);
 
 /* 1 / sqrt(head_dim), the same for library and reference. */
 float bench_softmax_scale(int64_t head_dim);

@@ -1,4 +1,4 @@
-/* bench_gemm.h - the matrix product that `octavo bench kproj` is compared with: oneDNN's, or a plain one where it is missing. */
+/* bench_gemm.h - the matrix product that `octavo bench linear` and `kproj` are compared with: oneDNN's, or a plain one where it is missing. */
 #ifndef OCTAVO_CLI_BENCH_GEMM_H
 #define OCTAVO_CLI_BENCH_GEMM_H
 

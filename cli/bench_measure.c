@@ -71,6 +71,7 @@ int bench_check(const bench_run *run, int64_t longest)
     if (status != EXIT_DONE) return status;
     status = bench_store_init(&store, &asked, 1, 1);
     if (status != EXIT_DONE) return status;
+    if (bench_store_send(&store, &run->exec) != EXIT_DONE) return EXIT_REFUSED;
     status = bench_call_init(&call, &run->exec, &store, &rule, 1, run->data.q_heads, run->data.dtype);
     bench_call_fini(&call);
     bench_store_fini(&store);
@@ -132,15 +133,16 @@ static int stage_fill(bench_stage *stage, bench_run *run)
             octavo_tensor k, v;
             const int64_t count = stage->length - first < step ? stage->length - first : step;
             bench_data_chunk(&run->data, source, stage->length, first, count, &k, &v);
-            status = bench_store_append(&stage->store, &run->exec, sequence, first, &k, &v);
-            if (status == EXIT_DONE) status = bench_store_append(&stage->exact, &run->exec, sequence, first, &k, &v);
+            status = bench_store_append(&stage->store, &run->encoder, sequence, first, &k, &v);
+            if (status == EXIT_DONE) status = bench_store_append(&stage->exact, &run->encoder, sequence, first, &k, &v);
             if (sequence < stage->reference_count) bench_reference_add(&stage->references[sequence], first, &k, &v);
             progress_step(&bar, sequence * stage->length + first + count);
         }
         if (sequence < stage->reference_count) bench_reference_finish(&stage->references[sequence]);
     }
     progress_end(&bar);
-    return status;
+    if (status == EXIT_DONE) status = bench_store_send(&stage->store, &run->exec);
+    return status == EXIT_DONE ? bench_store_send(&stage->exact, &run->exec) : status;
 }
 
 static void add_rows(const bench_call *call, const bench_reference *reference, int64_t first, int64_t rows, bench_sums *sums)
@@ -200,6 +202,7 @@ static int prepare_timed(bench_call *call, bench_run *run, const bench_store *st
 
 static int time_call(bench_run *run, bench_call *call, const bench_store *store, double *ms)
 {
+    if (bench_on_gpu(&run->exec)) return bench_call_time_there(call, ms);
     bench_evict(&run->speed, store->pool, store->pool_bytes);
     bench_evict(&run->speed, call->q, (size_t)(call->rows * call->q_heads * call->head_dim) * octavo_dtype_bytes(call->dtype));
     const double start = machine_seconds();
@@ -222,7 +225,8 @@ static int measure_times(bench_stage *stage, bench_run *run, const bench_rule *r
     progress_start(&bar, "timed calls", repeat);
     for (int64_t i = 0; status == EXIT_DONE && i < repeat; i++) {
         status = time_call(run, &call, &stage->store, &ms[i]);
-        rates[i] = bench_read_speed_measure(&run->speed);
+        if (status == EXIT_DONE && bench_on_gpu(&run->exec)) status = bench_device_read_speed(&run->exec, &rates[i]);
+        else rates[i] = bench_read_speed_measure(&run->speed);
         if (status == EXIT_DONE) status = time_call(run, &exact, &stage->exact, &exact_ms[i]);
         progress_step(&bar, i + 1);
     }

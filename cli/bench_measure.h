@@ -10,7 +10,8 @@ enum { BENCH_CHUNK_TOKENS = 1024 };
 
 typedef struct bench_run {
     const bench_settings *settings;
-    octavo_exec exec; /* device and threads */
+    octavo_exec exec;    /* device and threads            */
+    octavo_exec encoder; /* of the CPU, which makes the pages */
     bench_data data;
     int64_t sequences; /* of a timed call */
     bench_read_speed speed;

@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { PATTERNS = 4, CACHES_LONG = 8, CACHE_LEAST = 32 << 20, LINE = 64, STEP = 4 * LINE };
+enum { PATTERNS = 4, CACHES_LONG = 8, CACHE_LEAST = 32 << 20, LINE = 64, STEP = 4 * LINE, PAGE = 4096 };
 
 typedef uint64_t wide __attribute__((vector_size(64), aligned(64))); /* as many registers as it takes */
 
@@ -43,21 +43,34 @@ static uint64_t read_pattern(int pattern, const uint8_t *data, size_t bytes)
     }
 }
 
+/* Maps speed->bytes. */
+static int map_buffer(bench_read_speed *speed, int threads)
+{
+    speed->threads = threads;
+    if (machine_available_bytes() > (int64_t)speed->bytes) speed->buffer = machine_map(speed->bytes);
+    if (!speed->buffer)
+        return cli_refuse("measuring the read speed takes %zu MiB, of which %" PRId64 " MiB are available", speed->bytes >> 20,
+                          machine_available_bytes() >> 20);
+    /* Untouched pages would all be the one page of zeros. */
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t page = 0; page < (int64_t)(speed->bytes / PAGE); page++) speed->buffer[page * PAGE] = 1;
+    return EXIT_DONE;
+}
+
 int bench_read_speed_init(bench_read_speed *speed, int threads)
 {
     const int64_t llc = machine_llc_bytes();
     memset(speed, 0, sizeof *speed);
-    speed->threads = threads;
-    speed->window = (size_t)(llc > CACHE_LEAST ? llc : CACHE_LEAST) / 4096 * 4096;
+    speed->window = (size_t)(llc > CACHE_LEAST ? llc : CACHE_LEAST) / PAGE * PAGE;
     speed->bytes = CACHES_LONG * speed->window;
-    if (machine_available_bytes() > (int64_t)speed->bytes) speed->buffer = machine_map(speed->bytes);
-    if (!speed->buffer)
-        return cli_refuse("measuring the read speed takes %zu MiB (8 times the last-level cache), of which %" PRId64 " MiB are available",
-                          speed->bytes >> 20, machine_available_bytes() >> 20);
-    /* Untouched pages would all be the one page of zeros. */
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t page = 0; page < (int64_t)(speed->bytes / 4096); page++) speed->buffer[page * 4096] = 1;
-    return EXIT_DONE;
+    return map_buffer(speed, threads);
+}
+
+int bench_read_speed_init_warm(bench_read_speed *speed, size_t bytes, int threads)
+{
+    memset(speed, 0, sizeof *speed);
+    speed->window = speed->bytes = (bytes / PAGE + 1) * PAGE;
+    return map_buffer(speed, threads);
 }
 
 void bench_read_speed_fini(bench_read_speed *speed)

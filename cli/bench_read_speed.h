@@ -15,6 +15,8 @@ typedef struct bench_read_speed {
 
 /* The buffer is 8 times the last-level cache. EXIT_REFUSED after a sentence: there is no memory for it. */
 int bench_read_speed_init(bench_read_speed *speed, int threads);
+/* Instead: the same `bytes` again and again, from whichever cache holds them, as a program that repeats its work reads them. */
+int bench_read_speed_init_warm(bench_read_speed *speed, size_t bytes, int threads);
 void bench_read_speed_fini(bench_read_speed *speed);
 
 /* GB/s (1e9) of the fastest access pattern: every pattern reads one window. */

@@ -146,7 +146,7 @@ int bench_settings_parse(int argc, char **argv, bench_settings *settings, int *s
         { "lengths", 0, OPTION_TEXT, "LIST", "FROM:TO:STEP or N,N: tokens in the cache, the data's last\n(default: all)", &words.lengths, 0, 0 },
         { "repeat", 0, OPTION_INTEGER, "N", "timed calls, of which the median is reported (default 15)", &settings->repeat, 1, 100000 },
         { "threads", 't', OPTION_INTEGER, "N", "default: as many as OpenMP uses", &settings->threads, 1, 4096 },
-        { "device", 0, OPTION_TEXT, "NAME", "default cpu", &settings->device, 0, 0 },
+        { "device", 0, OPTION_TEXT, "NAME", "cpu or cuda:N, default cpu", &settings->device, 0, 0 },
         { "out", 0, OPTION_TEXT, "DIR", "keeps the result there, and reads it back the next time", &settings->out, 0, 0 },
         { "fresh", 0, OPTION_FLAG, NULL, "measures even if DIR has the result", &settings->fresh, 0, 0 },
         { "json", 0, OPTION_FLAG, NULL, "prints JSON (docs/JSON.md) instead of a table", &settings->json, 0, 0 },

@@ -53,8 +53,14 @@ int bench_store_init(bench_store *store, const octavo_page_config *config, int64
     return EXIT_DONE;
 }
 
+int bench_store_send(bench_store *store, const octavo_exec *exec)
+{
+    return bench_on_gpu(exec) ? bench_pools_send(&store->there, exec, store->pool, store->pool_bytes) : EXIT_DONE;
+}
+
 void bench_store_fini(bench_store *store)
 {
+    bench_pools_fini(&store->there);
     machine_unmap(store->pool, store->pool_bytes);
     free(store->page_table);
     free(store->lengths);

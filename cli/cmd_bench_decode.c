@@ -1,5 +1,6 @@
 /* cmd_bench_decode.c - `octavo bench decode`: speed and error of attention over a stored cache. */
 #define _GNU_SOURCE
+#include "bench_device.h"
 #include "bench_measure.h"
 #include "cli.h"
 #include "machine.h"
@@ -20,6 +21,16 @@ static void copy_label(char *target, size_t bytes, const char *source)
     copy_text(target, bytes, source);
     for (char *c = target; *c; c++)
         if ((unsigned char)*c < 0x20 || (unsigned char)*c >= 0x7f) *c = '?';
+}
+
+/* The GPU's name behind the processor's. */
+static void label_gpu(const bench_run *run, bench_result *result)
+{
+    octavo_device_info gpu = OCTAVO_DEVICE_INFO_INIT;
+    char whole[RESULT_TEXT_BYTES];
+    if (octavo_cuda_device_info(atoi(octavo_device_name(run->exec.device) + strlen("cuda:")), &gpu) != OCTAVO_OK) return;
+    snprintf(whole, sizeof whole, "%.90s; %.90s", result->cpu, gpu.name); /* both have room */
+    copy_label(result->cpu, sizeof result->cpu, whole);
 }
 
 static void describe(const bench_run *run, bench_result *result)
@@ -43,6 +54,7 @@ static void describe(const bench_run *run, bench_result *result)
     char cpu[MACHINE_NAME_BYTES];
     machine_cpu_name(cpu);
     copy_label(result->cpu, sizeof result->cpu, cpu);
+    if (bench_on_gpu(&run->exec)) label_gpu(run, result);
     result->llc_bytes = machine_llc_bytes();
     result->layer = settings->layer;
     result->hot = settings->synthetic.hot;
@@ -168,21 +180,27 @@ int cmd_bench_decode(int argc, char **argv)
     bench_run run = { .settings = &settings, .exec = OCTAVO_EXEC_INIT };
     bench_result result = { 0 };
     octavo_context *context = NULL;
+    octavo_device *cpu = NULL;
     int status;
     if (!bench_settings_parse(argc, argv, &settings, &status)) return status;
     if (octavo_context_create(NULL, &context) != OCTAVO_OK) return cli_refuse_last();
-    if (octavo_device_open(context, settings.device, &run.exec.device) == OCTAVO_OK) {
+    if (octavo_device_open(context, "cpu", &cpu) == OCTAVO_OK && octavo_device_open(context, settings.device, &run.exec.device) == OCTAVO_OK &&
+        octavo_device_stream_create(run.exec.device, &run.exec.stream) == OCTAVO_OK) {
         run.exec.threads = (int32_t)settings.threads;
+        run.encoder = (octavo_exec)OCTAVO_EXEC_INIT;
+        run.encoder.device = cpu, run.encoder.threads = run.exec.threads;
         const int64_t chunk = (BENCH_CHUNK_TOKENS + settings.cache.block - 1) / settings.cache.block * settings.cache.block;
         status = bench_data_open(&settings, chunk, &run.data);
         if (status == EXIT_DONE) {
             status = run_with_data(&run, &settings, &result);
             bench_data_close(&run.data);
         }
-        octavo_device_close(run.exec.device);
+        octavo_device_stream_destroy(run.exec.device, run.exec.stream);
     } else {
         status = cli_refuse_last();
     }
+    octavo_device_close(run.exec.device);
+    octavo_device_close(cpu);
     bench_result_fini(&result);
     octavo_context_destroy(context);
     return status;

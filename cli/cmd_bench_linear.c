@@ -50,7 +50,9 @@ static int parse_dtype(const char *of, const char *name, const octavo_dtype *dty
 /* What a precision's weights are where nothing is said. */
 static const char *default_weight(octavo_linear_precision precision)
 {
-    static const char *const names[] = { [OCTAVO_LINEAR_F32] = "f32", [OCTAVO_LINEAR_BF16] = "bf16", [OCTAVO_LINEAR_FP8] = "e4m3", [OCTAVO_LINEAR_INT8] = "int8" };
+    static const char *const names[] = {
+        [OCTAVO_LINEAR_F32] = "f32", [OCTAVO_LINEAR_BF16] = "bf16", [OCTAVO_LINEAR_FP8] = "e4m3", [OCTAVO_LINEAR_INT8] = "int8",
+    };
     return names[precision];
 }
 

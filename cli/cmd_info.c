@@ -15,6 +15,8 @@ typedef struct info {
     const char *isa; /* in use; owned by the device */
     char cpu[MACHINE_NAME_BYTES];
     int openmp, onednn, cuda, gnuplot;
+    int gpus;             /* that the CUDA backend opens             */
+    char cuda_reason[256]; /* why there are none; empty: there are some */
 } info;
 
 /* 1: `word` is one of the blank-separated words of `text`. */
@@ -36,13 +38,51 @@ static json_t *levels(const info *facts)
     return list;
 }
 
+/* What is known of GPU number `index`; zeros where its driver does not say. */
+static octavo_device_info gpu_info(int index)
+{
+    octavo_device_info gpu = OCTAVO_DEVICE_INFO_INIT;
+    if (octavo_cuda_device_info(index, &gpu) != OCTAVO_OK) gpu = (octavo_device_info)OCTAVO_DEVICE_INFO_INIT;
+    return gpu;
+}
+
+static json_t *device_names(const info *facts)
+{
+    json_t *list = json_pack("[s]", "cpu");
+    for (int i = 0; i < facts->gpus; i++) json_array_append_new(list, json_sprintf("cuda:%d", i));
+    return list;
+}
+
+static json_t *gpus(const info *facts)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < facts->gpus; i++) {
+        const octavo_device_info gpu = gpu_info(i);
+        json_array_append_new(list, json_pack("{s:o, s:s, s:I, s:I, s:i, s:[i, i]}", "device", json_sprintf("cuda:%d", i), "name", gpu.name,
+                                              "memory_bytes", (json_int_t)gpu.memory_bytes, "l2_bytes", (json_int_t)gpu.l2_bytes,
+                                              "multiprocessors", gpu.multiprocessors, "compute_capability", gpu.compute_major, gpu.compute_minor));
+    }
+    return list;
+}
+
+static void print_gpus(const info *facts)
+{
+    for (int i = 0; i < facts->gpus; i++) {
+        const octavo_device_info gpu = gpu_info(i);
+        printf(", cuda:%d (%s, %d multiprocessors, %.1f GiB, compute capability %d.%d)", i, gpu.name, gpu.multiprocessors,
+               (double)gpu.memory_bytes / (1 << 30), gpu.compute_major, gpu.compute_minor);
+    }
+    printf("\n");
+    if (facts->cuda_reason[0]) printf("no GPU     %s\n", facts->cuda_reason);
+}
+
 static int print_json(const info *facts)
 {
-    json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:o, s:s, s:[s], s:{s:b, s:b, s:b, s:b, s:b, s:b}}",
+    json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:o, s:s, s:o, s:o, s:s, s:{s:b, s:b, s:b, s:b, s:b, s:b}}",
                              "schema", "octavo-info-1", "version", octavo_version(), "build_id", octavo_build_id(),
                              "build_options", octavo_build_options(), "cpu", facts->cpu, "threads", machine_threads(),
                              "llc_bytes", (json_int_t)machine_llc_bytes(), "isa_levels", levels(facts), "isa", facts->isa,
-                             "devices", "cpu",
+                             "devices", device_names(facts), "gpus", gpus(facts), "cuda_reason", facts->cuda_reason,
                              "parts", "openmp", facts->openmp, "onednn", facts->onednn, "cuda", facts->cuda, "jansson", 1,
                              "pcre2", 1, "gnuplot", facts->gnuplot);
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
@@ -63,7 +103,8 @@ static int print_text(const info *facts)
     printf("ISA levels");
     for (int i = 0; (name = octavo_isa_name(i)) != NULL; i++)
         printf(" %s%s", name, strcmp(name, facts->isa) == 0 ? " (chosen)" : octavo_isa_available(i) ? "" : " (not on this machine)");
-    printf("\ndevices    cpu\n");
+    printf("\ndevices    cpu");
+    print_gpus(facts);
     printf("parts      OpenMP %s, oneDNN %s, CUDA %s, jansson yes, PCRE2 yes, gnuplot %s\n", facts->openmp ? "yes" : "no", facts->onednn ? "yes" : "no",
            facts->cuda ? "yes" : "no", facts->gnuplot ? "yes" : "no");
     return cli_finish_output();
@@ -87,6 +128,7 @@ int cmd_info(int argc, char **argv)
         info facts = { .isa = octavo_device_isa(device), .openmp = has_word(built, "openmp"), .onednn = has_word(built, "onednn"),
                        .cuda = has_word(built, "cuda"), .gnuplot = external_exists("gnuplot") };
         machine_cpu_name(facts.cpu);
+        if (octavo_cuda_device_count(&facts.gpus) != OCTAVO_OK) snprintf(facts.cuda_reason, sizeof facts.cuda_reason, "%s", octavo_last_error());
         status = json ? print_json(&facts) : print_text(&facts);
         octavo_device_close(device);
     } else {

@@ -46,12 +46,12 @@ file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/cuda)
 add_library(octavo_cuda_version OBJECT src/base/version.c ${build_header})
 octavo_compile_settings(octavo_cuda_version)
 target_include_directories(octavo_cuda_version PRIVATE ${PROJECT_BINARY_DIR}/generated)
-set_source_files_properties(src/base/version.c PROPERTIES OBJECT_DEPENDS ${build_header})
+add_dependencies(octavo_cuda_version octavo_objects) # one of them makes the header
 
 add_custom_command(OUTPUT ${octavo_cuda_plugin}
-  COMMAND ${CUDAToolkit_NVCC_EXECUTABLE} -shared -cudart static -Xlinker --no-undefined -Xlinker --exclude-libs=ALL
+  COMMAND ${CUDAToolkit_NVCC_EXECUTABLE} -shared -cudart static -Xlinker --no-undefined -Xlinker --version-script=${PROJECT_SOURCE_DIR}/cmake/octavo-cuda.map
     -Xlinker -rpath=${CUDAToolkit_LIBRARY_DIR}
     ${cuda_objects} $<TARGET_OBJECTS:octavo_cuda_version> -o ${octavo_cuda_plugin}
-  DEPENDS ${cuda_objects} octavo_cuda_version $<TARGET_OBJECTS:octavo_cuda_version> COMMENT "Linking liboctavo-cuda.so" VERBATIM
+  DEPENDS ${cuda_objects} ${PROJECT_SOURCE_DIR}/cmake/octavo-cuda.map octavo_cuda_version $<TARGET_OBJECTS:octavo_cuda_version> COMMENT "Linking liboctavo-cuda.so" VERBATIM
   COMMAND_EXPAND_LISTS)
 add_custom_target(octavo-cuda ALL DEPENDS ${octavo_cuda_plugin})

@@ -2,6 +2,8 @@
 #ifndef BUDGET_H
 #define BUDGET_H
 
+#include "octavo/tensor.h"
+
 #include <math.h>
 
 #define BUDGET_U      0x1p-24  /* unit roundoff of float32                                        */
@@ -35,6 +37,15 @@ static inline double budget_log_sum(double n, double error, double value)
 
 /* A softmax weight exp(x - max), relative: the exponent's error, the difference's rounding, exp itself. */
 static inline double budget_weight(double error, double below_max) { return error + 2.0 * BUDGET_U * below_max + BUDGET_EXP; }
+
+/* Roundings of a sum of n products that are exact or float32: an operand in f32 or f16 may be the sum of three or two bf16 terms, all
+ * pairs of which are added up; but where one of both has three, pairs below 2^-21 of the product may be left out, 2^-20 in all. */
+static inline double budget_sums(double n, octavo_dtype x, octavo_dtype w)
+{
+    const int x_terms = x == OCTAVO_F32 ? 3 : x == OCTAVO_F16 ? 2 : 1, w_terms = w == OCTAVO_F32 ? 3 : w == OCTAVO_F16 ? 2 : 1;
+    if (x_terms + w_terms > 4) return 6.0 * n + 16.0;
+    return n * x_terms * w_terms;
+}
 
 /* One element of a linear layer. n: float32 sums of its terms (0: int32); size: sum of their magnitudes; rest: bias and what y was;
  * tiny: sum of |x| + |w| + 1, scales included, since an operand, a product or a sum may be flushed to zero. */

@@ -222,7 +222,7 @@ static int compare(prefill_case *at)
     return kc_finish();
 }
 
-static void draw_flags(prefill_case *at)
+static void draw_flags(prefill_case *at, int device)
 {
     octavo_attention_prefill_params *p = &at->p;
     const int32_t dim = at->c.view.head_dim;
@@ -231,6 +231,7 @@ static void draw_flags(prefill_case *at)
     if (kc_chance(30) || p->soft_cap > 0.0f) p->flags |= OCTAVO_PREFILL_NO_SMOOTH;
     if (kc_chance(40)) p->flags |= OCTAVO_PREFILL_SMOOTH_V;
     if (kc_chance(40) && !(dim & (dim - 1))) p->flags |= OCTAVO_PREFILL_ROTATE;
+    if (device) p->precision = OCTAVO_ATTENTION_EXACT; /* what there is */
 }
 
 static void draw_lengths(prefill_case *at)
@@ -269,7 +270,7 @@ int kc_check_attention_prefill(const kc_pair *pair)
     p->q = c->in.q, p->kv = &c->view, p->softmax_scale = c->in.softmax_scale, p->soft_cap = c->in.soft_cap;
     p->window = c->in.window, p->sink_tokens = c->in.sink_tokens;
     p->mask = kc_chance(70) ? OCTAVO_MASK_CAUSAL : OCTAVO_MASK_FULL;
-    draw_flags(&at);
+    draw_flags(&at, pair->device);
     draw_lengths(&at);
     if (kc_chance(20)) p->softmax_scale = -p->softmax_scale;
     if (kc_chance(15) && p->soft_cap == 0.0f) draw_means(&at);

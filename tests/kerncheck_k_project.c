@@ -30,7 +30,7 @@ static void project(const octavo_k_project_params *p, int64_t b, int64_t token, 
             const double term = kc_load(p->h.dtype, p->h.data, h + j) * weight_at(&p->weight, head * dim + i, j);
             sum += term, size += fabs(term);
         }
-        out->value[i] = sum, out->error[i] = budget_gamma((double)hidden + BUDGET_SLACK) * size + BUDGET_TINY;
+        out->value[i] = sum, out->error[i] = budget_gamma(budget_sums((double)hidden, p->h.dtype, p->weight.codes.dtype) + BUDGET_SLACK) * size + BUDGET_TINY;
     }
 }
 

@@ -86,17 +86,24 @@ static int pack(const kc_pair *pair, octavo_linear_part *part, octavo_linear_pre
     return memcmp(guard, packed + bytes, GUARDS) == 0 || kc_fail("linear_pack wrote past its bytes");
 }
 
+/* A matrix; on a device often one of whole 16-byte pieces, as the fast kernels there want it. */
+static octavo_tensor draw_matrix(const kc_pair *pair, const char *name, octavo_dtype dtype, const int64_t *shape)
+{
+    if (!pair->device || !kc_chance(70)) return kc_tensor(name, dtype, 2, shape);
+    return octavo_tensor_view(kc_bytes(name, shape[0] * shape[1] * (int64_t)octavo_dtype_bytes(dtype), 64), dtype, 2, shape);
+}
+
 static int draw_part(const kc_pair *pair, octavo_linear_params *p, int64_t out, octavo_dtype dtype)
 {
     static const octavo_dtype outputs[] = { OCTAVO_F32, OCTAVO_F16, OCTAVO_BF16 };
     const int64_t w_shape[] = { out, p->x.shape[1] }, y_shape[] = { p->x.shape[0], out };
     octavo_linear_part *part = &p->parts[p->part_count++];
-    part->weight.codes = kc_tensor("weight", dtype, 2, w_shape);
+    part->weight.codes = draw_matrix(pair, "weight", dtype, w_shape);
     fill(&part->weight.codes, 1.0f / sqrtf((float)w_shape[1]));
     draw_scales(&part->weight, p->precision);
     if (dtype != OCTAVO_INT8 && kc_chance(5)) kc_store(dtype, part->weight.codes.data, kc_between(0, w_shape[1] - 1), NAN);
     if (kc_chance(40)) part->bias = draw_floats("bias", out, -2.0, 2.0);
-    part->y = kc_tensor("y", pair->bench ? OCTAVO_F32 : KC_PICK(outputs), 2, y_shape);
+    part->y = draw_matrix(pair, "y", pair->bench ? OCTAVO_F32 : KC_PICK(outputs), y_shape);
     if (p->store == OCTAVO_STORE_ADD) fill(&part->y, 1.0f);
     kc_describe(" [%lld %s scales=%s%lldx%lld y=%s%s]", (long long)out, octavo_dtype_name(dtype), part->weight.scales ? "" : "none ",
                 (long long)part->weight.block_rows, (long long)part->weight.block_cols, octavo_dtype_name(part->y.dtype), part->bias ? " bias" : "");
@@ -132,16 +139,6 @@ static double ulp_of(octavo_dtype dtype, double value)
     return dtype == OCTAVO_BF16 ? ldexp(1.0, exponent - 8) : dtype == OCTAVO_F16 ? fmax(ldexp(1.0, exponent - 11), 0x1p-24) : 0.0;
 }
 
-/* bf16 terms of an element that is not rounded, and the products of two such sums that a kernel has to add up. */
-static int terms_of(octavo_dtype dtype) { return dtype == OCTAVO_F32 ? 3 : dtype == OCTAVO_F16 ? 2 : 1; }
-static int products_of(int a, int b)
-{
-    int count = 0;
-    for (int i = 0; i < a; i++)
-        for (int k = 0; k < b; k++) count += i + k < (a > b ? a : b);
-    return count;
-}
-
 static double budget_of(const octavo_linear_params *p, const octavo_linear_part *part, const double *row, float factor, int64_t t, int64_t out)
 {
     const int64_t in = p->x.shape[1], at = t * part->y.strides[0] + out;
@@ -156,8 +153,9 @@ static double budget_of(const octavo_linear_params *p, const octavo_linear_part 
     size *= (double)factor, tiny *= (double)factor;
     const double bias = part->bias ? fabs((double)part->bias[out]) : 0.0;
     const double wanted = kc_load(part->y.dtype, kc_want(part->y.data), at);
-    const int products = p->precision == OCTAVO_LINEAR_F32 ? products_of(terms_of(p->x.dtype), terms_of(codes->dtype)) : 1;
-    const double n = p->precision == OCTAVO_LINEAR_INT8 ? 0.0 : (double)(in * products);
+    const double n = p->precision == OCTAVO_LINEAR_INT8  ? 0.0
+                     : p->precision == OCTAVO_LINEAR_F32 ? budget_sums((double)in, p->x.dtype, codes->dtype)
+                                                         : (double)in;
     return budget_linear(n, size, bias + (p->store == OCTAVO_STORE_ADD ? fabs(wanted) : 0.0), tiny) + ulp_of(part->y.dtype, wanted);
 }
 
@@ -193,7 +191,9 @@ int kc_check_linear(const kc_pair *pair)
     p.store = pair->bench || kc_chance(70) ? OCTAVO_STORE_SET : OCTAVO_STORE_ADD;
     const int parts = pair->bench ? 1 : (int)kc_between(1, OCTAVO_LINEAR_PARTS);
     const int64_t tokens = pair->bench ? 1 : draw_tokens(), area = WORK / tokens / parts;
-    const int64_t in = pair->bench ? 4096 : kc_chance(10) ? kc_between(1, 3000) : kc_between(1, area < 400 ? area : 400);
+    const int64_t whole = pair->device && kc_chance(70) ? 16 : 1; /* columns and rows of whole pieces */
+    const int64_t any = kc_chance(10) ? kc_between(1, 3000) : kc_between(1, area < 400 ? area : 400);
+    const int64_t in = pair->bench ? 4096 : (any + whole - 1) / whole * whole;
     const int64_t most = area / in < 1 ? 1 : area / in, x_shape[] = { tokens, in };
     p.x = kc_tensor("x", pair->bench ? OCTAVO_BF16 : KC_PICK(inputs), 2, x_shape);
     fill(&p.x, kc_chance(10) ? 0x1p-60f : 1.0f);
@@ -202,7 +202,7 @@ int kc_check_linear(const kc_pair *pair)
     kc_describe("tokens=%lld in=%lld x=%s %s%s%s", (long long)tokens, (long long)in, octavo_dtype_name(p.x.dtype),
                 (const char *[]){ "f32", "bf16", "fp8", "int8" }[p.precision], p.x_scale ? " static" : "", p.store == OCTAVO_STORE_ADD ? " add" : "");
     for (int i = 0; i < parts; i++) {
-        const int64_t out = pair->bench ? 4096 : kc_between(1, most < 300 ? most : 300);
+        const int64_t out = pair->bench ? 4096 : (kc_between(1, most < 300 ? most : 300) + whole - 1) / whole * whole;
         if (!draw_part(pair, &p, out, pair->bench ? OCTAVO_BF16 : draw_weight_dtype(p.precision))) return 0;
     }
     const kc_outcome outcome = kc_run(pair, KC_linear, &p, octavo_linear_kernel_workspace(&p));

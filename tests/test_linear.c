@@ -28,8 +28,8 @@ static void set_up(layer *c, const char *isa)
     c->params.x = octavo_tensor_view(c->x, OCTAVO_BF16, 2, x_shape);
     c->params.precision = OCTAVO_LINEAR_BF16;
     c->params.part_count = 2;
-    c->params.parts[0] = (octavo_linear_part){ .weight = { .codes = octavo_tensor_view(c->codes, OCTAVO_INT8, 2, w_shape), .scales = c->scales, .block_rows = 1 },
-                                               .bias = c->bias };
+    c->params.parts[0].weight = (octavo_weight){ .codes = octavo_tensor_view(c->codes, OCTAVO_INT8, 2, w_shape), .scales = c->scales, .block_rows = 1 };
+    c->params.parts[0].bias = c->bias;
     c->params.parts[1].weight.codes = octavo_tensor_view(c->wide, OCTAVO_F32, 2, other_shape);
     /* both in one buffer, beside each other */
     c->params.parts[0].y = (octavo_tensor){ .data = c->y, .dtype = OCTAVO_F32, .ndim = 2, .shape = { TOKENS, OUT }, .strides = { OUT + OTHER, 1 } };

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 #include <math.h>
+#include <stdio.h>
 
 #define LENGTH(list) (sizeof(list) / sizeof *(list))
 
@@ -257,10 +258,15 @@ static void matches_patterns(void **state)
         { "*", "", 1 },            { "re:a[bc]", "ab", 0 },   { "re:a\\d", "a1", 0 },       { "re:trailing\\", "trailing\\", 0 },
     };
     for (size_t i = 0; i < LENGTH(CASES); i++) {
-        const octavo_model_quant quant = { .excluded = json_pack("[s]", CASES[i].pattern) };
-        if (octavo_model_quant_excludes(&quant, CASES[i].module) != CASES[i].matches)
+        json_t *patch = json_pack("{s{sss[s]}}", "quantization_config", "quant_method", "fp8", "ignored_layers", CASES[i].pattern);
+        char *text = json_dumps(patch, 0);
+        octavo_model_description d;
+        expect(FIXTURE_LLAMA, text, &d);
+        if (octavo_model_quant_excludes(&d.quant, CASES[i].module) != CASES[i].matches)
             fail_msg("'%s' and '%s': expected %d", CASES[i].pattern, CASES[i].module, CASES[i].matches);
-        json_decref(quant.excluded);
+        octavo_model_description_fini(&d);
+        free(text);
+        json_decref(patch);
     }
 }
 
@@ -373,6 +379,10 @@ static void refuses_other_text(void **state)
         assert_int_equal(octavo_model_description_init(&d, "config.json", TEXTS[i], strlen(TEXTS[i])), OCTAVO_E_FORMAT);
         assert_non_null(strstr(octavo_last_error(), "config.json: "));
     }
+    char wide[2048] = "{\"rope_scaling\":{";
+    for (int i = 0; i < 65; i++) snprintf(wide + strlen(wide), sizeof wide - strlen(wide), "%s\"k%d\":{}", i ? "," : "", i);
+    strcat(wide, "}}");
+    expect_refusal(FIXTURE_LLAMA, wide, OCTAVO_E_FORMAT, "'rope_scaling' has 65 fields");
     char *deep = malloc(100000);
     memset(deep, '[', 100000);
     assert_int_equal(octavo_model_description_init(&d, "config.json", deep, 100000), OCTAVO_E_FORMAT);

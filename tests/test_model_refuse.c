@@ -231,6 +231,30 @@ static void refuses_static_scales(void **state)
     }
 }
 
+/* A few bytes of configuration a tensor are compared, not megabytes. */
+static void refuses_endless_patterns(void **state)
+{
+    (void)state;
+    enum { STARS = 12 << 20 };
+    start(OCTAVO_BF16, FP8);
+    for (int i = 0; i < 70; i++) {
+        char name[CHECKPOINT_NAME];
+        snprintf(name, sizeof name, "unused.%d", i);
+        checkpoint_add(&at, name, OCTAVO_F32, 1, 0);
+    }
+    char *pattern = malloc(STARS + 1);
+    memset(pattern, '*', STARS);
+    pattern[STARS] = 0;
+    json_t *patch = json_pack("{s{sss[s]}}", "quantization_config", "quant_method", "fp8", "ignored_layers", pattern);
+    char *text = json_dumps(patch, 0);
+    checkpoint_write_config(FIXTURE_LLAMA, text);
+    checkpoint_write(&at);
+    expect_refusal(0, OCTAVO_E_UNSUPPORTED, "/config.json", "patterns of modules");
+    free(text);
+    free(pattern);
+    json_decref(patch);
+}
+
 static void refuses_to_quantise_nan(void **state)
 {
     (void)state;
@@ -347,6 +371,7 @@ int main(void)
         cmocka_unit_test(refuses_arguments),       cmocka_unit_test(refuses_missing_files),   cmocka_unit_test(refuses_every_truncation),
         cmocka_unit_test(refuses_missing_tensors), cmocka_unit_test(refuses_shapes),          cmocka_unit_test(refuses_dtypes),
         cmocka_unit_test(refuses_scales),          cmocka_unit_test(refuses_static_scales),   cmocka_unit_test(refuses_to_quantise_nan),
+        cmocka_unit_test(refuses_endless_patterns),
         cmocka_unit_test(refuses_indices),         cmocka_unit_test(refuses_lying_indices),   cmocka_unit_test(asks_for_memory_first),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -100,7 +100,6 @@ INDICES = {
     "no_map": b"{}", "map_list": text({"weight_map": []}), "map_empty": text({"weight_map": {}}), "number": text({"weight_map": {"a": 1}}),
     "absolute": text({"weight_map": {"a": "/x.safetensors"}}), "up": text({"weight_map": {"a": "..safetensors.safetensors"}}),
     "hidden": text({"weight_map": {"a": ".x.safetensors"}}), "suffix": text({"weight_map": {"a": "x.bin"}}), "broken": b"{", "list": b"[]",
-    "many": text({"weight_map": {str(n): f"{n}.safetensors" for n in range(4097)}}),
 }
 
 

@@ -21,6 +21,7 @@ RULES = {
     "mass 0.1": ["--select", "mass", "--epsilon", EPSILON, "--compensate", "mean"],
     "certified 0.1": ["--select", "certified", "--epsilon", EPSILON, "--compensate", "mean"],
 }
+WITH_ANY_LINEAR = ["none", "mass 0.1"]
 ATTENTION = ["exact", "fp8", "sage1", "sage"]
 
 
@@ -30,6 +31,8 @@ def choices():
         for k, v in DENSE + NESTED:
             for rule, options in RULES.items():
                 if rule != "none" and (k, v) in DENSE:
+                    continue
+                if linear != LINEAR[0] and rule not in WITH_ANY_LINEAR:  # the rules do not see what the linear layers are
                     continue
                 yield (f"{linear} {k} {v} {rule}", (linear, k, v, rule),
                        ["--linear", linear, "--cache-k", k, "--cache-v", v, "--decode", *options])

@@ -38,7 +38,7 @@ enum { OCTAVO_LINEAR_PARTS = 4 };
 typedef struct octavo_linear_params {
     size_t struct_size;
     octavo_tensor x;       /* [tokens, in] f32, f16 or bf16, last axis contiguous; tokens may be 0         */
-    const float *x_scale;  /* FP8, INT8: [1] a static scale of x, multiplies back; NULL: dynamic, one a token */
+    const float *x_scale;  /* FP8, INT8: [1] a static scale of x, multiplies back; NULL: dynamic, one a token; else not read */
     octavo_linear_precision precision;
     octavo_store store;
     int32_t part_count;    /* 1..OCTAVO_LINEAR_PARTS */

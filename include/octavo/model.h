@@ -172,7 +172,9 @@ OCTAVO_API octavo_status octavo_session_forward(octavo_session *session, const o
 typedef struct octavo_session_stats {
     int64_t prefill_tokens, decode_tokens;
     double prefill_seconds, decode_seconds;
-    double decode_attention_seconds;
+    double decode_attention_seconds; /* on the CPU; a GPU does not wait for the clock */
+    double prefill_product_seconds;  /* in linear layers, likewise                    */
+    double prefill_product_flop;     /* 2 * tokens * in * out of each                 */
     int64_t decode_cache_bytes; /* read by decode attention, all layers                          */
     double skip_ratio;          /* dropped / visible units, the mean over decode tokens, layers and kv heads */
 } octavo_session_stats;

@@ -35,6 +35,9 @@ octavo_status octavo_attention_prefill(const octavo_exec *exec, const octavo_pre
     octavo_attention_prefill_params made;
     size_t bytes;
     OCTAVO_TRY(prepare(exec, params, &kernels, &made, &bytes));
+    OCTAVO_TRY(octavo_exec_check_place(exec, "kv", params->kv->device_kind));
+    OCTAVO_TRY(octavo_exec_check_place(exec, "q", params->q.device_kind));
+    OCTAVO_TRY(octavo_exec_check_place(exec, "out", params->out.device_kind));
     OCTAVO_TRY(octavo_prefill_check_memory(params));
     if (exec->workspace_bytes < bytes || !exec->workspace || (uintptr_t)exec->workspace % 64)
         return octavo_fail(OCTAVO_E_RANGE, "exec.workspace has %zu bytes at %p, expected %zu bytes, 64-byte aligned",

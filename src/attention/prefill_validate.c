@@ -10,12 +10,12 @@
 static octavo_status check_tensors(const octavo_prefill_params *params)
 {
     const octavo_kv_view *kv = params->kv;
-    OCTAVO_TRY(octavo_tensor_match("q", &params->q, OCTAVO_DTYPES_FLOAT, 4, (const int64_t[]){ kv->batch, 0, 0, kv->head_dim }));
+    OCTAVO_TRY(octavo_tensor_match("q", &params->q, OCTAVO_DTYPES_FLOAT | OCTAVO_ANYWHERE, 4, (const int64_t[]){ kv->batch, 0, 0, kv->head_dim }));
     const int64_t q_tokens = params->q.shape[1], q_heads = params->q.shape[2];
     if (q_heads % kv->kv_heads)
         return octavo_fail(OCTAVO_E_SHAPE, "q.shape[2] is %lld query heads, expected a multiple of kv_heads = %d", (long long)q_heads,
                            kv->kv_heads);
-    return octavo_tensor_match_output("out", &params->out, OCTAVO_DTYPES_FLOAT, 4,
+    return octavo_tensor_match_output("out", &params->out, OCTAVO_DTYPES_FLOAT | OCTAVO_ANYWHERE, 4,
                                       (const int64_t[]){ kv->batch, q_tokens, q_heads, kv->v_dim });
 }
 
@@ -91,6 +91,6 @@ octavo_status octavo_prefill_check_memory(const octavo_prefill_params *params)
     if (octavo_extents_overlap(out, octavo_tensor_extent(&params->q)))
         return octavo_fail(OCTAVO_E_ARGUMENT, "out overlaps q, expected memory of its own");
     OCTAVO_TRY(octavo_kv_view_check_rows(params->kv));
-    for (int64_t b = 0; b < params->kv->batch; b++) OCTAVO_TRY(check_sequence(params, b));
+    for (int64_t b = 0; params->kv->device_kind == OCTAVO_DEVICE_CPU && b < params->kv->batch; b++) OCTAVO_TRY(check_sequence(params, b));
     return octavo_kv_view_check_overlap(params->kv, OCTAVO_VIEW_K | OCTAVO_VIEW_V, out, "out");
 }

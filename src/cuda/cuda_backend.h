@@ -2,7 +2,6 @@
 #ifndef OCTAVO_CUDA_CUDA_BACKEND_H
 #define OCTAVO_CUDA_CUDA_BACKEND_H
 
-#include "base/sibling.h"
 #include "kernel/kernels.h"
 
 OCTAVO_BEGIN_DECLS
@@ -39,7 +38,7 @@ typedef struct octavo_cuda_backend {
 /* The plug-in's one exported symbol. `host` is kept. */
 #define OCTAVO_CUDA_ENTRY "octavo_cuda_backend_of"
 typedef const octavo_cuda_backend *octavo_cuda_entry(const octavo_cuda_host *host);
-OCTAVO_SIBLING const octavo_cuda_backend *octavo_cuda_backend_of(const octavo_cuda_host *host);
+__attribute__((visibility("default"))) const octavo_cuda_backend *octavo_cuda_backend_of(const octavo_cuda_host *host);
 
 OCTAVO_END_DECLS
 

@@ -25,7 +25,8 @@
     X(route)          \
     X(sample)         \
     X(token_logprob)  \
-    X(linear)
+    X(linear)         \
+    X(attention_prefill)
 
 #define X(op) octavo_status octavo_##op##_cuda(const octavo_exec *exec, const octavo_##op##_params *p);
 OCTAVO_CUDA_OPERATIONS(X)
@@ -37,6 +38,9 @@ static inline void octavo_install_sm80(octavo_kernels *kernels)
     OCTAVO_CUDA_OPERATIONS(X)
 #undef X
 }
+
+/* For compute capability 9.0, over what octavo_install_sm80 set: it hands down what it does not do faster. */
+octavo_status octavo_attention_prefill_sm90(const octavo_exec *exec, const octavo_attention_prefill_params *p);
 
 /* *sum: the sum of the data's 64-bit words; `bytes` is a multiple of 16. */
 octavo_status octavo_cuda_checksum(cudaStream_t stream, const void *data, size_t bytes, uint64_t *sum);

@@ -11,6 +11,7 @@ enum {
     OCTAVO_LINEAR_STEP = 64,   /* columns to whose multiple a packed row of x is padded with zeros                    */
     OCTAVO_LINEAR_CHUNK = 512, /* tokens whose sums with a strip of rows stay in a core's second-level cache          */
     OCTAVO_LINEAR_STRIP = 256, /* rows of W of such a strip at most                                                   */
+    OCTAVO_LINEAR_STRIP_LEAST = 64, /* and at least                                                                   */
     OCTAVO_LINEAR_SLOTS = 64,  /* that many of them at once at most                                                   */
     OCTAVO_LINEAR_FEW = 64     /* tokens up to which sums are on a task's stack                                       */
 };
@@ -89,11 +90,11 @@ static inline size_t octavo_workspace_place(size_t *end, int64_t count, int64_t 
     return begin;
 }
 
-/* Strips of all parts times chunks of tokens. */
+/* The shortest strips of all parts times chunks of tokens. */
 static inline int64_t octavo_linear_blocks(const octavo_linear_params *p)
 {
     int64_t strips = 0;
-    for (int i = 0; i < p->part_count; i++) strips += (octavo_linear_out(p, i) + OCTAVO_LINEAR_STRIP - 1) / OCTAVO_LINEAR_STRIP;
+    for (int i = 0; i < p->part_count; i++) strips += (octavo_linear_out(p, i) + OCTAVO_LINEAR_STRIP_LEAST - 1) / OCTAVO_LINEAR_STRIP_LEAST;
     return strips * ((octavo_linear_tokens(p) + OCTAVO_LINEAR_CHUNK - 1) / OCTAVO_LINEAR_CHUNK);
 }
 

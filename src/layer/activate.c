@@ -9,9 +9,9 @@ static octavo_status check(const octavo_activate_params *p)
     static const int64_t ANY[OCTAVO_MAX_DIMS] = { 0 };
     if ((int)p->activation < OCTAVO_ACTIVATION_RELU || p->activation > OCTAVO_ACTIVATION_GELU_TANH)
         return octavo_fail(OCTAVO_E_ARGUMENT, "activation is %d, expected one of octavo_activation", (int)p->activation);
-    OCTAVO_TRY(octavo_tensor_match("gate", &p->gate, OCTAVO_DTYPES_FLOAT, 2, ANY));
-    if (p->up.data) OCTAVO_TRY(octavo_tensor_match("up", &p->up, OCTAVO_DTYPES_FLOAT, 2, p->gate.shape));
-    OCTAVO_TRY(octavo_tensor_match_output("y", &p->y, OCTAVO_DTYPES_FLOAT, 2, p->gate.shape));
+    OCTAVO_TRY(octavo_tensor_match("gate", &p->gate, OCTAVO_DTYPES_FLOAT | OCTAVO_ANYWHERE, 2, ANY));
+    if (p->up.data) OCTAVO_TRY(octavo_tensor_match("up", &p->up, OCTAVO_DTYPES_FLOAT | OCTAVO_ANYWHERE, 2, p->gate.shape));
+    OCTAVO_TRY(octavo_tensor_match_output("y", &p->y, OCTAVO_DTYPES_FLOAT | OCTAVO_ANYWHERE, 2, p->gate.shape));
     OCTAVO_TRY(octavo_in_place_check("gate", &p->gate, "y", &p->y));
     return p->up.data ? octavo_in_place_check("up", &p->up, "y", &p->y) : OCTAVO_OK;
 }

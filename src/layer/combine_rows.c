@@ -8,9 +8,9 @@
 static octavo_status check(const octavo_combine_rows_params *p)
 {
     static const int64_t ANY[OCTAVO_MAX_DIMS] = { 0 };
-    OCTAVO_TRY(octavo_tensor_match("x", &p->x, OCTAVO_DTYPES_FLOAT, 2, ANY));
+    OCTAVO_TRY(octavo_tensor_match("x", &p->x, OCTAVO_DTYPES_FLOAT | OCTAVO_ANYWHERE, 2, ANY));
     const int64_t shape[] = { 0, p->x.shape[1] };
-    OCTAVO_TRY(octavo_tensor_match_output("y", &p->y, OCTAVO_DTYPE_BIT(OCTAVO_F32), 2, shape));
+    OCTAVO_TRY(octavo_tensor_match_output("y", &p->y, OCTAVO_DTYPE_BIT(OCTAVO_F32) | OCTAVO_ANYWHERE, 2, shape));
     int64_t count, bytes;
     if (p->choices < 1) return octavo_fail(OCTAVO_E_ARGUMENT, "choices is %lld, expected at least 1", (long long)p->choices);
     if (!octavo_checked_mul_int64(p->y.shape[0], p->choices, &count) || !octavo_checked_mul_int64(count, sizeof(float), &bytes))

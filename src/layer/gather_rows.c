@@ -7,13 +7,13 @@
 static octavo_status check(const octavo_gather_rows_params *p)
 {
     static const int64_t ANY[OCTAVO_MAX_DIMS] = { 0 };
-    OCTAVO_TRY(octavo_tensor_match("table", &p->table, OCTAVO_DTYPES_FLOAT, 2, ANY));
+    OCTAVO_TRY(octavo_tensor_match("table", &p->table, OCTAVO_DTYPES_FLOAT | OCTAVO_ANYWHERE, 2, ANY));
     const int64_t shape[] = { 0, p->table.shape[1] };
-    OCTAVO_TRY(octavo_tensor_match_output("y", &p->y, OCTAVO_DTYPES_FLOAT, 2, shape));
+    OCTAVO_TRY(octavo_tensor_match_output("y", &p->y, OCTAVO_DTYPES_FLOAT | OCTAVO_ANYWHERE, 2, shape));
     const int64_t count = p->y.shape[0];
     OCTAVO_TRY(octavo_indices_check("rows", p->rows, count, 0, p->table.shape[0], &p->table));
     if (p->add.data) {
-        OCTAVO_TRY(octavo_tensor_match("add", &p->add, OCTAVO_DTYPES_FLOAT, 2, shape));
+        OCTAVO_TRY(octavo_tensor_match("add", &p->add, OCTAVO_DTYPES_FLOAT | OCTAVO_ANYWHERE, 2, shape));
         OCTAVO_TRY(octavo_indices_check("add_rows", p->add_rows, count, 0, p->add.shape[0], &p->add));
     } else if (p->add_rows) {
         return octavo_fail(OCTAVO_E_ARGUMENT, "add_rows is given without add, expected both or neither");

@@ -46,7 +46,7 @@ static octavo_status check_weight(const char *name, const octavo_weight *weight,
     const int64_t shape[] = { 0, in };
     char codes[2 * NAME_BYTES];
     snprintf(codes, sizeof codes, "%s.codes", name);
-    OCTAVO_TRY(octavo_tensor_match(codes, &weight->codes, dtypes, 2, shape));
+    OCTAVO_TRY(octavo_tensor_match(codes, &weight->codes, dtypes | OCTAVO_ANYWHERE, 2, shape));
     if (weight->block_rows < 0 || weight->block_cols < 0)
         return octavo_fail(OCTAVO_E_ARGUMENT, "%s.block_rows is %lld and block_cols %lld, expected 0 (all) or more", name,
                            (long long)weight->block_rows, (long long)weight->block_cols);
@@ -69,8 +69,8 @@ static octavo_status check_rows(const char *name, octavo_tensor tensor, int64_t 
     const int none = tensor.ndim == 2 && tensor.shape[0] == 0 && tokens <= 0;
     if (none) tensor.shape[0] = 1;
     if (!tensor.data && (none || sizes_only)) tensor.data = &placeholder;
-    if (written) return octavo_tensor_match_output(name, &tensor, OCTAVO_DTYPES_FLOAT, 2, shape);
-    return octavo_tensor_match(name, &tensor, OCTAVO_DTYPES_FLOAT, 2, shape);
+    if (written) return octavo_tensor_match_output(name, &tensor, OCTAVO_DTYPES_FLOAT | OCTAVO_ANYWHERE, 2, shape);
+    return octavo_tensor_match(name, &tensor, OCTAVO_DTYPES_FLOAT | OCTAVO_ANYWHERE, 2, shape);
 }
 
 /* Everything that the size of the workspace depends on. */
@@ -98,6 +98,19 @@ static octavo_status check_shapes(const octavo_linear_params *params, int sizes_
             return octavo_fail(OCTAVO_E_SHAPE, "%s.shape[0] is %lld, expected 0", name, (long long)part->y.shape[0]);
         if ((uintptr_t)part->packed % PACKED_ALIGN)
             return octavo_fail(OCTAVO_E_ARGUMENT, "parts[%d].packed is %p, expected 64-byte aligned", i, (const void *)part->packed);
+    }
+    return OCTAVO_OK;
+}
+
+static octavo_status check_places(const octavo_exec *exec, const octavo_linear_params *params)
+{
+    OCTAVO_TRY(octavo_exec_check_place(exec, "x", params->x.device_kind));
+    for (int i = 0; i < params->part_count; i++) {
+        char name[NAME_BYTES];
+        snprintf(name, sizeof name, "parts[%d].weight", i);
+        OCTAVO_TRY(octavo_exec_check_place(exec, name, params->parts[i].weight.codes.device_kind));
+        snprintf(name, sizeof name, "parts[%d].y", i);
+        OCTAVO_TRY(octavo_exec_check_place(exec, name, params->parts[i].y.device_kind));
     }
     return OCTAVO_OK;
 }
@@ -157,6 +170,7 @@ octavo_status octavo_linear(const octavo_exec *exec, const octavo_linear_params 
     const octavo_kernels *kernels;
     size_t bytes;
     OCTAVO_TRY(workspace_of(exec, params, 0, &kernels, &bytes));
+    OCTAVO_TRY(check_places(exec, params));
     if (params->x.shape[0] == 0) return OCTAVO_OK;
     OCTAVO_TRY(check_overlap(params));
     if (exec->workspace_bytes < bytes || !exec->workspace || (uintptr_t)exec->workspace % 64)
@@ -189,6 +203,7 @@ octavo_status octavo_linear_pack(const octavo_exec *exec, const octavo_weight *w
 {
     const octavo_kernels *kernels;
     OCTAVO_TRY(check_pack(exec, weight, precision, &kernels));
+    OCTAVO_TRY(octavo_exec_check_place(exec, "weight", weight->codes.device_kind));
     const size_t bytes = kernels->linear_packed_bytes ? kernels->linear_packed_bytes(weight, precision) : 0;
     if (bytes == 0) return octavo_fail(OCTAVO_E_ARGUMENT, "weight is read as it lies, expected no call to pack it");
     if (!packed || (uintptr_t)packed % PACKED_ALIGN)

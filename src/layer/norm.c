@@ -10,8 +10,8 @@ static octavo_status check(const octavo_norm_params *p)
     static const int64_t ANY[OCTAVO_MAX_DIMS] = { 0 };
     if (p->kind != OCTAVO_NORM_RMS && p->kind != OCTAVO_NORM_LAYER)
         return octavo_fail(OCTAVO_E_ARGUMENT, "kind is %d, expected one of octavo_norm_kind", (int)p->kind);
-    OCTAVO_TRY(octavo_tensor_match("x", &p->x, OCTAVO_DTYPES_FLOAT, p->x.ndim == 3 ? 3 : 2, ANY));
-    OCTAVO_TRY(octavo_tensor_match_output("y", &p->y, OCTAVO_DTYPES_FLOAT, p->x.ndim, p->x.shape));
+    OCTAVO_TRY(octavo_tensor_match("x", &p->x, OCTAVO_DTYPES_FLOAT | OCTAVO_ANYWHERE, p->x.ndim == 3 ? 3 : 2, ANY));
+    OCTAVO_TRY(octavo_tensor_match_output("y", &p->y, OCTAVO_DTYPES_FLOAT | OCTAVO_ANYWHERE, p->x.ndim, p->x.shape));
     OCTAVO_TRY(octavo_in_place_check("x", &p->x, "y", &p->y));
     if (p->bias && p->kind == OCTAVO_NORM_RMS)
         return octavo_fail(OCTAVO_E_ARGUMENT, "bias is given with kind RMS, expected NULL: only LAYER has one");

@@ -7,7 +7,7 @@
 static octavo_status check(const octavo_rope_apply_params *p)
 {
     static const int64_t ANY[OCTAVO_MAX_DIMS] = { 0 };
-    OCTAVO_TRY(octavo_tensor_match_output("x", &p->x, OCTAVO_DTYPES_FLOAT, 4, ANY));
+    OCTAVO_TRY(octavo_tensor_match_output("x", &p->x, OCTAVO_DTYPES_FLOAT | OCTAVO_ANYWHERE, 4, ANY));
     OCTAVO_TRY(octavo_rope_check(&p->rope, p->x.shape[3]));
     if (p->rope.style == OCTAVO_ROPE_NONE) return OCTAVO_OK;
     const int64_t tokens = p->x.shape[0] * p->x.shape[1], rotary = p->rope.rotary_dim ? p->rope.rotary_dim : p->x.shape[3];

@@ -7,7 +7,7 @@
 static octavo_status check_sizes(const octavo_route_params *p)
 {
     static const int64_t ANY[OCTAVO_MAX_DIMS] = { 0 };
-    OCTAVO_TRY(octavo_tensor_match("logits", &p->logits, OCTAVO_DTYPE_BIT(OCTAVO_F32), 2, ANY));
+    OCTAVO_TRY(octavo_tensor_match("logits", &p->logits, OCTAVO_DTYPE_BIT(OCTAVO_F32) | OCTAVO_ANYWHERE, 2, ANY));
     const int64_t tokens = p->logits.shape[0], experts = p->logits.shape[1];
     if (p->choices < 1 || p->choices > experts)
         return octavo_fail(OCTAVO_E_ARGUMENT, "choices is %lld, expected 1 to %lld experts", (long long)p->choices, (long long)experts);

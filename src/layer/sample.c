@@ -13,7 +13,7 @@ static octavo_status workspace_of(const octavo_exec *exec, const octavo_sample_p
     if (!params) return octavo_fail(OCTAVO_E_ARGUMENT, "params is NULL");
     OCTAVO_TRY(octavo_struct_check("octavo_sample_params", params->struct_size, sizeof *params));
     OCTAVO_TRY(octavo_exec_check_place(exec, "logits", params->logits.device_kind));
-    OCTAVO_TRY(octavo_tensor_match("logits", &params->logits, OCTAVO_DTYPE_BIT(OCTAVO_F32), 2, ANY));
+    OCTAVO_TRY(octavo_tensor_match("logits", &params->logits, OCTAVO_DTYPE_BIT(OCTAVO_F32) | OCTAVO_ANYWHERE, 2, ANY));
     if (params->logits.shape[1] > INT32_MAX)
         return octavo_fail(OCTAVO_E_RANGE, "logits.shape[1] is %lld, expected token ids that fit int32", (long long)params->logits.shape[1]);
     *bytes = octavo_sample_kernel_workspace(params);

@@ -7,7 +7,7 @@
 static octavo_status check(const octavo_token_logprob_params *p)
 {
     static const int64_t ANY[OCTAVO_MAX_DIMS] = { 0 };
-    OCTAVO_TRY(octavo_tensor_match("logits", &p->logits, OCTAVO_DTYPE_BIT(OCTAVO_F32), 2, ANY));
+    OCTAVO_TRY(octavo_tensor_match("logits", &p->logits, OCTAVO_DTYPE_BIT(OCTAVO_F32) | OCTAVO_ANYWHERE, 2, ANY));
     const int64_t rows = p->logits.shape[0], vocab = p->logits.shape[1];
     if (vocab > INT32_MAX)
         return octavo_fail(OCTAVO_E_RANGE, "logits.shape[1] is %lld, expected token ids that fit int32", (long long)vocab);

@@ -91,8 +91,16 @@ static octavo_status multiply(const forward *f, octavo_linear_precision precisio
     p.precision = precision;
     p.store = store;
     p.part_count = count;
-    for (int32_t i = 0; i < count; i++) p.parts[i] = parts[i];
+    int64_t elements = 0;
+    for (int32_t i = 0; i < count; i++) {
+        p.parts[i] = parts[i];
+        elements += parts[i].weight.codes.shape[0] * parts[i].weight.codes.shape[1];
+    }
+    const double before = octavo_clock_seconds();
     FORWARD_RUN(f, octavo_linear, octavo_linear_workspace, &p);
+    if (f->need || !f->piece || f->piece->path == OCTAVO_PATH_DECODE) return OCTAVO_OK;
+    f->session->stats.prefill_product_seconds += octavo_clock_seconds() - before;
+    f->session->stats.prefill_product_flop += 2.0 * (double)x.shape[0] * (double)elements;
     return OCTAVO_OK;
 }
 
@@ -164,6 +172,7 @@ static octavo_status rotate(const forward *f, octavo_tensor x)
     octavo_rope_apply_params p = OCTAVO_ROPE_APPLY_PARAMS_INIT;
     p.x = x;
     p.rope = f->config->rope;
+    p.rope.inv_freq = f->at->inv_freq;
     p.positions = f->at->positions;
     FORWARD_RUN_BARE(f, octavo_rope_apply, &p);
     return OCTAVO_OK;

@@ -60,6 +60,7 @@ static octavo_status load(octavo_model *model, const octavo_model_options *optio
     loader.host.device = model->host;
     loader.exec.threads = loader.host.threads = options->threads;
     octavo_load_find_prefix(&loader);
+    OCTAVO_TRY(octavo_load_check_patterns(&loader));
     OCTAVO_TRY(octavo_load_precision(&loader, options->linear, &model->precision));
     model->head_precision = model->precision == OCTAVO_LINEAR_F32 ? OCTAVO_LINEAR_F32 : OCTAVO_LINEAR_BF16;
     loader.precision = model->precision;

@@ -272,6 +272,6 @@ void octavo_model_description_fini(octavo_model_description *description)
     free(description->inv_freq);
     free(description->windows);
     free(description->sparse);
-    json_decref(description->quant.excluded);
+    octavo_model_quant_fini(&description->quant);
     *description = (octavo_model_description){ 0 };
 }

@@ -77,7 +77,9 @@ typedef struct octavo_model_quant {
     const char *source;   /* the file that announces it, for messages; NULL: the weights are floats */
     unsigned layouts;     /* that scales may have; a tensor's shape decides among them              */
     int64_t block_rows, block_cols;
-    json_t *excluded;     /* [names] modules that stay floats, owned; NULL: none                    */
+    json_t *excluded;     /* {name: true} modules that stay floats, owned; NULL: none               */
+    json_t *patterns;     /* [patterns] of more of them, owned; NULL: none                          */
+    size_t pattern_bytes; /* of all patterns together                                               */
 } octavo_model_quant;
 
 /* ---- The whole. ---- */
@@ -105,6 +107,7 @@ octavo_status octavo_model_config_rope(const octavo_json_object *root, octavo_mo
 /* model_config_quant.c */
 octavo_status octavo_model_config_quant(const octavo_json_object *root, octavo_model_quant *quant);
 octavo_status octavo_model_modelopt_quant(const octavo_json_object *root, octavo_model_quant *quant);
+void octavo_model_quant_fini(octavo_model_quant *quant);
 /* Whether a list of excluded modules names this one: exactly, with '*' for any text, or by a simple "re:" pattern. */
 bool octavo_model_quant_excludes(const octavo_model_quant *quant, const char *module);
 

@@ -5,18 +5,34 @@
 
 enum { BLOCK_MAX = 1 << 20 };
 
+static bool is_pattern(const char *name) { return strchr(name, '*') || !strncmp(name, "re:", 3); }
+
+/* Plain names, of which there may be many, are looked up; patterns are tried one by one. */
 static octavo_status keep_excluded(const octavo_json_object *o, const char *key, octavo_model_quant *quant)
 {
-    const json_t *list, *name;
+    const json_t *list, *entry;
     size_t i;
     OCTAVO_TRY(octavo_json_list(o, key, &list));
     if (!list) return OCTAVO_OK;
-    json_array_foreach(list, i, name)
-        if (!json_is_string(name))
+    if (!quant->excluded) quant->excluded = json_object();
+    if (!quant->patterns) quant->patterns = json_array();
+    json_array_foreach(list, i, entry) {
+        const char *name = json_string_value(entry);
+        if (!name)
             return octavo_fail(OCTAVO_E_FORMAT, "%s: field '%s%s' has an entry %zu that is not a string", o->label, o->prefix, key, i);
-    json_decref(quant->excluded);
-    quant->excluded = json_incref((json_t *)(uintptr_t)list); /* only its count changes */
+        const bool pattern = is_pattern(name);
+        quant->pattern_bytes += pattern ? strlen(name) : 0;
+        if (pattern ? json_array_append_new(quant->patterns, json_string(name)) : json_object_set_new(quant->excluded, name, json_true()))
+            return octavo_fail(OCTAVO_E_NOMEM, "%s: no memory for field '%s%s'", o->label, o->prefix, key);
+    }
     return OCTAVO_OK;
+}
+
+void octavo_model_quant_fini(octavo_model_quant *quant)
+{
+    json_decref(quant->excluded);
+    json_decref(quant->patterns);
+    *quant = (octavo_model_quant){ 0 };
 }
 
 /* [rows, columns] that share a scale. */
@@ -194,9 +210,10 @@ bool octavo_model_quant_excludes(const octavo_model_quant *quant, const char *mo
 {
     enum { GLOB_BYTES = 512 };
     size_t i;
-    const json_t *name;
-    json_array_foreach(quant->excluded, i, name) {
-        const char *pattern = json_string_value(name);
+    const json_t *entry;
+    if (json_object_get(quant->excluded, module)) return true;
+    json_array_foreach(quant->patterns, i, entry) {
+        const char *pattern = json_string_value(entry);
         char glob[GLOB_BYTES];
         if (strncmp(pattern, "re:", 3)) {
             if (glob_matches(pattern, module)) return true;

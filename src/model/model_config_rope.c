@@ -28,9 +28,13 @@ static int is_used(const octavo_json_object *root, const char *name)
 /* One dictionary a type of layer is fine as long as all layers rotate alike. */
 static octavo_status flatten(const octavo_json_object *root, octavo_json_object *parameters)
 {
+    enum { FIELDS_MAX = 64 }; /* each is looked for in a list as long as the model is deep */
     const char *key;
     json_t *value;
     const json_t *chosen = NULL;
+    if (json_object_size(parameters->json) > FIELDS_MAX)
+        return octavo_fail(OCTAVO_E_FORMAT, "%s: field '%.*s' has %zu fields, expected at most %d", root->label,
+                           (int)strlen(parameters->prefix) - 1, parameters->prefix, json_object_size(parameters->json), FIELDS_MAX);
     json_object_foreach((json_t *)(uintptr_t)parameters->json, key, value) {
         if (!json_is_object(value) || !is_used(root, key)) continue;
         if (chosen && !json_equal(chosen, value))

@@ -89,7 +89,7 @@ typedef struct octavo_stored {
     octavo_tensor view;
 } octavo_stored;
 
-/* "layers.3.mlp.up_proj" and ".weight". `bare`: without the family's prefix. */
+/* The whole name of a module's tensor, such as "model.layers.3.mlp.up_proj.weight". */
 void octavo_load_name(const octavo_loader *loader, const char *module, const char *suffix, char name[OCTAVO_TENSOR_NAME_BYTES]);
 octavo_status octavo_load_find(const octavo_loader *loader, const char *module, const char *suffix, octavo_json_need need,
                                octavo_stored *stored);
@@ -106,6 +106,9 @@ octavo_status octavo_load_vector(octavo_loader *loader, const char *module, cons
                                  const float **at);
 
 /* ---- model_load_scale.c: scales of eight-bit weights. ---- */
+
+/* OCTAVO_E_UNSUPPORTED: so many patterns of excluded modules and so many tensors that comparing them would take minutes. */
+octavo_status octavo_load_check_patterns(const octavo_loader *loader);
 
 /* The scales of a module's e4m3 weight [out, in]. Checked: finite, and none is negative. */
 octavo_status octavo_load_weight_scale(const octavo_loader *loader, const char *module, const octavo_stored *weight,

@@ -4,6 +4,17 @@
 #include <math.h>
 #include <string.h>
 
+octavo_status octavo_load_check_patterns(const octavo_loader *loader)
+{
+    static const size_t COMPARED_MAX = (size_t)1 << 30; /* bytes; a thousand times what the largest models ask for */
+    const octavo_model_quant *quant = &loader->description->quant;
+    size_t tensors = 0;
+    for (size_t i = 0; i < loader->files->count; i++) tensors += octavo_safetensors_count(loader->files->files[i]);
+    if (tensors == 0 || quant->pattern_bytes <= COMPARED_MAX / tensors) return OCTAVO_OK;
+    return octavo_fail(OCTAVO_E_UNSUPPORTED, "%s: its patterns of modules that are not quantised have %zu bytes, expected at most %zu with "
+                       "%zu tensors", quant->source, quant->pattern_bytes, COMPARED_MAX / tensors, tensors);
+}
+
 /* Where the scale's shape fits the layout, its blocks. */
 static bool fits(const octavo_model_quant *quant, octavo_scale_layout layout, const octavo_tensor *view, int64_t out, int64_t in,
                  int64_t *block_rows, int64_t *block_cols)

@@ -147,6 +147,12 @@ static void lay_out_experts(const octavo_model_config *of, layout *to, octavo_ac
     at->expert_out = take(to, entries, of->hidden, sizeof(float));
 }
 
+/* Frequencies of the model's rotation; 0: it has none. */
+static int64_t frequencies_of(const octavo_model_config *of)
+{
+    return of->position != OCTAVO_POSITION_ROPE ? 0 : (of->rope.rotary_dim ? of->rope.rotary_dim : of->head_dim) / 2;
+}
+
 static void lay_out_steps(const octavo_session *s, const octavo_model_config *of, layout *to, octavo_activations *at)
 {
     const int64_t sequences = s->config.max_sequences, statistics = (int64_t)of->layers * sequences;
@@ -189,6 +195,8 @@ static void lay_out(octavo_session *s, layout *to)
     at->targets = take(to, at->rows, 1, sizeof(int32_t));
     at->top = take(to, at->rows, 1, sizeof(int32_t));
     at->logprob = take(to, at->rows, 1, sizeof(float));
+    at->inv_freq = take(to, frequencies_of(of), 1, sizeof(float));
+    at->status = take(to, 1, 1, sizeof(int32_t));
     lay_out_steps(s, of, to, at);
 }
 
@@ -213,6 +221,7 @@ static octavo_status view_to_measure(octavo_session *s)
     octavo_kv_view *view = &s->measured_view;
     *view = (octavo_kv_view)OCTAVO_KV_VIEW_INIT;
     OCTAVO_TRY(octavo_kv_view_over_pool(&page, (void *)DUMMY_POOL, INT32_MAX, 0, view));
+    view->device_kind = octavo_device_kind_of(s->exec.device);
     view->lengths = s->host_positions; /* one a sequence; zeros, since nothing has run */
     view->max_tokens = s->config.max_tokens;
     return OCTAVO_OK;
@@ -317,7 +326,11 @@ static octavo_status fill_constants(octavo_session *s)
     for (int64_t i = 0; i < rows; i++) s->host_positions[i] = (int32_t)i;
     OCTAVO_TRY(octavo_device_upload(&s->exec, s->at.identity, s->host_positions, bytes));
     for (int64_t i = 0; i < rows; i++) memcpy(&s->host_positions[i], &(float){ 1.0f }, sizeof(float));
-    return octavo_device_upload(&s->exec, s->at.ones, s->host_positions, bytes);
+    OCTAVO_TRY(octavo_device_upload(&s->exec, s->at.ones, s->host_positions, bytes));
+    const octavo_model_config *of = octavo_model_config_of(s->model);
+    OCTAVO_TRY(octavo_device_upload(&s->exec, s->at.inv_freq, of->rope.inv_freq, (size_t)frequencies_of(of) * sizeof(float)));
+    s->exec.device_status = s->at.status;
+    return octavo_device_upload(&s->exec, s->at.status, &(int32_t){ 0 }, sizeof(int32_t));
 }
 
 static octavo_status claim(octavo_session *s, size_t cache_bytes, int32_t group_count)

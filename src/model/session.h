@@ -27,6 +27,8 @@ typedef struct octavo_activations {
     int32_t *sequences;   /* [max_sequences] of the running call                                     */
     float *skip_ratio;    /* [layers, max_sequences, kv_heads] of one decode step                    */
     int64_t *bytes_read;  /* the same                                                                */
+    float *inv_freq;      /* the model's, of its rotation                                            */
+    int32_t *status;      /* one word: what kernels of a GPU report                                  */
     int64_t rows, logit_rows;
 } octavo_activations;
 

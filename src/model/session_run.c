@@ -206,6 +206,17 @@ static octavo_status run_piece(octavo_session *session, const octavo_forward_par
     return piece->path == OCTAVO_PATH_DECODE ? count_step(session, piece->batch) : octavo_device_synchronize(&session->exec);
 }
 
+/* What kernels found in what they were given: on the CPU the calls themselves return it. */
+static octavo_status check_word(octavo_session *session)
+{
+    int32_t word = 0;
+    if (octavo_device_kind_of(session->exec.device) == OCTAVO_DEVICE_CPU) return OCTAVO_OK;
+    OCTAVO_TRY(octavo_device_download(&session->exec, &word, session->at.status, sizeof word));
+    if (word == OCTAVO_OK) return OCTAVO_OK;
+    OCTAVO_TRY(octavo_device_upload(&session->exec, session->at.status, &(int32_t){ 0 }, sizeof word));
+    return octavo_fail((octavo_status)word, "%s reports: %s", octavo_device_name(session->exec.device), octavo_status_text((octavo_status)word));
+}
+
 static octavo_status run_pieces(octavo_session *session, const octavo_forward_params *p)
 {
     const octavo_path path = p->tokens == 1 ? OCTAVO_PATH_DECODE : p->path;
@@ -232,6 +243,7 @@ octavo_status octavo_session_forward(octavo_session *session, const octavo_forwa
     for (int64_t b = 0; b < params->batch && status == OCTAVO_OK; b++)
         status = octavo_kvcache_reserve(session->cache, params->sequences[b], params->tokens);
     if (status == OCTAVO_OK) status = run_pieces(session, params);
+    if (status == OCTAVO_OK) status = check_word(session);
     const double seconds = octavo_clock_seconds() - before;
     if (status != OCTAVO_OK) { /* the sentence of the failure stays: these cannot fail, the tokens are the newest */
         for (int64_t b = 0; b < params->batch; b++) octavo_kvcache_truncate(session->cache, params->sequences[b], session->start[b]);

@@ -45,7 +45,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     check_config(&d.config);
     if (zero && octavo_model_description_add_quant(&d, "hf_quant_config.json", (const char *)zero + 1, size - length - 1) != OCTAVO_OK) return 0;
-    require(!d.quant.source || d.quant.layouts || d.quant.excluded == NULL);
+    require(d.quant.source || (!d.quant.layouts && !d.quant.excluded && !d.quant.patterns));
     require(!(d.quant.layouts & OCTAVO_SCALE_BLOCK) || (d.quant.block_rows >= 1 && d.quant.block_cols >= 1));
     octavo_model_quant_excludes(&d.quant, "model.layers.0.mlp.gate_proj");
     octavo_model_description_fini(&d);

@@ -1,4 +1,4 @@
-/* linear_amx.c - linear layers on AMX tiles: W's rows are one operand as they lie in memory, x is packed for the other.
+/* linear_amx.c - linear layers on AMX tiles: W as it lies, copied a panel at a time or packed once, times x packed a call.
  *
  * A tile of W times a tile of x adds to a tile of sums: products of bf16 are exact in float32, those of int8 in int32, and scales
  * multiply sums. Float weights that must not be rounded are multiplied as sums of terms, too: six products of bf16 take less time
@@ -14,7 +14,6 @@ size_t octavo_linear_packed_bytes_amx(const octavo_weight *weight, octavo_linear
 octavo_status octavo_linear_pack_amx(const octavo_exec *exec, const octavo_weight *weight, octavo_linear_precision precision, void *packed);
 
 enum {
-    STRIP_LEAST = 64,      /* rows of W that a task multiplies with few tokens, and at least with many */
     BLOCKS_LEAST = 8,      /* tasks that are worth shorter strips                                    */
     SERIAL_BYTES = 1 << 15 /* of W that do not pay for waking other threads                         */
 };
@@ -68,16 +67,25 @@ static void cut_rows(linear_job *job)
     job->steps = octavo_round_up(job->in, 2 * STEP) / job->columns;
 }
 
+/* A few tokens of weights that are not all packed read them where they lie. */
+static int takes_w_right(const octavo_linear_params *p, int few)
+{
+    int packed = 1;
+    for (int i = 0; i < p->part_count; i++) packed = packed && p->parts[i].packed;
+    return packed || !few;
+}
+
 /* How many tokens decides how work is cut; how it is cut never changes a sum. */
 static void cut_work(linear_job *job, int few)
 {
     int64_t rows = 0;
     for (int i = 0; i < job->p->part_count; i++) rows += octavo_linear_out(job->p, i);
+    job->w_right = takes_w_right(job->p, few);
     job->segment = few ? SEGMENT_LONG : SEGMENT_SHORT;
     job->chunk = job->groups < OCTAVO_LINEAR_CHUNK / GROUP ? job->groups : OCTAVO_LINEAR_CHUNK / GROUP;
     job->chunks = (job->groups + job->chunk - 1) / job->chunk;
     const int64_t wanted = octavo_round_up(rows * job->chunks / BLOCKS_LEAST + 1, PANEL_ROWS);
-    job->strip_rows = few || wanted < STRIP_LEAST ? STRIP_LEAST : wanted > OCTAVO_LINEAR_STRIP ? OCTAVO_LINEAR_STRIP : wanted;
+    job->strip_rows = few || wanted < OCTAVO_LINEAR_STRIP_LEAST ? OCTAVO_LINEAR_STRIP_LEAST : wanted > OCTAVO_LINEAR_STRIP ? OCTAVO_LINEAR_STRIP : wanted;
 }
 
 static octavo_status run(const octavo_exec *exec, linear_job *job, int few)
@@ -122,8 +130,9 @@ octavo_status octavo_linear_amx(const octavo_exec *exec, const octavo_linear_par
     if (source == TILES_NONE) return octavo_linear_avx512(exec, p);
     const octavo_linear_layout at = octavo_linear_layout_of(p);
     uint8_t *workspace = exec->workspace;
-    linear_job job = { .p = p, .tokens = tokens, .in = octavo_linear_in(p),
-                       .terms = p->precision == OCTAVO_LINEAR_F32 ? terms_of(p->x.dtype) : 1, .integer = p->precision == OCTAVO_LINEAR_INT8, .interleaved = source == TILES_WIDENED, .x = workspace + at.x,
+    linear_job job = { .p = p, .tokens = tokens, .in = octavo_linear_in(p), .interleaved = source == TILES_WIDENED,
+                       .terms = p->precision == OCTAVO_LINEAR_F32 ? terms_of(p->x.dtype) : 1,
+                       .integer = p->precision == OCTAVO_LINEAR_INT8, .x = workspace + at.x,
                        .factors = (float *)(void *)(workspace + at.factors), .sums = workspace + at.sums, .slots = (int64_t)at.slots };
     const int few = tokens <= OCTAVO_LINEAR_FEW;
     cut_rows(&job);
@@ -135,7 +144,7 @@ octavo_status octavo_linear_amx(const octavo_exec *exec, const octavo_linear_par
 /* Eight-bit codes that are widened stay as they are: packed they would take twice the memory. */
 static linear_job packing_job(const octavo_linear_params *p, const octavo_weight *weight)
 {
-    linear_job job = { .p = p, .in = weight->codes.shape[1], .integer = p->precision == OCTAVO_LINEAR_INT8, .strip_rows = PANEL_ROWS };
+    linear_job job = { .p = p, .in = weight->codes.shape[1], .integer = p->precision == OCTAVO_LINEAR_INT8, .strip_rows = PANEL_ROWS, .w_right = 1 };
     cut_rows(&job);
     job.segment = job.steps;
     plan_part(&job, &p->parts[0], &job.parts[0]);

@@ -1,7 +1,9 @@
 /* linear_amx.h - what the files of linear layers on AMX tiles share.
  *
- * A tile is 16 rows of 64 bytes. W: 16 rows of W, a step of columns (32 of bf16, 64 of int8). x: the same step of 16 tokens, 4 bytes
- * of each in a row. Sums: 16 rows of W, 16 tokens, float32 or int32. x in f16 or f32 that must not be rounded is the exact sum of two
+ * A tile is 16 rows of 64 bytes. The left operand of a product is 16 rows of a matrix, a step of their columns (32 of bf16, 64 of
+ * int8); the right one is the same step of 16 rows of the other matrix, 4 bytes of each in a row; sums are float32 or int32, the left
+ * operand's rows down, the right one's across. W as it lies is a left operand. Copied or packed it is a right one: then x needs no
+ * transposing before the product, nor do the sums behind it. x in f16 or f32 that must not be rounded is the exact sum of two
  * or three bf16 terms; e4m3 and int8 codes are exact as bf16. */
 #ifndef OCTAVO_CPU_AMX_LINEAR_AMX_H
 #define OCTAVO_CPU_AMX_LINEAR_AMX_H
@@ -55,6 +57,7 @@ typedef struct linear_job {
     int64_t chunks, blocks;
     int terms;
     int integer;                 /* int8 times int8                                                 */
+    int w_right;                 /* W is the right operand                                          */
     int interleaved;             /* of two steps first the even columns, then the odd ones, as widening leaves them */
     uint8_t *x;                  /* [segments][groups][steps of the segment][terms] tiles; for dots [tokens][terms][steps] rows */
     float *factors;
@@ -90,7 +93,7 @@ static inline const uint8_t *linear_w_at(const part_plan *plan, int64_t row, int
     return (const uint8_t *)codes->data + (row * codes->strides[0] + column) * plan->code_bytes;
 }
 
-/* The 16x16 transpose of 32-bit elements. */
+/* The 16x16 transpose of 32-bit elements: a left operand becomes a right one. */
 static inline __attribute__((always_inline)) void transpose_tile(__m512i x[16])
 {
     __m512i a[16], b[16];

@@ -42,18 +42,18 @@ static inline row_finish row_finish_of(const part_plan *plan, int64_t row)
 }
 
 /* A tile of sums to columns `row`.. of `tokens` rows of y, the first at `at`. */
-static inline __attribute__((always_inline)) void finish_tile(octavo_dtype dtype, octavo_store how, int integer, void *y, int64_t at,
+static inline __attribute__((always_inline)) void finish_tile(octavo_dtype dtype, octavo_store how, const linear_job *job, void *y, int64_t at,
                                                               int64_t stride, int64_t tokens, const float *factors, const row_finish *rows,
                                                               const uint8_t *sums)
 {
     __m512i x[TILE_ROWS];
 #pragma GCC unroll 16
     for (int i = 0; i < TILE_ROWS; i++) x[i] = _mm512_load_si512(sums + i * 64);
-    transpose_tile(x);
+    if (!job->w_right) transpose_tile(x);
 #pragma GCC unroll 16
     for (int64_t t = 0; t < TILE_ROWS; t++) {
         if (t >= tokens) break;
-        const __m512 sum = _mm512_mul_ps(integer ? _mm512_cvtepi32_ps(x[t]) : _mm512_castsi512_ps(x[t]), rows->scale);
+        const __m512 sum = _mm512_mul_ps(job->integer ? _mm512_cvtepi32_ps(x[t]) : _mm512_castsi512_ps(x[t]), rows->scale);
         linear_store_16(dtype, how, y, at + t * stride, rows->there, _mm512_fmadd_ps(sum, _mm512_set1_ps(factors[t]), rows->bias));
     }
 }
@@ -77,9 +77,9 @@ static inline __attribute__((always_inline)) void finish_groups(octavo_dtype dty
     const octavo_tensor *y = &plan->part->y;
     for (int64_t end = group + groups; group < end; group++, sums += TILE_BYTES) {
         const int64_t n = group * GROUP, tokens = job->tokens - n, at = n * y->strides[0] + panel->row;
-        finish_tile(dtype, how, job->integer, y->data, at, y->strides[0], tokens, job->factors + n, &panel->upper, sums);
+        finish_tile(dtype, how, job, y->data, at, y->strides[0], tokens, job->factors + n, &panel->upper, sums);
         if (panel->lower.there)
-            finish_tile(dtype, how, job->integer, y->data, at + TILE_ROWS, y->strides[0], tokens, job->factors + n, &panel->lower, sums + second);
+            finish_tile(dtype, how, job, y->data, at + TILE_ROWS, y->strides[0], tokens, job->factors + n, &panel->lower, sums + second);
     }
 }
 

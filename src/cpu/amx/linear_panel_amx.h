@@ -105,6 +105,22 @@ static inline void split_row(const uint8_t *codes, octavo_dtype dtype, int64_t c
     }
 }
 
+/* Tiles, one behind the other, as right operands. */
+static inline void turn_tiles(uint8_t *tiles, int64_t count)
+{
+    __m512i x[TILE_ROWS];
+    for (const uint8_t *end = tiles + count * TILE_BYTES; tiles < end; tiles += TILE_BYTES) {
+#pragma GCC unroll 16
+        for (int i = 0; i < TILE_ROWS; i++) x[i] = _mm512_load_si512(tiles + i * STEP_BYTES);
+        transpose_tile(x);
+#pragma GCC unroll 16
+        for (int i = 0; i < TILE_ROWS; i++) _mm512_store_si512(tiles + i * STEP_BYTES, x[i]);
+    }
+}
+
+/* Packed tiles are right operands. */
+static inline int is_packed(const linear_job *job, const part_plan *plan) { return job->w_right && plan->part->packed; }
+
 /* Bytes of a weight's packed tiles: [panel][step][upper and lower 16 rows]. */
 static inline int64_t packed_at(const linear_job *job, int64_t row, int64_t step)
 {
@@ -127,15 +143,16 @@ static inline void copy_tiles(const linear_job *job, const part_plan *plan, cons
         else if (plan->source == TILES_SPLIT) split_row(row, plan->part->weight.codes.dtype, count, plan->terms, out, 2 * TILE_BYTES);
         else copy_row(row, count * plan->code_bytes, out, 2 * TILE_BYTES);
     }
+    if (job->w_right) turn_tiles(tiles, at->steps * plan->terms * 2);
 }
 
-/* The block's tiles: packed ones, W itself where it may be and is whole, else a copy in `scratch`. */
-static inline panel_tiles find_tiles(const linear_job *job, const part_plan *plan, const block *at, int in_place, uint8_t *scratch)
+/* The block's tiles: packed ones, W itself where it is the left operand and whole, else a copy in `scratch`. */
+static inline panel_tiles find_tiles(const linear_job *job, const part_plan *plan, const block *at, uint8_t *scratch)
 {
-    if (plan->part->packed)
+    if (is_packed(job, plan))
         return (panel_tiles){ (const uint8_t *)plan->part->packed + packed_at(job, at->row, at->step), STEP_BYTES, TILE_BYTES, 2 * TILE_BYTES };
     const int whole = at->rows == PANEL_ROWS && (at->step + at->steps) * job->columns <= job->in;
-    if (in_place && whole && plan->source == TILES_IN_MEMORY) {
+    if (!job->w_right && whole && plan->source == TILES_IN_MEMORY) {
         const int64_t stride = plan->part->weight.codes.strides[0] * plan->code_bytes;
         return (panel_tiles){ linear_w_at(plan, at->row, at->step * job->columns), stride, TILE_ROWS * stride, STEP_BYTES };
     }
@@ -164,7 +181,7 @@ static inline fetch fetch_block(const linear_job *job, const part_plan *plan, co
     const int64_t column = next->step * job->columns, rows = plan->rows - next->row < next->rows ? plan->rows - next->row : next->rows;
     const int64_t columns = next->steps * job->columns < job->in - column ? next->steps * job->columns : job->in - column;
     if (rows <= 0 || columns <= 0) return (fetch){ 0 };
-    if (plan->part->packed)
+    if (is_packed(job, plan))
         return fetch_of((const uint8_t *)plan->part->packed + packed_at(job, next->row, next->step), next->steps * 2 * TILE_BYTES, 1, 0, steps);
     return fetch_of(linear_w_at(plan, next->row, column), columns * plan->code_bytes, rows, plan->part->weight.codes.strides[0] * plan->code_bytes,
                     steps);

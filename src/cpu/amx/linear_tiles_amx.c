@@ -37,12 +37,20 @@ static const uint8_t *x_tiles(const linear_job *job, int64_t group, int64_t step
     return job->x + (begin * job->groups + group * width + (step - begin)) * job->terms * TILE_BYTES;
 }
 
+/* tile `sum` += tiles w and x, of which `right` or else the other is the right operand. */
+#define TILE_PRODUCT(sum, w, x)                                                            \
+    do {                                                                                   \
+        if (integer && right) _tile_dpbssd(sum, x, w);                                     \
+        else if (integer) _tile_dpbssd(sum, w, x);                                         \
+        else if (right) _tile_dpbf16ps(sum, x, w);                                         \
+        else _tile_dpbf16ps(sum, w, x);                                                    \
+    } while (0)
+
 /* Adds a block's products to 2 x 2 tiles of sums, or 2 x 1 where a group is alone. `ask`: memory to ask for meanwhile. */
 static inline __attribute__((always_inline)) void multiply_tiles(const product *c, const block *at, const panel_tiles *w, int64_t group,
-                                                                 int w_terms, int terms, int integer, int pair, int fresh,
+                                                                 int w_terms, int terms, int integer, int pair, int right, int fresh,
                                                                  uint8_t *sums, int64_t second, fetch ask[2])
 {
-    const int most = w_terms > terms ? w_terms : terms; /* products of terms that are no more than a last term's are left out */
     const uint8_t *x0 = x_tiles(c->job, group, at->step), *x1 = pair ? x_tiles(c->job, group + 1, at->step) : x0, *w0 = w->first;
     compiler_barrier();
     if (fresh) {
@@ -68,18 +76,14 @@ static inline __attribute__((always_inline)) void multiply_tiles(const product *
                 _tile_loadd(5, w0 + w->second, w->stride);
                 w0 += w->next;
             }
-            if (w_term + term >= most) continue;
+            if (w_term + term >= TERMS_MAX) continue; /* at most 2^-21 of the product: each term is within 2^-7 of the one before */
             _tile_loadd(6, x0 + term * TILE_BYTES, 64);
-            if (integer) _tile_dpbssd(0, 4, 6);
-            else _tile_dpbf16ps(0, 4, 6);
-            if (integer) _tile_dpbssd(2, 5, 6);
-            else _tile_dpbf16ps(2, 5, 6);
+            if (pair) _tile_loadd(7, x1 + term * TILE_BYTES, 64);
+            TILE_PRODUCT(0, 4, 6);
+            TILE_PRODUCT(2, 5, 6);
             if (!pair) continue;
-            _tile_loadd(7, x1 + term * TILE_BYTES, 64);
-            if (integer) _tile_dpbssd(1, 4, 7);
-            else _tile_dpbf16ps(1, 4, 7);
-            if (integer) _tile_dpbssd(3, 5, 7);
-            else _tile_dpbf16ps(3, 5, 7);
+            TILE_PRODUCT(1, 4, 7);
+            TILE_PRODUCT(3, 5, 7);
         }
         x0 += terms * TILE_BYTES, x1 += terms * TILE_BYTES;
     }
@@ -92,27 +96,32 @@ static inline __attribute__((always_inline)) void multiply_tiles(const product *
     compiler_barrier();
 }
 
+static inline __attribute__((always_inline)) void multiply_as(const product *c, const block *at, const panel_tiles *w, int64_t group, int pair,
+                                                              int right, int fresh, uint8_t *sums, int64_t second, fetch ask[2])
+{
+    const int terms = c->job->terms, w_terms = c->plan->terms;
+    if (c->job->integer) multiply_tiles(c, at, w, group, 1, 1, 1, pair, right, fresh, sums, second, ask);
+    else if (terms == 1 && w_terms == 1) multiply_tiles(c, at, w, group, 1, 1, 0, pair, right, fresh, sums, second, ask);
+    else multiply_tiles(c, at, w, group, w_terms, terms, 0, pair, right, fresh, sums, second, ask);
+}
+
 static void multiply(const product *c, const block *at, const panel_tiles *w, int64_t group, int pair, int fresh, uint8_t *sums,
                      int64_t second, fetch ask[2])
 {
-    const int terms = c->job->terms, w_terms = c->plan->terms;
-    if (c->job->integer) {
-        if (pair) multiply_tiles(c, at, w, group, 1, 1, 1, 1, fresh, sums, second, ask);
-        else multiply_tiles(c, at, w, group, 1, 1, 1, 0, fresh, sums, second, ask);
-    } else if (terms == 1 && w_terms == 1) {
-        if (pair) multiply_tiles(c, at, w, group, 1, 1, 0, 1, fresh, sums, second, ask);
-        else multiply_tiles(c, at, w, group, 1, 1, 0, 0, fresh, sums, second, ask);
+    if (c->job->w_right) {
+        if (pair) multiply_as(c, at, w, group, 1, 1, fresh, sums, second, ask);
+        else multiply_as(c, at, w, group, 0, 1, fresh, sums, second, ask);
     } else {
-        if (pair) multiply_tiles(c, at, w, group, w_terms, terms, 0, 1, fresh, sums, second, ask);
-        else multiply_tiles(c, at, w, group, w_terms, terms, 0, 0, fresh, sums, second, ask);
+        if (pair) multiply_as(c, at, w, group, 1, 0, fresh, sums, second, ask);
+        else multiply_as(c, at, w, group, 0, 0, fresh, sums, second, ask);
     }
 }
 
-/* sums = (fresh ? 0 : sums) + scale * part, a scale a row, for one or two groups. */
-static void add_scaled(const float scales[PANEL_ROWS], int64_t groups, int fresh, const uint8_t *part, uint8_t *sums, int64_t second)
+/* sums = (fresh ? 0 : sums) + scale * part, a scale a row of W, for one or two groups. */
+static void add_scaled(const float scales[PANEL_ROWS], int right, int64_t groups, int fresh, const uint8_t *part, uint8_t *sums, int64_t second)
 {
     for (int64_t r = 0; r < PANEL_ROWS; r++) {
-        const __m512 scale = _mm512_set1_ps(scales[r]);
+        const __m512 scale = right ? _mm512_loadu_ps(scales + r / TILE_ROWS * TILE_ROWS) : _mm512_set1_ps(scales[r]);
         for (int64_t g = 0; g < groups; g++) {
             const int64_t in_tile = g * TILE_BYTES + r % TILE_ROWS * 64, lower = r / TILE_ROWS;
             float *sum = (float *)(void *)(sums + in_tile + lower * second);
@@ -137,7 +146,7 @@ static void multiply_groups(const product *c, const block *at, const panel_tiles
         const int pair = group + 1 < groups;
         if (c->plan->block_scales) {
             multiply(c, at, w, first + group, pair, 1, part, 2 * TILE_BYTES, ask);
-            add_scaled(scales, pair + 1, fresh, part, sums, second);
+            add_scaled(scales, c->job->w_right, pair + 1, fresh, part, sums, second);
         } else {
             multiply(c, at, w, first + group, pair, fresh, sums, second, ask);
         }
@@ -167,7 +176,7 @@ void linear_few_strip(void *argument, int64_t strip)
     block at = few_block(job, plan, begin, end, 0);
     for (int64_t i = 1; at.rows > 0; i++) {
         const block next = few_block(job, plan, begin, end, i);
-        const panel_tiles w = find_tiles(job, plan, &at, 1, scratch);
+        const panel_tiles w = find_tiles(job, plan, &at, scratch);
         fetch ask[2] = { fetch_block(job, plan, &next, (job->groups + 1) / 2 * at.steps) };
         multiply_groups(&(product){ job, plan }, &at, &w, 0, job->groups, sums, ask);
         at = next;
@@ -197,7 +206,7 @@ static void multiply_block(const linear_job *job, const part_plan *plan, int64_t
             const block at = { .row = row, .rows = end - row < PANEL_ROWS ? end - row : PANEL_ROWS, .step = step, .steps = steps };
             block next = { .row = row + PANEL_ROWS, .rows = PANEL_ROWS, .step = step, .steps = steps };
             if (next.row >= end) next.row = begin, next.step = after;
-            const panel_tiles w = find_tiles(job, plan, &at, 0, scratch);
+            const panel_tiles w = find_tiles(job, plan, &at, scratch);
             uint8_t *panel_sums = sums + (row - begin) / TILE_ROWS * groups * TILE_BYTES;
             ask[0] = fetch_block(job, plan, &next, pairs * steps);
             if (after >= job->steps) ask[1] = fetch_y(job, plan, row, first, groups, pairs * steps);

@@ -131,12 +131,27 @@ static uint8_t *x_tiles(const linear_job *job, int64_t group, int64_t step)
     return job->x + (begin * job->groups + group * width + (step - begin)) * job->terms * TILE_BYTES;
 }
 
+/* One step of up to 16 tokens, a row each: whole steps of bf16 are only moved. */
+static inline void load_rows(const linear_job *job, const int64_t row[GROUP], const float *factors, int64_t tokens, int64_t step,
+                             __m512i rows[TERMS_MAX][TILE_ROWS])
+{
+    const octavo_tensor *x = &job->p->x;
+    const int moved = x->dtype == OCTAVO_BF16 && !octavo_linear_quantises(job->p) && !job->interleaved && (step + 1) * STEP <= job->in;
+    __m512i split[TERMS_MAX];
+    for (int64_t t = 0; t < tokens && moved; t++) rows[0][t] = _mm512_loadu_si512((const uint16_t *)x->data + row[t] + step * STEP);
+    for (int64_t t = 0; t < tokens && !moved; t++) {
+        load_step(job, row[t], step, factors[t], split);
+        for (int term = 0; term < job->terms; term++) rows[term][t] = split[term];
+    }
+    for (int term = 0; term < job->terms; term++)
+        for (int64_t t = tokens; t < TILE_ROWS; t++) rows[term][t] = _mm512_setzero_si512();
+}
+
 static void pack_group(void *argument, int64_t group)
 {
     const linear_job *job = argument;
     const int64_t first = group * GROUP, left = job->tokens - first, tokens = left < GROUP ? left : GROUP;
-    const int bare = job->p->x.dtype == OCTAVO_BF16 && !octavo_linear_quantises(job->p) && !job->interleaved;
-    __m512i rows[TERMS_MAX][TILE_ROWS], split[TERMS_MAX];
+    __m512i rows[TERMS_MAX][TILE_ROWS];
     int64_t row[GROUP];
     for (int64_t t = 0; t < tokens; t++) {
         row[t] = octavo_linear_x_row(job->p, first + t);
@@ -144,15 +159,9 @@ static void pack_group(void *argument, int64_t group)
     }
     for (int64_t step = 0; step < job->steps; step++) {
         uint8_t *tiles = x_tiles(job, group, step);
-        if (bare && (step + 1) * STEP <= job->in) {
-            for (int64_t t = 0; t < TILE_ROWS; t++)
-                rows[0][t] = t < tokens ? _mm512_loadu_si512((const uint16_t *)job->p->x.data + row[t] + step * STEP) : _mm512_setzero_si512();
-        } else for (int64_t t = 0; t < TILE_ROWS; t++) {
-            if (t < tokens) load_step(job, row[t], step, job->factors[first + t], split);
-            for (int term = 0; term < job->terms; term++) rows[term][t] = t < tokens ? split[term] : _mm512_setzero_si512();
-        }
+        load_rows(job, row, job->factors + first, tokens, step, rows);
         for (int term = 0; term < job->terms; term++) {
-            transpose_tile(rows[term]);
+            if (!job->w_right) transpose_tile(rows[term]);
             for (int i = 0; i < TILE_ROWS; i++) _mm512_store_si512(tiles + term * TILE_BYTES + i * 64, rows[term][i]);
         }
     }

@@ -57,12 +57,13 @@ static __device__ __forceinline__ float value_of(const select_call &c, const sel
 
 static __device__ __forceinline__ float sink_of(const select_call &c, const select_head &h, int64_t row)
 {
-    return c.p.sink_logits ? c.p.sink_logits[h.head * (c.p.q_heads / c.kv.kv_heads) + row / c.p.q_tokens] : NOTHING;
+    if (!c.p.sink_logits) return NOTHING;
+    return c.p.sink_logits[h.head * (c.p.q_heads / c.kv.kv_heads) + row / c.p.q_tokens];
 }
 
 static __device__ uint8_t state_before(const select_call &c, const select_head &h, int64_t unit)
 {
-    const int64_t begin = unit * c.kv.sub_block_tokens, end = begin + c.kv.sub_block_tokens;
+    const int64_t begin = unit * (int64_t)c.kv.sub_block_tokens, end = begin + c.kv.sub_block_tokens;
     const octavo_unit_view seen = begin >= h.whole_from && end <= h.whole_to ? OCTAVO_UNIT_WHOLE
                                   : begin >= h.length ? OCTAVO_UNIT_INVISIBLE
                                   : octavo_unit_seen(&c.kv, h.length, c.p.q_tokens, c.p.window, c.p.sink_tokens, unit);
@@ -150,56 +151,72 @@ static __device__ float share_from_bin(const select_call &c, const select_head &
     return sum;
 }
 
-enum { IN_REGISTERS = 16 }; /* units a thread */
-
-/* A thread's shares and bins of a row, for rows of at most IN_REGISTERS * ROW_THREADS units. */
-struct unit_shares {
-    float share[IN_REGISTERS];
-    int bin[IN_REGISTERS];
-};
-
-static __device__ __forceinline__ void hold_shares(const select_call &c, const select_memory &m, int64_t row, unit_shares *of)
-{
-    const int base = (int)(row % ROWS_AT_ONCE * c.units), first = threadIdx.x % ROW_THREADS;
-#pragma unroll
-    for (int i = 0; i < IN_REGISTERS; i++) {
-        const int u = first + i * ROW_THREADS;
-        of->share[i] = u < (int)c.units ? m.share[base + u] : 0.0f, of->bin[i] = u < (int)c.units ? m.bin[base + u] : 0;
-    }
-}
-
-/* The first bin from which on candidates hold at most epsilon. */
-static __device__ int mass_from_bin(const select_call &c, const select_head &h, const select_memory &m, int64_t row, float whole, float *shared)
+/* The first bin from which on `part_from(bin)`, added over the row's threads, is at most epsilon. */
+template <typename Part> static __device__ __forceinline__ int search_bins(float epsilon, float *shared, Part part_from)
 {
     int low = 0, high = BINS; /* what `high` leaves is light enough; what is below `low` is not known to be */
-    const bool held = c.rows_cached && c.units <= IN_REGISTERS * ROW_THREADS;
-    unit_shares mine;
-    if (held) hold_shares(c, m, row, &mine);
     while (low < high) {
         const int middle = (low + high) / 2;
-        float part = 0.0f;
-        if (held)
-#pragma unroll
-            for (int i = 0; i < IN_REGISTERS; i++) part += mine.bin[i] >= middle ? mine.share[i] : 0.0f;
-        else part = share_from_bin(c, h, m, row, whole, middle);
-        const float sum = row_reduce(part, shared, add_up());
-        if (sum <= c.p.epsilon) high = middle;
+        if (row_reduce(part_from(middle), shared, add_up()) <= epsilon) high = middle;
         else low = middle + 1;
     }
     return high;
+}
+
+static __device__ int mass_from_bin(const select_call &c, const select_head &h, const select_memory &m, int64_t row, float *shared, float *whole)
+{
+    *whole = log_whole_of(c, h, m, row, shared);
+    if (*whole == NOTHING) return 0; /* sees nothing: agrees to everything */
+    if (c.rows_cached) cache_row(c, m, row, *whole);
+    return search_bins(c.p.epsilon, shared, [&](int from) { return share_from_bin(c, h, m, row, *whole, from); });
+}
+
+enum { HELD = 16 }; /* units a thread */
+
+/* The same for rows of at most HELD * ROW_THREADS units, which stay in registers. */
+static __device__ int mass_from_bin_held(const select_call &c, const select_head &h, const select_memory &m, int64_t row, float *shared, float *whole)
+{
+    const int first = threadIdx.x % ROW_THREADS, units = (int)c.units, base = (int)(row % ROWS_AT_ONCE) * units;
+    const float sink = sink_of(c, h, row), *masses = c.p.log_mass + (h.group * c.rows + row) * c.units;
+    float x[HELD], bin[HELD], max = sink, sum = 0.0f;
+    unsigned candidates = 0;
+#pragma unroll
+    for (int i = 0; i < HELD; i++) {
+        const int u = first + i * ROW_THREADS, state = u < units ? m.state[u] : OCTAVO_UNIT_UNSEEN;
+        x[i] = state != OCTAVO_UNIT_UNSEEN ? masses[u] : NOTHING;
+        candidates |= (state == CANDIDATE ? 1u : 0u) << i;
+    }
+#pragma unroll
+    for (int i = 0; i < HELD; i++) max = fmaxf(max, x[i]);
+    max = row_reduce(max, shared, take_larger());
+    *whole = NOTHING;
+    if (max == NOTHING) return 0;
+#pragma unroll
+    for (int i = 0; i < HELD; i++) sum += exp2_fast(LOG2_E * (x[i] - max));
+    *whole = max + logf(row_reduce(sum, shared, add_up()) + expf(sink - max));
+#pragma unroll
+    for (int i = 0; i < HELD; i++) {
+        const int u = first + i * ROW_THREADS;
+        bin[i] = floorf(fminf(fmaxf((float)BINS_A_NAT * (*whole - x[i]), 0.0f), (float)(BINS - 1)));
+        if (u < units) m.bin[base + u] = (uint8_t)bin[i];
+        x[i] = candidates >> i & 1u ? exp2_fast(LOG2_E * (x[i] - *whole)) : 0.0f;
+    }
+    return search_bins(c.p.epsilon, shared, [&](int from) {
+        float part = 0.0f;
+#pragma unroll
+        for (int i = 0; i < HELD; i++) part += bin[i] >= (float)from ? x[i] : 0.0f;
+        return part;
+    });
 }
 
 static __device__ void weigh_rows(const select_call &c, const select_head &h, const select_memory &m)
 {
     __shared__ float shared[ROWS_AT_ONCE][ROW_WARPS];
     const int group = threadIdx.x / ROW_THREADS;
+    const bool held = c.rows_cached && c.units <= HELD * ROW_THREADS;
     for (int64_t row = group; row < c.rows; row += ROWS_AT_ONCE) {
-        const float whole = log_whole_of(c, h, m, row, shared[group]);
-        int from = 0; /* sees nothing: agrees to everything */
-        if (whole != NOTHING) {
-            if (c.rows_cached) cache_row(c, m, row, whole);
-            from = mass_from_bin(c, h, m, row, whole, shared[group]);
-        }
+        float whole;
+        const int from = held ? mass_from_bin_held(c, h, m, row, shared[group], &whole) : mass_from_bin(c, h, m, row, shared[group], &whole);
         if (threadIdx.x % ROW_THREADS == 0) m.least[row] = whole, m.from[row] = from;
     }
 }
@@ -335,7 +352,7 @@ static __global__ void __launch_bounds__(THREADS) block_select(const __grid_cons
     const octavo_kv_view *kv = &c.kv;
     wait_for_kernel_before();
     next_kernel_may_start();
-    select_head h = { (int64_t)blockIdx.x / kv->kv_heads, (int64_t)blockIdx.x % kv->kv_heads, blockIdx.x, 0, 0, 0, 0, 0, 0, 0 };
+    select_head h = { (int)blockIdx.x / kv->kv_heads, (int)blockIdx.x % kv->kv_heads, blockIdx.x, 0, 0, 0, 0, 0, 0, 0 };
     h.length = sequence_length(kv, h.b);
     h.first_block = octavo_first_visible_block(kv, h.length, c.p.q_tokens, c.p.window, c.p.sink_tokens);
     h.newest_block = octavo_newest_block(kv, h.length);

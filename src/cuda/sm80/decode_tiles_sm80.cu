@@ -22,6 +22,22 @@ static bool keys_fit(const octavo_decode_input *in, key_kind key)
     return true;
 }
 
+/* K's planes and scales lie densely; formats that have none of those scales need none. */
+static bool keys_are_dense(const octavo_kv_view *kv, key_kind key)
+{
+    bool dense = key_width(key) == 0 || (kv->k_scale.data && scales_are_dense(&kv->k_scale, key_width(key)) &&
+                                         section_is_dense(kv, &kv->k_scale, key_width(key)));
+    for (int i = 0; i < key_planes(key); i++) dense = dense && section_is_dense(kv, &kv->k[i], PIECE * key_pieces(key, kv->head_dim));
+    return dense;
+}
+
+static bool values_are_dense(const octavo_kv_view *kv, value_kind value)
+{
+    const bool scales = value_width(value) == 0 || (kv->v_scale.data && scales_are_dense(&kv->v_scale, value_width(value)) &&
+                                                    section_is_dense(kv, &kv->v_scale, value_width(value)));
+    return scales && section_is_dense(kv, &kv->v, PIECE * value_pieces(value, kv->v_dim));
+}
+
 octavo_status octavo_attend_tiles(const octavo_exec *exec, const octavo_block_attend_params *p, bool *done)
 {
     const octavo_kv_view *kv = p->in.kv;
@@ -34,7 +50,8 @@ octavo_status octavo_attend_tiles(const octavo_exec *exec, const octavo_block_at
     if (p->compensate == OCTAVO_COMPENSATE_MEAN && p->kept && !rows_fit(&kv->v_mean, kv->v_dim / PIECE)) return OCTAVO_OK;
     const attend_tiles_call call = { decode_call_of(&p->in), *p, p->split_units, residual_of(kv), 0,
                                      scales_are_dense(&kv->k_scale, octavo_k_scale_bytes(kv->k_format)),
-                                     scales_are_dense(&kv->v_scale, octavo_v_scale_bytes(kv->v_format)) };
+                                     scales_are_dense(&kv->v_scale, octavo_v_scale_bytes(kv->v_format)),
+                                     keys_are_dense(kv, key) && values_are_dense(kv, value) };
     switch (kv->head_dim) {
     case 64:  return octavo_attend_tiles_64(exec, call, key, value, done);
     case 96:  return octavo_attend_tiles_96(exec, call, key, value, done);
@@ -52,7 +69,7 @@ octavo_status octavo_score_tiles(const octavo_exec *exec, const octavo_block_sco
     *done = false;
     if (p->only || p->log_upper || p->scores || !keys_fit(&p->in, key)) return OCTAVO_OK;
     const score_tiles_call call = { decode_call_of(&p->in), *p, residual_of(kv), 0, 0,
-                                    scales_are_dense(&kv->k_scale, octavo_k_scale_bytes(kv->k_format)) };
+                                    scales_are_dense(&kv->k_scale, octavo_k_scale_bytes(kv->k_format)), keys_are_dense(kv, key) };
     switch (kv->head_dim) {
     case 64:  return octavo_score_tiles_64(exec, call, key, done);
     case 96:  return octavo_score_tiles_96(exec, call, key, done);

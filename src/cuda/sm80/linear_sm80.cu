@@ -31,6 +31,7 @@ static __global__ void __launch_bounds__(THREADS) round_tokens(const __grid_cons
 {
     __shared__ float shared[WARPS_MAX];
     wait_for_kernel_before();
+    next_kernel_may_start(); /* to read W ahead */
     const int64_t n = blockIdx.x, from = octavo_linear_x_row(&c.p, n), to = n * c.x_stride;
     const bool codes = octavo_linear_quantises(&c.p);
     float amax = 0.0f;
@@ -136,7 +137,7 @@ static octavo_status by_blas(const octavo_exec *exec, const linear_call &call, c
     const octavo_tensor *w = &part->weight.codes;
     *done = false;
     if (call.tokens < BLAS_TOKENS || octavo_linear_quantises(&call.p) || w->dtype != dtype || part->weight.scales || !is_aligned(w) ||
-        !is_aligned(&part->y) || (part->bias && part->y.dtype != OCTAVO_F32))
+        !is_aligned(&part->y) || ((part->bias || call.p.store == OCTAVO_STORE_ADD) && part->y.dtype != OCTAVO_F32)) /* or it rounds twice */
         return OCTAVO_OK;
     const octavo_cuda_product product = { call.x, w->data, part->y.data, part->bias, dtype, part->y.dtype, call.p.store, call.tokens, w->shape[0],
                                           call.in, call.x_stride, w->strides[0], part->y.strides[0], workspace, bytes };

@@ -11,7 +11,7 @@
 
 enum { PIECE_BYTES = 16, LANES_A_ROW = 4 };
 
-/* MT tiles of 16 rows, NT of 8 tokens; AHEAD steps are read before the first is used. */
+/* MT tiles of 16 rows, NT of 8 tokens; AHEAD steps of W are on their way at a time. */
 template <int KIND_, int MT_, int NT_, int WARPS_, int AHEAD_> struct linear_config {
     enum { KIND = KIND_, MT = MT_, NT = NT_, WARPS = WARPS_, AHEAD = AHEAD_, THREADS = 32 * WARPS_ };
     enum { W_BYTES = KIND_ == LINEAR_BF16 ? 2 : 1, X_BYTES = KIND_ == LINEAR_E4M3_E4M3 || KIND_ == LINEAR_INT8_INT8 ? 1 : 2 };
@@ -104,22 +104,27 @@ static __device__ __forceinline__ void multiply_share(const linear_call &c, cons
         const int64_t token = first_token + 8 * n + g;
         x[n] = (const uint8_t *)c.x + ((token < c.tokens ? token : c.tokens - 1) * c.x_stride + C::EACH * t) * C::X_BYTES;
     }
-    for (int64_t step = warp; step < steps; step += C::WARPS * C::AHEAD) {
-        weight_piece piece[C::AHEAD][C::MT];
+    weight_piece piece[C::AHEAD][C::MT];
+    auto fetch = [&](weight_piece (&to)[C::MT], int64_t at) {
+        const bool there = at * C::SPAN + C::EACH * t < c.in;
 #pragma unroll
-        for (int ahead = 0; ahead < C::AHEAD; ahead++) {
-            const int64_t at = step + ahead * C::WARPS;
-            const bool there = at * C::SPAN + C::EACH * t < c.in;
-#pragma unroll
-            for (int m = 0; m < C::MT; m++) {
-                load_piece(piece[ahead][m].top, w[m][0] + at * C::SPAN * C::W_BYTES, there);
-                load_piece(piece[ahead][m].bottom, w[m][1] + at * C::SPAN * C::W_BYTES, there);
-            }
+        for (int m = 0; m < C::MT; m++) {
+            load_piece(to[m].top, w[m][0] + at * C::SPAN * C::W_BYTES, there);
+            load_piece(to[m].bottom, w[m][1] + at * C::SPAN * C::W_BYTES, there);
         }
+    };
+#pragma unroll
+    for (int ahead = 0; ahead < C::AHEAD; ahead++) fetch(piece[ahead], warp + ahead * C::WARPS);
+    wait_for_kernel_before(); /* which rounds x; W was there before that began */
+    for (int64_t step = warp; step < steps; step += C::WARPS * C::AHEAD)
 #pragma unroll
         for (int ahead = 0; ahead < C::AHEAD; ahead++) {
             const int64_t at = step + ahead * C::WARPS;
             if (at >= steps) break;
+            weight_piece now[C::MT];
+#pragma unroll
+            for (int m = 0; m < C::MT; m++) now[m] = piece[ahead][m];
+            fetch(piece[ahead], at + C::AHEAD * C::WARPS);
             float scale[C::MT][2];
 #pragma unroll
             for (int m = 0; m < C::MT && has_blocks; m++)
@@ -136,17 +141,16 @@ static __device__ __forceinline__ void multiply_share(const linear_call &c, cons
 #pragma unroll
                 for (int m = 0; m < C::MT; m++) {
                     if (C::KIND == LINEAR_INT8_INT8 || !has_blocks) {
-                        multiply_step<C::KIND>(sum[m][n], piece[ahead][m], &code[0][0]);
+                        multiply_step<C::KIND>(sum[m][n], now[m], &code[0][0]);
                     } else {
                         typename linear_sum<C::KIND>::type part[4] = {};
-                        multiply_step<C::KIND>(part, piece[ahead][m], &code[0][0]);
+                        multiply_step<C::KIND>(part, now[m], &code[0][0]);
 #pragma unroll
                         for (int i = 0; i < 4; i++) sum[m][n][i] += part[i] * scale[m][i / 2];
                     }
                 }
             }
         }
-    }
 }
 
 /* Grid (row tiles of all parts, groups of 8 NT tokens). */
@@ -155,7 +159,6 @@ template <typename C> static __global__ void __launch_bounds__(C::THREADS) linea
     typedef typename linear_sum<C::KIND>::type sum_type;
     enum { ROWS = 16 * C::MT, TOKENS = 8 * C::NT, PAD = 1 };
     __shared__ sum_type sums[C::WARPS][TOKENS][ROWS + PAD];
-    wait_for_kernel_before();
     const int index = linear_part_of(c, (int)blockIdx.x), warp = (int)threadIdx.x / 32, g = (int)threadIdx.x % 32 / 4, t = (int)threadIdx.x % 4;
     const octavo_linear_part &part = c.p.parts[index];
     const octavo_weight &weight = part.weight;

@@ -62,7 +62,7 @@ static __device__ __forceinline__ void add_parts(const octavo_partial_merge_para
     const int splits = (int)p.splits;
 #pragma unroll 4
     for (int s = threadIdx.x / WARP; s < splits; s += WARPS) {
-        const float weight = exp2_fast((lse[s] - max) * LOG2_E);
+        const float weight = expf(lse[s] - max);
 #pragma unroll
         for (int j = 0; j < EACH; j++)
             if (i + j * WARP < p.v_dim && weight != 0.0f) sums[j] = fmaf(weight, part[s * p.v_dim + j * WARP], sums[j]);
@@ -78,7 +78,7 @@ static __device__ __forceinline__ log_sum whole_of(const float *lse, int splits)
     max = warp_reduce(max, take_larger());
     if (max == NOTHING) return { max, 0.0f };
 #pragma unroll 4
-    for (int s = threadIdx.x % WARP; s < splits; s += WARP) sum += exp2_fast((lse[s] - max) * LOG2_E);
+    for (int s = threadIdx.x % WARP; s < splits; s += WARP) sum += expf(lse[s] - max);
     return { max, warp_reduce(sum, add_up()) };
 }
 

@@ -10,6 +10,7 @@
 #include "kernel/sample_plan.h"
 
 enum { THREADS = 512, WARPS = THREADS / WARP, DIGIT = 3, DIGITS = 1 << DIGIT, KEY_DIGITS = 11 /* of 33 bits, the first is 0 */ };
+enum { LIST = 2048, LIST_SHIFT = 18 /* from there on so few may be left that they are listed */ };
 static constexpr float ONE = 0x1p40f; /* a weight of 1: sums of 2^23 of them fit */
 
 typedef unsigned long long mass;
@@ -23,7 +24,7 @@ struct sample_call {
 struct sample_row {
     const float *logits;
     int64_t vocab;
-    float most, temperature;
+    float most, inverse; /* inverse: of the temperature */
 };
 
 /* The first so many tokens in order: those above `key`, and the first `ties` of those that have it. */
@@ -36,7 +37,8 @@ struct sample_shared {
     mass digits[WARPS][DIGITS];
     mass masses[WARPS_MAX];
     int32_t counts[WARPS];
-    int32_t found;
+    uint32_t list[LIST]; /* keys, in any order */
+    int32_t list_count, found;
     logit_shared rows;
 };
 
@@ -51,7 +53,7 @@ static __device__ __forceinline__ uint32_t key_of(float x)
 }
 static __device__ __forceinline__ float logit_of(uint32_t key) { return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key); }
 
-static __device__ __forceinline__ float weight_of(const sample_row &row, float x) { return expf((x - row.most) / row.temperature); }
+static __device__ __forceinline__ float weight_of(const sample_row &row, float x) { return expf((x - row.most) * row.inverse); }
 static __device__ __forceinline__ mass fixed(float weight) { return (mass)(weight * ONE); }
 
 static __device__ __forceinline__ mass count_of(const sample_row &row, float x, sum_kind kind)
@@ -59,21 +61,31 @@ static __device__ __forceinline__ mass count_of(const sample_row &row, float x, 
     return kind == SUM_COUNT ? 1 : fixed(weight_of(row, x));
 }
 
-/* Sums of what has the digits of `prefix` above `shift + DIGIT`, by the next digit; the same for every thread. */
-static __device__ void sum_digits(const sample_row &row, uint64_t prefix, int shift, sum_kind kind, mass (&sums)[DIGITS], sample_shared *shared)
+/* Sums of what has the digits of `prefix` above `shift + DIGIT`, by the next digit; the same for every thread. `listed`: all of those
+ * are in the list; otherwise the list is made of them, once they may be few enough. */
+static __device__ void sum_digits(const sample_row &row, uint64_t prefix, int shift, sum_kind kind, bool listed, mass (&sums)[DIGITS],
+                                  sample_shared *shared)
 {
-#pragma unroll
-    for (int d = 0; d < DIGITS; d++) sums[d] = 0;
-    for (int64_t i = threadIdx.x; i < row.vocab; i += THREADS) {
-        const float x = row.logits[i];
-        const uint64_t key = key_of(x);
-        if (key >> (shift + DIGIT) != prefix >> (shift + DIGIT)) continue;
+    const bool lists = !listed && shift <= LIST_SHIFT;
+    auto add = [&](float x, uint64_t key) {
+        if (key >> (shift + DIGIT) != prefix >> (shift + DIGIT)) return;
         const int digit = (int)(key >> shift) & (DIGITS - 1);
         const mass value = count_of(row, x, kind);
 #pragma unroll
         for (int d = 0; d < DIGITS; d++) sums[d] += d == digit ? value : 0;
-    }
+        if (!lists) return;
+        const int32_t at = atomicAdd(&shared->list_count, 1);
+        if (at < LIST) shared->list[at] = (uint32_t)key;
+    };
+#pragma unroll
+    for (int d = 0; d < DIGITS; d++) sums[d] = 0;
     __syncthreads();
+    if (lists && threadIdx.x == 0) shared->list_count = 0;
+    __syncthreads();
+    if (listed)
+        for (int i = (int)threadIdx.x; i < shared->list_count; i += THREADS) add(logit_of(shared->list[i]), shared->list[i]);
+    else
+        each_logit(row.logits, row.vocab, [&](float x, int64_t) { add(x, key_of(x)); });
 #pragma unroll
     for (int d = 0; d < DIGITS; d++) {
         const mass sum = warp_reduce(sums[d], add_up());
@@ -92,9 +104,11 @@ static __device__ __noinline__ sample_cut cut_at(const sample_row &row, mass tar
 {
     uint64_t key = 0;
     mass above = 0;
+    bool listed = false;
     for (int shift = DIGIT * (KEY_DIGITS - 1); shift >= 0; shift -= DIGIT) {
         mass sums[DIGITS];
-        sum_digits(row, key, shift, kind, sums, shared);
+        sum_digits(row, key, shift, kind, listed, sums, shared);
+        listed = shift <= LIST_SHIFT && shared->list_count <= LIST; /* digits are summed up behind a meeting of the block */
         int digit = 0;
         mass taken = 0;
         bool found = false;
@@ -114,10 +128,10 @@ static __device__ __noinline__ sample_cut cut_at(const sample_row &row, mass tar
 static __device__ mass sum_where(const sample_row &row, uint32_t key, float least, sample_shared *shared)
 {
     mass sum = 0;
-    for (int64_t i = threadIdx.x; i < row.vocab; i += THREADS) {
-        const float x = row.logits[i], weight = weight_of(row, x);
+    each_logit(row.logits, row.vocab, [&](float x, int64_t) {
+        const float weight = weight_of(row, x);
         if (key_of(x) > key || weight >= least) sum += fixed(weight);
-    }
+    });
     return block_reduce(sum, shared->masses, add_up());
 }
 
@@ -167,7 +181,7 @@ static __device__ mass filtered_sum(const sample_row &row, const octavo_sample_r
 static __device__ bool is_refused(const sample_row &row, const largest_logit &top)
 {
     bool odd = !(top.value > -INFINITY && top.value < INFINITY);
-    for (int64_t i = threadIdx.x; i < row.vocab; i += THREADS) odd |= isnan(row.logits[i]);
+    each_logit(row.logits, row.vocab, [&](float x, int64_t) { odd |= isnan(x); });
     return __syncthreads_or(odd);
 }
 
@@ -178,7 +192,7 @@ static __global__ void __launch_bounds__(THREADS) sample(const __grid_constant__
     wait_for_kernel_before();
     const int64_t r = blockIdx.x;
     const octavo_sample_row how = c.p.rows[r];
-    sample_row row = { (const float *)c.p.logits.data + r * c.p.logits.strides[0], c.p.logits.shape[1], 0.0f, how.temperature };
+    sample_row row = { (const float *)c.p.logits.data + r * c.p.logits.strides[0], c.p.logits.shape[1], 0.0f, 1.0f / how.temperature };
     const largest_logit top = find_largest(row.logits, row.vocab, &shared.rows);
     row.most = top.value;
     if (is_refused(row, top)) {
@@ -187,11 +201,11 @@ static __global__ void __launch_bounds__(THREADS) sample(const __grid_constant__
     }
     int32_t token = top.index;
     float logprob = 0.0f;
-    if (!(how.temperature < OCTAVO_SAMPLE_COLDEST)) {
+    if (how.temperature >= OCTAVO_SAMPLE_COLDEST) { /* NaN is cold, too: nothing on the host has looked at it */
         const mass all = filtered_sum(row, how, &shared), wanted = (mass)((double)how.uniform * (double)all) + 1;
         const sample_cut at = cut_at(row, wanted < all ? wanted : all, SUM_MASS, &shared);
         token = find_tie(row, at.key, at.ties, &shared);
-        logprob = (row.logits[token] - row.most) / row.temperature - logf((float)all / ONE);
+        logprob = (row.logits[token] - row.most) * row.inverse - logf((float)all / ONE);
     }
     const float sum = c.p.logprob ? sum_of_weights(row.logits, row.vocab, row.most, shared.rows.floats) : 1.0f;
     if (threadIdx.x != 0) return;

@@ -11,10 +11,10 @@
 
 #include "cuda/tile/tile_query.cuh"
 #include "cuda/tile/tile_ring.cuh"
+#include "cuda/tile/unit_lists.cuh"
 
-enum { WARPS_MOST = 6, LIST_UNITS = 512 };
 static constexpr float SLACK = 4.0f;
-static constexpr int F16_LIFT = 11, E4M3_LIFT = 100; /* P is raised by 2^11 in f16, and by 2^100 where V is 2^-120 of itself */
+static constexpr int F16_LIFT = 11; /* P is raised by 2^11 in f16; by 2^100 where V is 2^-120 of itself */
 
 struct attend_tiles_call {
     decode_call of;
@@ -22,7 +22,8 @@ struct attend_tiles_call {
     int64_t split_units;
     float residual; /* what a code of K's second plane counts */
     int ring_bytes; /* of a warp                              */
-    bool k_dense, v_dense;
+    bool k_dense, v_dense; /* scales */
+    bool dense;            /* everything that a tile has, in pages of one stride */
 };
 
 /* A stage of the ring, which a warp copies, waits for and multiplies as a whole. */
@@ -46,77 +47,6 @@ template <int DIM, int COLS> struct attend_state {
     int lift; /* exponent of V's factors that P is divided by: VALUE_INT8 */
 };
 
-struct attend_shared {
-    int32_t list[LIST_UNITS];
-    uint32_t counts[WARPS_MOST];
-};
-
-/* The units of a domain by state: each thread counts its own, and knows how many come before. Counts of both states in one word. */
-struct unit_walk {
-    const uint8_t *kept;
-    int mine_begin, mine_end; /* units of this thread, a multiple of four each */
-    uint32_t before, total;   /* kept units + 65536 * dropped ones             */
-};
-
-enum { UNITS_MOST = 65535, DROPPED_SHIFT = 16 };
-
-static __device__ __forceinline__ uint32_t count_four(const uint8_t *kept, int u, int limit)
-{
-    uint32_t four = 0;
-    if (u + 4 <= limit && (uintptr_t)(kept + u) % 4 == 0) four = *(const uint32_t *)(kept + u);
-    else
-        for (int i = 0; i < 4 && u + i < limit; i++) four |= (uint32_t)kept[u + i] << 8 * i;
-    return (uint32_t)(__popc(four & 0x01010101u) + (__popc(four & 0x02020202u) << DROPPED_SHIFT)); /* OCTAVO_UNIT_KEPT, _DROPPED */
-}
-
-static __device__ __noinline__ void walk_units(unit_walk *w, const uint8_t *kept, int begin, int limit, attend_shared *shared)
-{
-    const int threads = blockDim.x, each = (limit - begin + 4 * threads - 1) / (4 * threads) * 4, from = begin + (int)threadIdx.x * each;
-    uint32_t count = 0;
-    w->kept = kept, w->total = 0;
-    w->mine_begin = from < limit ? from : limit, w->mine_end = from + each < limit ? from + each : limit;
-#pragma unroll 8
-    for (int u = w->mine_begin; u < w->mine_end; u += 4) count += count_four(kept, u, w->mine_end);
-    uint32_t sum = count; /* of the lanes up to this one */
-#pragma unroll
-    for (int step = 1; step < 32; step *= 2) {
-        const uint32_t left = __shfl_up_sync(WHOLE_WARP, sum, step);
-        if ((int)threadIdx.x % 32 >= step) sum += left;
-    }
-    if (threadIdx.x % 32 == 31) shared->counts[threadIdx.x / 32] = sum;
-    __syncthreads();
-    w->before = sum - count;
-    for (int i = 0; i < threads / 32; i++) {
-        w->total += shared->counts[i];
-        if (i < (int)threadIdx.x / 32) w->before += shared->counts[i];
-    }
-}
-
-static __device__ __forceinline__ int count_of(uint32_t counts, int state)
-{
-    return (int)(state == OCTAVO_UNIT_KEPT ? counts & 0xffffu : counts >> DROPPED_SHIFT);
-}
-
-/* Puts entries [first, end) of the units in one state, at most LIST_UNITS, into the list. */
-static __device__ __noinline__ void list_units(const unit_walk &w, int state, int first, int end, attend_shared *shared)
-{
-    __syncthreads();
-    int at = count_of(w.before, state);
-    for (int u = w.mine_begin; u < w.mine_end && at < end; u += 4) {
-        const int here = count_of(count_four(w.kept, u, w.mine_end), state);
-        if (here == 0 || at + here <= first) {
-            at += here;
-            continue;
-        }
-        for (int i = u; i < u + 4 && i < w.mine_end; i++) {
-            if (w.kept[i] != state) continue;
-            if (at >= first && at < end) shared->list[at - first] = i;
-            at++;
-        }
-    }
-    __syncthreads();
-}
-
 /* ---- a stage ---- */
 
 /* First token of tile i of the share; -1: there is none. */
@@ -134,12 +64,23 @@ static __device__ __forceinline__ void copy_tile(const attend_tiles_call &c, con
     constexpr tile_layout AT = attend_stage<DIM, KEY, VALUE>::AT;
     const octavo_kv_view *kv = &c.of.kv;
     const int at = token & pages.mask;
-    copy_rows<key_pieces(KEY, DIM)>(to, tile_rows(pages.k[0], &kv->k[0], page, at), (int)kv->k[0].token_bytes, tokens);
+    if (c.dense && tokens >= TILE_TOKENS) {
+        const int64_t page_at = page * kv->k[0].page_bytes;
+        const int lane = threadIdx.x % 32;
+        copy_dense<key_pieces(KEY, DIM)>(to, pages.k[0] + page_at + at * PIECE * key_pieces(KEY, DIM));
+        if (key_planes(KEY) > 1) copy_dense<key_pieces(KEY, DIM)>(to + AT.more, pages.k[1] + page_at + at * PIECE * key_pieces(KEY, DIM));
+        copy_dense<value_pieces(VALUE, DIM)>(to + AT.v, pages.v + page_at + at * PIECE * value_pieces(VALUE, DIM));
+        if (lane < key_width(KEY)) copy_16(to + AT.k_scale + PIECE * lane, pages.k_scale + page_at + at * key_width(KEY), 16);
+        if (lane < value_width(VALUE)) copy_16(to + AT.v_scale + PIECE * lane, pages.v_scale + page_at + at * value_width(VALUE), 16);
+        return;
+    }
+    const int back = c.dense ? PIECE * (int)(threadIdx.x % 32) : 0; /* to the section's own begin */
+    copy_rows<key_pieces(KEY, DIM)>(to, tile_rows(pages.k[0] - back, &kv->k[0], page, at), (int)kv->k[0].token_bytes, tokens);
     if (key_planes(KEY) > 1)
-        copy_rows<key_pieces(KEY, DIM)>(to + AT.more, tile_rows(pages.k[1], &kv->k[1], page, at), (int)kv->k[1].token_bytes, tokens);
-    copy_rows<value_pieces(VALUE, DIM)>(to + AT.v, tile_rows(pages.v, &kv->v, page, at), (int)kv->v.token_bytes, tokens);
-    if (key_width(KEY)) copy_scales(to + AT.k_scale, &kv->k_scale, key_width(KEY), tile_rows(pages.k_scale, &kv->k_scale, page, at), tokens, c.k_dense);
-    if (value_width(VALUE)) copy_scales(to + AT.v_scale, &kv->v_scale, value_width(VALUE), tile_rows(pages.v_scale, &kv->v_scale, page, at), tokens, c.v_dense);
+        copy_rows<key_pieces(KEY, DIM)>(to + AT.more, tile_rows(pages.k[1] - back, &kv->k[1], page, at), (int)kv->k[1].token_bytes, tokens);
+    copy_rows<value_pieces(VALUE, DIM)>(to + AT.v, tile_rows(pages.v - back, &kv->v, page, at), (int)kv->v.token_bytes, tokens);
+    if (key_width(KEY)) copy_scales(to + AT.k_scale, &kv->k_scale, key_width(KEY), tile_rows(pages.k_scale - back, &kv->k_scale, page, at), tokens, c.k_dense);
+    if (value_width(VALUE)) copy_scales(to + AT.v_scale, &kv->v_scale, value_width(VALUE), tile_rows(pages.v_scale - back, &kv->v_scale, page, at), tokens, c.v_dense);
 }
 
 /* ---- arithmetic ---- */
@@ -298,7 +239,7 @@ static __device__ __forceinline__ void attend_share(const attend_tiles_call &c, 
 {
     typedef attend_stage<DIM, KEY, VALUE> stage;
     const int first = share.first + (int)(threadIdx.x / 32), end = share.end + (stage::DEPTH - 1) * stage::WARPS;
-    const tile_pages pages = tile_pages_of(&c.of.kv, k.b, k.head);
+    const tile_pages pages = c.dense ? dense_pages_of(&c.of.kv, k.b, k.head) : tile_pages_of(&c.of.kv, k.b, k.head);
     int into = 0, from = 0, token = tile_token(c, share, shared, list_first, first), page = token < 0 ? 0 : tile_page(pages, token);
 #pragma unroll 1
     for (int i = first; i < end; i += stage::WARPS) {
@@ -330,7 +271,9 @@ static __device__ __forceinline__ void attend_dropped(const attend_tiles_call &c
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     for (int first = (int)(threadIdx.x / 32) * TILE_TOKENS; first < count; first += TILE_TOKENS * (int)(blockDim.x / 32)) {
         const int left = count - first, row = lane % TILE_TOKENS;
-        const stored_token at = find_mean(kv, k.b, k.head, shared->list[first + (row < left ? row : 0)]);
+        const int unit = shared->list[first + (row < left ? row : 0)], shift = 31 - __clz(kv->block_tokens / kv->sub_block_tokens);
+        const stored_token at = { octavo_view_row(kv, k.b), octavo_view_page(kv, octavo_view_row(kv, k.b), unit >> shift), k.head,
+                                  unit & ((1 << shift) - 1) };
         const uint8_t *mean = stored_at(&kv->v_mean, at);
         const float factor = power_of_minus((int8_t)*stored_at(&kv->v_mean_scale, at));
         __syncwarp();
@@ -467,8 +410,8 @@ static __device__ __forceinline__ tile_share visible_tiles(const attend_tiles_ca
 static __device__ __forceinline__ void cut_share(const attend_tiles_call &c, const attend_block &k, tile_share *share)
 {
     if (c.split_units == 0) {
-        const int64_t all = share->end, splits = c.p.splits;
-        share->first = (int)(all * k.split / splits), share->end = (int)(all * (k.split + 1) / splits);
+        const int all = share->end, splits = (int)c.p.splits;
+        share->first = part_begin(all, k.split, splits), share->end = part_begin(all, k.split + 1, splits);
         return;
     }
     const int64_t per_unit = c.of.kv.sub_block_tokens / TILE_TOKENS, begin = k.split * c.split_units * per_unit, end = begin + c.split_units * per_unit;
@@ -489,7 +432,7 @@ static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS,
     const octavo_kv_view *kv = &c.of.kv;
     wait_for_kernel_before();
     next_kernel_may_start();
-    attend_block k = { (int64_t)blockIdx.z / kv->kv_heads, (int64_t)blockIdx.z % kv->kv_heads, blockIdx.z, (int64_t)blockIdx.x * 8 * COLS,
+    attend_block k = { (int)blockIdx.z / kv->kv_heads, (int)blockIdx.z % kv->kv_heads, blockIdx.z, (int64_t)blockIdx.x * 8 * COLS,
                        (int)blockIdx.y, 0, {} };
     k.length = (int)sequence_length(kv, k.b);
     k.range = whole_range_of(&c.of.in, k.length);
@@ -539,8 +482,8 @@ static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS,
         cut_share(c, k, &share);
     } else {
         walk_units(&walk, kept, begin < limit ? begin : limit, limit, &shared);
-        const int64_t total = count_of(walk.total, OCTAVO_UNIT_KEPT);
-        at = (int)(c.split_units ? 0 : total * k.split / c.p.splits), stop = (int)(c.split_units ? total : total * (k.split + 1) / c.p.splits);
+        const int total = count_of(walk.total, OCTAVO_UNIT_KEPT), splits = (int)c.p.splits;
+        at = c.split_units ? 0 : part_begin(total, k.split, splits), stop = c.split_units ? total : part_begin(total, k.split + 1, splits);
     }
 #pragma unroll 1
     do { /* once without a mask, else a list of units at a time */
@@ -564,8 +507,8 @@ static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS,
         __syncthreads();
     }
     if (kept && c.p.compensate == OCTAVO_COMPENSATE_MEAN && c.p.log_mass) {
-        const int64_t total = count_of(walk.total, OCTAVO_UNIT_DROPPED);
-        const int first = (int)(c.split_units ? 0 : total * k.split / c.p.splits), end = (int)(c.split_units ? total : total * (k.split + 1) / c.p.splits);
+        const int total = count_of(walk.total, OCTAVO_UNIT_DROPPED), splits = (int)c.p.splits;
+        const int first = c.split_units ? 0 : part_begin(total, k.split, splits), end = c.split_units ? total : part_begin(total, k.split + 1, splits);
 #pragma unroll 1
         for (at = first; at < end; at += LIST_UNITS) {
             stop = at + LIST_UNITS < end ? at + LIST_UNITS : end;

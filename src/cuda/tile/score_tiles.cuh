@@ -14,7 +14,8 @@ struct score_tiles_call {
     float residual;
     int unit_tiles; /* a multiple of a stage's */
     int ring_bytes;
-    bool k_dense;
+    bool k_dense; /* scales */
+    bool dense;   /* everything that a tile has, in pages of one stride */
 };
 
 /* One block's place in the call. */
@@ -130,12 +131,36 @@ static __device__ __forceinline__ void copy_keys(const score_tiles_call &c, cons
 {
     constexpr tile_layout AT = tile_layout_of(KEY, VALUE_ANY, DIM);
     const octavo_kv_view *kv = &c.of.kv;
-    const int tokens = k.length - token, at = token & pages.mask;
+    const int tokens = k.length - token, at = token & pages.mask, back = c.dense ? PIECE * (int)(threadIdx.x % 32) : 0;
     if (tokens <= 0 || (token >= k.seen_sinks && token + TILE_TOKENS <= k.seen_from)) return; /* its page may be gone; no row takes it in */
-    copy_rows<key_pieces(KEY, DIM)>(to, tile_rows(pages.k[0], &kv->k[0], page, at), (int)kv->k[0].token_bytes, tokens);
+    copy_rows<key_pieces(KEY, DIM)>(to, tile_rows(pages.k[0] - back, &kv->k[0], page, at), (int)kv->k[0].token_bytes, tokens);
     if (key_planes(KEY) > 1)
-        copy_rows<key_pieces(KEY, DIM)>(to + AT.more, tile_rows(pages.k[1], &kv->k[1], page, at), (int)kv->k[1].token_bytes, tokens);
-    if (key_width(KEY)) copy_scales(to + AT.k_scale, &kv->k_scale, key_width(KEY), tile_rows(pages.k_scale, &kv->k_scale, page, at), tokens, c.k_dense);
+        copy_rows<key_pieces(KEY, DIM)>(to + AT.more, tile_rows(pages.k[1] - back, &kv->k[1], page, at), (int)kv->k[1].token_bytes, tokens);
+    if (key_width(KEY))
+        copy_scales(to + AT.k_scale, &kv->k_scale, key_width(KEY), tile_rows(pages.k_scale - back, &kv->k_scale, page, at), tokens, c.k_dense);
+}
+
+/* The tiles of a stage, which are neighbours in one block. */
+template <int DIM, int KEY, int TILES>
+static __device__ __forceinline__ void copy_stage(const score_tiles_call &c, const score_block &k, const tile_pages &pages, int page, int token, uint32_t to)
+{
+    constexpr tile_layout AT = tile_layout_of(KEY, VALUE_ANY, DIM);
+    constexpr int TILE_ROWS = TILE_TOKENS * PIECE * key_pieces(KEY, DIM), TILE_SCALES = TILE_TOKENS * key_width(KEY);
+    if (!c.dense || token + TILES * TILE_TOKENS > k.length || token < k.seen_from) {
+#pragma unroll 1
+        for (int j = 0; j < TILES; j++) copy_keys<DIM, KEY>(c, k, pages, page, token + j * TILE_TOKENS, to + j * AT.bytes);
+        return;
+    }
+    const int64_t page_at = page * c.of.kv.k[0].page_bytes;
+    const int at = token & pages.mask, lane = threadIdx.x % 32;
+    const uint8_t *base = pages.k[0] + page_at + at * PIECE * key_pieces(KEY, DIM), *more = pages.k[1] + page_at + at * PIECE * key_pieces(KEY, DIM);
+    const uint8_t *scales = pages.k_scale + page_at + at * key_width(KEY);
+#pragma unroll
+    for (int j = 0; j < TILES; j++) {
+        copy_dense<key_pieces(KEY, DIM)>(to + j * AT.bytes, base + j * TILE_ROWS);
+        if (key_planes(KEY) > 1) copy_dense<key_pieces(KEY, DIM)>(to + j * AT.bytes + AT.more, more + j * TILE_ROWS);
+        if (lane < key_width(KEY)) copy_16(to + j * AT.bytes + AT.k_scale + PIECE * lane, scales + j * TILE_SCALES, 16);
+    }
 }
 
 /* The warp's units; a stage lies in one block. */
@@ -145,7 +170,7 @@ static __device__ __forceinline__ void score_units(const score_tiles_call &c, co
 {
     constexpr int TILE_BYTES = tile_layout_of(KEY, VALUE_ANY, DIM).bytes, STAGE = TILES * TILE_BYTES;
     const int parts = c.unit_tiles / TILES, warp = threadIdx.x / 32;
-    const tile_pages pages = tile_pages_of(&c.of.kv, k.b, k.head);
+    const tile_pages pages = c.dense ? dense_pages_of(&c.of.kv, k.b, k.head) : tile_pages_of(&c.of.kv, k.b, k.head);
     const int stages = (k.end - k.first - warp + SCORE_WARPS - 1) / SCORE_WARPS * parts; /* of this warp */
     const int next_part = TILES * TILE_TOKENS, next_unit = ((SCORE_WARPS - 1) * parts + 1) * next_part;
     int into = 0, from = 0, token = (k.first + warp) * parts * next_part, now = token, part_ahead = 0, part = 0;
@@ -154,10 +179,7 @@ static __device__ __forceinline__ void score_units(const score_tiles_call &c, co
     forget<COLS>(of);
 #pragma unroll 1
     for (int i = 0; i < stages + STAGES - 1; i++) {
-        if (i < stages)
-#pragma unroll
-            for (int j = 0; j < TILES; j++)
-                copy_keys<DIM, KEY>(c, k, pages, page, token + j * TILE_TOKENS, ring + into * STAGE + j * TILE_BYTES);
+        if (i < stages) copy_stage<DIM, KEY, TILES>(c, k, pages, page, token, ring + into * STAGE);
         copy_commit();
         into = into + 1 == STAGES ? 0 : into + 1;
         const bool last_ahead = ++part_ahead == parts;
@@ -186,7 +208,7 @@ static __global__ void __launch_bounds__(SCORE_THREADS, DIM <= 128 && COLS == 1 
     const octavo_kv_view *kv = &c.of.kv;
     wait_for_kernel_before();
     next_kernel_may_start();
-    score_block k = { (int64_t)blockIdx.z / kv->kv_heads, (int64_t)blockIdx.z % kv->kv_heads, blockIdx.z, (int64_t)blockIdx.x * 8 * COLS,
+    score_block k = { (int)blockIdx.z / kv->kv_heads, (int)blockIdx.z % kv->kv_heads, blockIdx.z, (int64_t)blockIdx.x * 8 * COLS,
                       0, 0, 0, 0, 0, {} };
     k.length = (int)sequence_length(kv, k.b);
     k.range = whole_range_of(&c.of.in, k.length);
@@ -198,9 +220,9 @@ static __global__ void __launch_bounds__(SCORE_THREADS, DIM <= 128 && COLS == 1 
     k.seen_sinks = (int)newest.sink_end, k.seen_from = oldest.end > 0 ? (int)oldest.near_begin : 0;
     const int sub = kv->sub_block_tokens, units = (int)c.of.units, shares = gridDim.y, share = blockIdx.y;
     const int begin = oldest.end > 0 && c.of.in.sink_tokens == 0 ? (int)oldest.near_begin / sub : 0, limit = (k.length + sub - 1) / sub;
-    k.first = begin + (int)((int64_t)(limit - begin) * share / shares), k.end = begin + (int)((int64_t)(limit - begin) * (share + 1) / shares);
-    put_unseen(c, k, (int)((int64_t)begin * share / shares), (int)((int64_t)begin * (share + 1) / shares), 8 * COLS);
-    put_unseen(c, k, limit + (int)((int64_t)(units - limit) * share / shares), limit + (int)((int64_t)(units - limit) * (share + 1) / shares), 8 * COLS);
+    k.first = begin + part_begin(limit - begin, share, shares), k.end = begin + part_begin(limit - begin, share + 1, shares);
+    put_unseen(c, k, part_begin(begin, share, shares), part_begin(begin, share + 1, shares), 8 * COLS);
+    put_unseen(c, k, limit + part_begin(units - limit, share, shares), limit + part_begin(units - limit, share + 1, shares), 8 * COLS);
     if (k.first >= k.end) return;
 
     /* 2: the queries, then the units */

@@ -25,15 +25,18 @@ template <int DIM, int COLS>
 static __device__ __forceinline__ void stage_queries(const decode_call &c, int64_t b, int64_t head, int64_t first, float (&rows)[8 * COLS][DIM + 2])
 {
     const octavo_tensor *q = &c.in.q;
+    const int q_tokens = (int)q->shape[1], group = (int)c.rows / q_tokens;
 #pragma unroll 1
-    for (int i = threadIdx.x; i < 8 * COLS * DIM; i += blockDim.x) {
-        const int row = i / DIM, e = i % DIM;
-        float x = 0.0f;
-        if (first + row < c.rows) {
-            const uint16_t code = ((const uint16_t *)q->data)[query_row(q, c.kv.kv_heads, b, head, first + row) + e * q->strides[3]];
-            x = q->dtype == OCTAVO_BF16 ? __uint_as_float((uint32_t)code << 16) : f16_low(code);
+    for (int row = threadIdx.x / 32; row < 8 * COLS; row += blockDim.x / 32) {
+        const int of_group = (int)first + row, q_head = (int)head * group + of_group / q_tokens;
+        const bool there = of_group < (int)c.rows;
+        const uint16_t *from = (const uint16_t *)q->data + (there ? b * q->strides[0] + of_group % q_tokens * q->strides[1] + q_head * q->strides[2] : 0);
+#pragma unroll
+        for (int i = 0; i < DIM / 32; i++) {
+            const int e = threadIdx.x % 32 + 32 * i;
+            const uint16_t code = there ? from[e * q->strides[3]] : (uint16_t)0;
+            rows[row][e] = q->dtype == OCTAVO_BF16 ? __uint_as_float((uint32_t)code << 16) : f16_low(code);
         }
-        rows[row][e] = x;
     }
     __syncthreads();
 }
@@ -90,6 +93,13 @@ static __device__ __forceinline__ void column_scales(const decode_call &c, const
         }
 }
 
+/* Where part `i` of `parts` equal ones of `all` begins. */
+static __device__ __forceinline__ int part_begin(int all, int i, int parts)
+{
+    const int each = all / parts, more = all - each * parts;
+    return each * i + (i < more ? i : more);
+}
+
 /* What the lane's columns see. */
 struct column_span {
     int sink_end, near_begin, end;
@@ -98,7 +108,8 @@ struct column_span {
 static __device__ __forceinline__ column_span column_span_of(const decode_call &c, int64_t length, int64_t row)
 {
     if (row >= c.rows) return { 0, 0, 0 };
-    const octavo_span span = row_span(&c.in, length, row);
+    const int q_tokens = (int)c.in.q.shape[1];
+    const octavo_span span = octavo_visible_span(length, q_tokens, (int)row % q_tokens, c.in.window, c.in.sink_tokens);
     return { (int)span.sink_end, (int)span.near_begin, (int)span.end };
 }
 

@@ -41,6 +41,15 @@ template <int PIECES> static __device__ __forceinline__ void copy_rows(uint32_t 
     }
 }
 
+/* The same where rows are known to be dense and there; `from` is the lane's own piece of the first 512 bytes. */
+template <int PIECES> static __device__ __forceinline__ void copy_dense(uint32_t to, const uint8_t *from)
+{
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < TILE_TOKENS * PIECES / 32; i++)
+        copy_16(to + PIECE * tile_piece<PIECES>((lane + 32 * i) / PIECES, (lane + 32 * i) % PIECES), from + 32 * PIECE * i, 16);
+}
+
 /* Scales of 16 tokens, `width` bytes each, side by side in shared memory. Those that lie so in memory, too, and aligned, are copied
  * like rows; others are read and stored. */
 static __device__ __forceinline__ void copy_scales(uint32_t to, const octavo_section *section, int width, const uint8_t *from, int tokens, bool dense)
@@ -70,6 +79,12 @@ template <int WIDTH> static __device__ __forceinline__ float tile_factor(uint32_
     return __uint_as_float(code << 16);
 }
 
+/* Whether rows lie one behind the other, in pages like those of K's base. */
+static inline bool section_is_dense(const octavo_kv_view *kv, const octavo_section *section, int64_t row_bytes)
+{
+    return section->token_bytes == row_bytes && section->page_bytes == kv->k[0].page_bytes;
+}
+
 /* Whether a section's rows can be copied in 16-byte pieces. */
 static inline bool rows_fit(const octavo_section *section, int pieces)
 {
@@ -82,7 +97,7 @@ struct tile_pages {
     const octavo_kv_view *kv;
     const int32_t *table; /* the sequence's row of the page table; NULL: pages in order */
     int shift, mask;      /* of block_tokens */
-    const uint8_t *k[2], *v, *k_scale, *v_scale; /* page 0's first token */
+    const uint8_t *k[2], *v, *k_scale, *v_scale; /* page 0's first token; where tiles are dense, the lane's own piece */
 };
 
 static __device__ __forceinline__ const uint8_t *section_base(const octavo_section *section, int64_t row, int64_t head)
@@ -96,6 +111,15 @@ static __device__ __forceinline__ tile_pages tile_pages_of(const octavo_kv_view 
     return { kv, kv->page_table ? kv->page_table + row * kv->page_table_stride : nullptr, 31 - __clz(kv->block_tokens), kv->block_tokens - 1,
              { section_base(&kv->k[0], row, head), section_base(&kv->k[1], row, head) }, section_base(&kv->v, row, head),
              section_base(&kv->k_scale, row, head), section_base(&kv->v_scale, row, head) };
+}
+
+/* The same for dense tiles, whose sections all have page_bytes of K's first. */
+static __device__ __forceinline__ tile_pages dense_pages_of(const octavo_kv_view *kv, int64_t b, int64_t head)
+{
+    const int piece = PIECE * (int)(threadIdx.x % 32);
+    tile_pages of = tile_pages_of(kv, b, head);
+    of.k[0] += piece, of.k[1] += piece, of.v += piece, of.k_scale += piece, of.v_scale += piece;
+    return of;
 }
 
 static __device__ __forceinline__ int tile_page(const tile_pages &of, int token)

@@ -1,0 +1,85 @@
+/* ptx_wgmma.cuh - the warpgroup's matrix unit of sm_90a: one instruction a function.
+ *
+ * Four warps multiply together and go on while the unit works: between wgmma_fence() and the wgmma_wait() that covers an instruction its
+ * registers are not to be touched. c [64, N] lies in registers as warp w's rows 16 w + g and 16 w + g + 8, g = lane / 4, t = lane % 4:
+ * c[4 n + i] is column 8 n + 2 t + i % 2 of row g + i / 2 * 8. */
+#ifndef OCTAVO_CUDA_PTX_PTX_WGMMA_CUH
+#define OCTAVO_CUDA_PTX_PTX_WGMMA_CUH
+
+#include <cstdint>
+
+static __device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+static __device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+
+/* Waits for all but the newest `LEFT` groups. */
+template <int LEFT> static __device__ __forceinline__ void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory"); }
+
+/* Keeps the compiler from moving a use of the registers across. */
+template <int COUNT> static __device__ __forceinline__ void wgmma_pin(float (&c)[COUNT])
+{
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) asm volatile("" : "+f"(c[i])::"memory");
+}
+
+/* Registers a thread of the warpgroup that calls it. */
+template <int COUNT> static __device__ __forceinline__ void registers_take() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COUNT)); }
+template <int COUNT> static __device__ __forceinline__ void registers_give() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(COUNT)); }
+
+/* A barrier of the block, 1 to 15, of `threads` threads: those that wait and those that only report. */
+static __device__ __forceinline__ void barrier_wait_named(int which, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(which), "r"(threads) : "memory"); }
+static __device__ __forceinline__ void barrier_report_named(int which, int threads) { asm volatile("bar.arrive %0, %1;" ::"r"(which), "r"(threads) : "memory"); }
+
+/* A matrix in shared memory whose rows are 128 bytes, swizzled by 128 bytes, in groups of eight rows 1024 bytes apart. What lies further
+ * along the row begins leading_bytes later (only where rows run along the columns of b: else an instruction never goes beyond one). */
+static __device__ __forceinline__ uint64_t wgmma_matrix(uint32_t address, uint32_t leading_bytes)
+{
+    enum { GROUP_BYTES = 1024 };
+    return (uint64_t)((address & 0x3ffff) >> 4) | (uint64_t)(leading_bytes >> 4) << 16 | (uint64_t)(GROUP_BYTES >> 4) << 32 | 1ull << 62;
+}
+
+enum wgmma_type { WGMMA_BF16, WGMMA_F16 };
+
+#define WGMMA_REGISTERS_32 \
+    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15," \
+    " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}"
+#define WGMMA_REGISTERS_64 \
+    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15," \
+    " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31," \
+    " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47," \
+    " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}"
+#define WGMMA_F8(c, i) "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3]), "+f"(c[i + 4]), "+f"(c[i + 5]), "+f"(c[i + 6]), "+f"(c[i + 7])
+#define WGMMA_F32(c, i) WGMMA_F8(c, i), WGMMA_F8(c, i + 8), WGMMA_F8(c, i + 16), WGMMA_F8(c, i + 24)
+#define WGMMA_F64(c)    WGMMA_F32(c, 0), WGMMA_F32(c, 32)
+
+/* c (+)= a b with a [64, 16] in shared memory, rows along its columns, and b [16, N] there, its columns as rows. */
+#define WGMMA_SHARED(shape, types, registers, outputs, p, i, j)                                                                       \
+    asm volatile("{.reg .pred p; setp.ne.b32 p, " p ", 0; wgmma.mma_async.sync.aligned." shape ".f32." types " " registers ", " i ", " j \
+                 ", p, 1, 1, 0, 0;}" : outputs : "l"(a), "l"(b), "r"(add))
+template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_shared(float (&c)[32], uint64_t a, uint64_t b, int add)
+{
+    if (TYPE == WGMMA_BF16) WGMMA_SHARED("m64n64k16", "bf16.bf16", WGMMA_REGISTERS_32, WGMMA_F32(c, 0), "%34", "%32", "%33");
+    else WGMMA_SHARED("m64n64k16", "f16.f16", WGMMA_REGISTERS_32, WGMMA_F32(c, 0), "%34", "%32", "%33");
+}
+template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_shared(float (&c)[64], uint64_t a, uint64_t b, int add)
+{
+    if (TYPE == WGMMA_BF16) WGMMA_SHARED("m64n128k16", "bf16.bf16", WGMMA_REGISTERS_64, WGMMA_F64(c), "%66", "%64", "%65");
+    else WGMMA_SHARED("m64n128k16", "f16.f16", WGMMA_REGISTERS_64, WGMMA_F64(c), "%66", "%64", "%65");
+}
+
+/* The same with a in registers, where a lane has columns 2 t, 2 t + 1 of rows g and g + 8, then columns 2 t + 8 and on, and with the rows
+ * of b as rows. */
+#define WGMMA_REGISTERS(shape, types, registers, outputs, a0, a1, a2, a3, j)                                                     \
+    asm volatile("wgmma.mma_async.sync.aligned." shape ".f32." types " " registers ", {" a0 ", " a1 ", " a2 ", " a3 "}, " j       \
+                 ", 1, 1, 1, 1;" : outputs : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_registers(float (&c)[32], const uint32_t (&a)[4], uint64_t b)
+{
+    if (TYPE == WGMMA_BF16) WGMMA_REGISTERS("m64n64k16", "bf16.bf16", WGMMA_REGISTERS_32, WGMMA_F32(c, 0), "%32", "%33", "%34", "%35", "%36");
+    else WGMMA_REGISTERS("m64n64k16", "f16.f16", WGMMA_REGISTERS_32, WGMMA_F32(c, 0), "%32", "%33", "%34", "%35", "%36");
+}
+template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_registers(float (&c)[64], const uint32_t (&a)[4], uint64_t b)
+{
+    if (TYPE == WGMMA_BF16) WGMMA_REGISTERS("m64n128k16", "bf16.bf16", WGMMA_REGISTERS_64, WGMMA_F64(c), "%64", "%65", "%66", "%67", "%68");
+    else WGMMA_REGISTERS("m64n128k16", "f16.f16", WGMMA_REGISTERS_64, WGMMA_F64(c), "%64", "%65", "%66", "%67", "%68");
+}
+
+#endif

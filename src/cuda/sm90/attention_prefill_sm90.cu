@@ -1,0 +1,119 @@
+/* attention_prefill_sm90.cu - which calls the kernels of sm_90 take, and what the copy engine is told about their operands. */
+#include "cuda/cuda_install.h"
+#include "cuda/sm90/prefill_sm90.h"
+#include <cudaTypedefs.h>
+
+enum { COPY_ALIGN = 16, HALF_BYTES = 2, SECTION_BYTES = 24 << 20 /* of keys and values, about half of the second-level cache */ };
+static constexpr float LOG2_E = 1.44269504f;
+
+/* ---- the copy engine's maps ---- */
+
+/* The driver's function by name: the library is not linked against. */
+static octavo_status map_encoder(PFN_cuTensorMapEncodeTiled_v12000 *encode)
+{
+    void *found = nullptr;
+    cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
+    OCTAVO_CUDA_TRY(octavo_cuda_check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result),
+                                      "cuTensorMapEncodeTiled"));
+    if (!found || result != cudaDriverEntryPointSuccess) return octavo_cuda_fail(OCTAVO_E_DEVICE, "the NVIDIA driver has no cuTensorMapEncodeTiled");
+    *encode = (PFN_cuTensorMapEncodeTiled_v12000)found;
+    return OCTAVO_OK;
+}
+
+/* Axes: element, token, head, sequence or page; strides in bytes of the last three. */
+struct map_axes {
+    const void *data;
+    int64_t size[4], stride[3];
+};
+
+static octavo_status make_map(PFN_cuTensorMapEncodeTiled_v12000 encode, const map_axes &of, bool halves, int box_tokens, CUtensorMap *map)
+{
+    cuuint64_t size[4], stride[3];
+    for (int i = 0; i < 4; i++) size[i] = (cuuint64_t)of.size[i];
+    for (int i = 0; i < 3; i++) stride[i] = of.stride[i] ? (cuuint64_t)of.stride[i] : COPY_ALIGN; /* of an axis of size one */
+    const cuuint32_t box[4] = { ROW_ELEMENTS, (cuuint32_t)box_tokens, 1, 1 }, step[4] = { 1, 1, 1, 1 };
+    const CUresult result = encode(map, halves ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, (void *)of.data, size, stride, box,
+                                   step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    return result == CUDA_SUCCESS ? OCTAVO_OK : octavo_cuda_fail(OCTAVO_E_DEVICE, "cuTensorMapEncodeTiled refused a tensor with error %d", (int)result);
+}
+
+static map_axes axes_of_section(const octavo_kv_view *kv, const octavo_section *section)
+{
+    enum { ROWS_ANY = 1 << 30 }; /* how many rows a view has is known to the caller alone */
+    if (kv->page_table)
+        return { section->data, { kv->head_dim, kv->block_tokens, kv->kv_heads, kv->pages }, { section->token_bytes, section->head_bytes, section->page_bytes } };
+    return { section->data, { kv->head_dim, kv->max_tokens, kv->kv_heads, section->sequence_bytes ? ROWS_ANY : 1 },
+             { section->token_bytes, section->head_bytes, section->sequence_bytes } };
+}
+
+octavo_status octavo_prefill_tma_plan(const prefill_call &of, bool halves, int rows, int keys, prefill_tma_call *call, int *blocks)
+{
+    const octavo_kv_view *kv = &of.kv;
+    const octavo_tensor *q = &of.p.q;
+    PFN_cuTensorMapEncodeTiled_v12000 encode;
+    octavo_cuda_machine machine;
+    OCTAVO_CUDA_TRY(map_encoder(&encode));
+    OCTAVO_CUDA_TRY(octavo_cuda_machine_of(&machine));
+    call->of = of, call->scale_log2 = of.p.softmax_scale * LOG2_E;
+    call->page_tokens = !kv->page_table ? 0 : kv->block_tokens < keys ? kv->block_tokens : keys;
+    const int box = call->page_tokens ? call->page_tokens : keys;
+    const map_axes queries = { q->data, { kv->head_dim, q->shape[1], q->shape[2], q->shape[0] },
+                               { HALF_BYTES * q->strides[1], HALF_BYTES * q->strides[2], HALF_BYTES * q->strides[0] } };
+    OCTAVO_CUDA_TRY(make_map(encode, queries, halves, GROUP_ROWS, &call->q));
+    OCTAVO_CUDA_TRY(make_map(encode, axes_of_section(kv, &kv->k[0]), halves, box, &call->k));
+    OCTAVO_CUDA_TRY(make_map(encode, axes_of_section(kv, &kv->v), halves, box, &call->v));
+    prefill_order *order = &call->order;
+    order->heads = (int)(q->shape[0] * q->shape[2]), order->row_tiles = (int)octavo_cuda_ceil(q->shape[1], rows);
+    order->tasks = order->heads * order->row_tiles;
+    const int64_t head_bytes = 2 * HALF_BYTES * kv->max_tokens * kv->head_dim, kv_heads = SECTION_BYTES / (head_bytes ? head_bytes : 1);
+    const int64_t section = (kv_heads < 1 ? 1 : kv_heads) * of.group;
+    order->section_heads = (int)(section < order->heads ? section : order->heads);
+    *blocks = order->tasks < machine.processors ? order->tasks : machine.processors;
+    return OCTAVO_OK;
+}
+
+/* ---- the call ---- */
+
+static bool is_aligned(const octavo_section *section)
+{
+    const int64_t steps = section->page_bytes | section->sequence_bytes | section->head_bytes | section->token_bytes;
+    return section->data && ((uintptr_t)section->data | (uintptr_t)steps) % COPY_ALIGN == 0 && section->page_bytes >= 0 && section->sequence_bytes >= 0 &&
+           section->head_bytes >= 0 && section->token_bytes > 0;
+}
+
+/* Rows may be read and written 16 bytes at a time. */
+static bool is_aligned(const octavo_tensor *tensor, int bytes)
+{
+    bool fits = (uintptr_t)tensor->data % COPY_ALIGN == 0;
+    for (int i = 0; i < 3; i++) fits = fits && tensor->strides[i] >= 0 && tensor->strides[i] * bytes % COPY_ALIGN == 0;
+    return fits;
+}
+
+static bool pages_fit(const octavo_kv_view *kv, int keys)
+{
+    if (!kv->page_table) return kv->k[0].page_bytes == kv->k[0].token_bytes * kv->block_tokens && kv->v.page_bytes == kv->v.token_bytes * kv->block_tokens;
+    const bool whole = kv->block_tokens % keys == 0 || (keys % kv->block_tokens == 0 && kv->block_tokens % 8 == 0);
+    return whole && kv->k[0].sequence_bytes == 0 && kv->v.sequence_bytes == 0;
+}
+
+static bool fits_exact(const octavo_attention_prefill_params *p)
+{
+    enum { KEYS_MOST = 128 };
+    const octavo_kv_view *kv = p->kv;
+    const bool bf16 = p->q.dtype == OCTAVO_BF16 && kv->k_format == OCTAVO_K_BF16 && kv->v_format == OCTAVO_V_BF16;
+    const bool f16 = p->q.dtype == OCTAVO_F16 && kv->k_format == OCTAVO_K_F16 && kv->v_format == OCTAVO_V_F16;
+    const int64_t tasks_most = p->q.shape[0] * p->q.shape[2] * octavo_cuda_ceil(p->q.shape[1], GROUP_ROWS);
+    return p->precision == OCTAVO_ATTENTION_EXACT && (bf16 || f16) && kv->head_dim == kv->v_dim &&
+           (kv->head_dim == 64 || kv->head_dim == 128 || kv->head_dim == 256) && p->softmax_scale > 0.0f && p->soft_cap == 0.0f && !kv->k_mean &&
+           !kv->v_channel_scale && is_aligned(&p->q, HALF_BYTES) && is_aligned(&p->out, p->out.dtype == OCTAVO_F32 ? 4 : HALF_BYTES) &&
+           is_aligned(&kv->k[0]) && is_aligned(&kv->v) && pages_fit(kv, KEYS_MOST) && kv->max_tokens <= INT32_MAX - KEYS_MOST && tasks_most <= INT32_MAX / 2;
+}
+
+octavo_status octavo_attention_prefill_sm90(const octavo_exec *exec, const octavo_attention_prefill_params *p)
+{
+    if (p->q.shape[0] * p->q.shape[1] * p->q.shape[2] == 0 || !fits_exact(p)) return octavo_attention_prefill_cuda(exec, p);
+    prefill_call call = {};
+    call.p = *p, call.kv = *p->kv, call.device_status = exec->device_status, call.group = p->q.shape[2] / p->kv->kv_heads;
+    return octavo_prefill_exact_sm90(exec, call);
+}
