@@ -21,7 +21,7 @@ typedef struct model_options {
 
 #define MODEL_OPTIONS_INIT                                                                                                  \
     { .device = "cpu", .linear_word = "as-stored", .attention_word = "exact", .sage_word = "block", .cache = CACHE_OPTIONS_INIT, \
-      .chunk = 512 }
+      .chunk = 1024 }
 
 enum { MODEL_OPTION_ROWS = 9 + CACHE_OPTION_ROWS };
 

@@ -1,3 +1,4 @@
+#!/bin/sh
 # check_cuda_plugin.sh - PLUGIN NM KERNCHECK: what the plug-in exports, that it holds PTX, and that it loads or says why there is no GPU.
 set -eu
 plugin=$1 nm=$2 kerncheck=$3

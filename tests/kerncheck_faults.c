@@ -399,6 +399,41 @@ static octavo_status linear_misreads_packed(const octavo_exec *exec, const octav
     return real.linear(exec, &other);
 }
 
+/* ---- prefill ---- */
+
+/* The window is one key too narrow. */
+static octavo_status prefill_narrows_window(const octavo_exec *exec, const octavo_attention_prefill_params *p)
+{
+    octavo_attention_prefill_params other = *p;
+    if (p->window > 1) other.window--;
+    return real.attention_prefill(exec, &other);
+}
+
+/* The lse of smoothed keys is left as it is. */
+static octavo_status prefill_forgets_shift(const octavo_exec *exec, const octavo_attention_prefill_params *p)
+{
+    octavo_kv_view view = *p->kv;
+    octavo_attention_prefill_params other = *p;
+    view.k_mean = NULL, other.kv = &view;
+    return real.attention_prefill(exec, &other);
+}
+
+/* The scales of a block serve where each token has its own. */
+static octavo_status prefill_shares_scales(const octavo_exec *exec, const octavo_attention_prefill_params *p)
+{
+    octavo_attention_prefill_params other = *p;
+    if (p->sage_scales == OCTAVO_SAGE_PER_TOKEN) other.sage_scales = OCTAVO_SAGE_PER_BLOCK;
+    return real.attention_prefill(exec, &other);
+}
+
+/* The sinks' share of the denominator. */
+static octavo_status prefill_forgets_sink(const octavo_exec *exec, const octavo_attention_prefill_params *p)
+{
+    octavo_attention_prefill_params other = *p;
+    other.sink_logits = NULL;
+    return real.attention_prefill(exec, &other);
+}
+
 /* ---- the list ---- */
 
 #define FAULTS(X)                                              \
@@ -420,6 +455,10 @@ static octavo_status linear_misreads_packed(const octavo_exec *exec, const octav
     X("input", dequantize, dequantize_writes_inputs)           \
     X("bound", block_score, block_score_forgets_residual)      \
     X("order", block_attend, block_attend_depends_on_order)    \
+    X("mask", attention_prefill, prefill_narrows_window)       \
+    X("bound", attention_prefill, prefill_forgets_shift)       \
+    X("rounding", attention_prefill, prefill_shares_scales)    \
+    X("mask", attention_prefill, prefill_forgets_sink)         \
     X("rounding", linear, linear_rounds_x)                     \
     X("rounding", linear, linear_rounds_sums)                  \
     X("stride", linear, linear_packs_rows)                     \

@@ -89,7 +89,7 @@ static int pack(const kc_pair *pair, octavo_linear_part *part, octavo_linear_pre
 /* A matrix; on a device often one of whole 16-byte pieces, as the fast kernels there want it. */
 static octavo_tensor draw_matrix(const kc_pair *pair, const char *name, octavo_dtype dtype, const int64_t *shape)
 {
-    if (!pair->device || !kc_chance(70)) return kc_tensor(name, dtype, 2, shape);
+    if (!pair->device || !(pair->bench || kc_chance(70))) return kc_tensor(name, dtype, 2, shape);
     return octavo_tensor_view(kc_bytes(name, shape[0] * shape[1] * (int64_t)octavo_dtype_bytes(dtype), 64), dtype, 2, shape);
 }
 

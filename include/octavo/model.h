@@ -114,7 +114,7 @@ typedef struct octavo_session_config {
     octavo_attention_precision attention;   /* of prompts                                                    */
     octavo_sage_scales sage_scales;
     octavo_session_select select;           /* of single tokens                                              */
-    int32_t chunk_tokens;      /* prompts run in pieces of so many tokens; 0: 512                            */
+    int32_t chunk_tokens;      /* prompts run in pieces of so many tokens; 0: 1024                           */
     int32_t threads;           /* 0: the default                                                             */
 } octavo_session_config;
 #define OCTAVO_SESSION_CONFIG_INIT OCTAVO_INIT_STRUCT(octavo_session_config)

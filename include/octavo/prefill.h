@@ -13,9 +13,9 @@ OCTAVO_BEGIN_DECLS
 /* What Q K^T and P V are computed in. */
 typedef enum octavo_attention_precision {
     OCTAVO_ATTENTION_EXACT = 0, /* products of f32 (view of f32), else of bf16 or f16; sums in float32                  */
-    OCTAVO_ATTENTION_FP8   = 1, /* Q, K, V and P in E4M3                                                                 */
+    OCTAVO_ATTENTION_FP8   = 1, /* Q, K and V in E4M3, P in E4M3 (on the CPU bf16); an E4M3 cache is read as it is        */
     OCTAVO_ATTENTION_SAGE1 = 2, /* K smoothed, Q and K in INT8, P V in f16 (on the CPU bf16)                             */
-    OCTAVO_ATTENTION_SAGE2 = 3  /* K smoothed, Q and K in INT8, P in E4M3, V in E4M3 with a scale a channel              */
+    OCTAVO_ATTENTION_SAGE2 = 3  /* K smoothed, Q and K in INT8, V in E4M3 with a scale a channel, P in E4M3 (on the CPU bf16) */
 } octavo_attention_precision;
 
 /* "exact", "fp8", "sage1", "sage" or "sage2" (sage is sage2); never NULL. */

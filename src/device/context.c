@@ -1,5 +1,5 @@
 /* context.c - contexts: the allocator, the log, the choice of a CPU level. */
-#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE /* madvise */
 #include "base/error.h"
 #include "device/device.h"
 #include "device/levels.h"
@@ -7,8 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { LOG_BYTES = 512 };
+enum {
+    LOG_BYTES = 512,
+    HUGE_PAGE = 2 << 20,
+    HUGE_LEAST = 8 << 20 /* less than a quarter of it can be lost to alignment */
+};
 
 struct octavo_context {
     octavo_allocator allocator;
@@ -21,7 +26,15 @@ static void *default_allocate(void *user, size_t bytes, size_t alignment)
 {
     (void)user;
     void *memory = NULL;
-    return posix_memalign(&memory, alignment < sizeof(void *) ? sizeof(void *) : alignment, bytes ? bytes : 1) ? NULL : memory;
+    const int huge = bytes >= (size_t)HUGE_LEAST;
+    if (alignment < sizeof(void *)) alignment = sizeof(void *);
+    if (huge && alignment < HUGE_PAGE) alignment = HUGE_PAGE;
+    if (posix_memalign(&memory, alignment, bytes ? bytes : 1)) return NULL;
+#ifdef MADV_HUGEPAGE
+    /* Looking pages up costs scattered blocks of a cache a few percent. Where the advice is refused, nothing is lost. */
+    if (huge) madvise(memory, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+#endif
+    return memory;
 }
 
 static void default_release(void *user, void *memory, size_t bytes)

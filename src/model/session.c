@@ -7,7 +7,7 @@
 
 enum {
     ALIGN = 64,
-    CHUNK_TOKENS = 512,
+    CHUNK_TOKENS = 1024,
     BLOCK_TOKENS = 64,
     LOGIT_BYTES = 64 << 20, /* of logits at a time */
     LOGIT_ROWS_MIN = 16

@@ -14,6 +14,8 @@ typedef struct tile_config {
 } tile_config;
 static const tile_config whole_tiles = { .palette = 1, .row_bytes = { 64, 64, 64, 64, 64, 64, 64, 64 }, .rows = { 16, 16, 16, 16, 16, 16, 16, 16 } };
 
+enum { DIM_MOST = 512 }; /* wider heads take the vectors of avx512 */
+
 static inline void compiler_barrier(void) { __asm__ volatile("" ::: "memory"); }
 
 /* A task's memory and state. */
@@ -26,8 +28,8 @@ typedef struct prefill_tile {
     float *factor, *shift;     /* [rows] of a score, in powers of two; what the keys lack, in nats */
     float *most, *mass;        /* [rows] see prefill_rows                           */
     int32_t *sink_end, *near_begin, *end; /* [rows]                                 */
-    float *score, *spare;      /* [PREFILL_KEYS, PREFILL_ROW_PAD]; [PREFILL_SIDE, k_dim] and more */
-    uint8_t *weights;          /* tiles P'                                          */
+    float *score, *spare;      /* [2, 32, PREFILL_ROW_PAD], at the end [PREFILL_SIDE, v_dim]; [1 + OCTAVO_PREFILL_BLOCK, k_dim] */
+    uint8_t *weights;          /* tiles P' of two units                             */
 } prefill_tile;
 
 static void init(prefill_tile *at, const octavo_prefill_call *call, const octavo_prefill_task *task)
@@ -39,7 +41,7 @@ static void init(prefill_tile *at, const octavo_prefill_call *call, const octavo
     at->packed = octavo_prefill_packed_at(call, task->slot);
     at->q = (uint8_t *)next, next += rows * call->layout.k_dim;
     at->sum = (uint8_t *)next, next += rows * call->layout.v_dim;
-    at->score = next, next += PREFILL_KEYS * PREFILL_ROW_PAD;
+    at->score = next, next += PREFILL_SIDE * DIM_MOST;
     at->weights = (uint8_t *)next, next += PREFILL_KEYS * PREFILL_ROW_PAD;
 #define TAKE(member) at->member = (void *)next, next += rows
     TAKE(factor), TAKE(shift), TAKE(most), TAKE(mass), TAKE(sink_end), TAKE(near_begin), TAKE(end);
@@ -110,174 +112,239 @@ static void start_rows(prefill_tile *at)
     memset(at->sum, 0, (size_t)(at->task->padded_rows / PREFILL_SIDE * at->plan.v_all) * PREFILL_TILE);
 }
 
-/* ---- products ---- */
+/* ---- the pipeline ----
+ *
+ * Each step takes three things that do not wait for each other: the scores of a block of 32 keys (coming), the weights of the block
+ * before it (now), and a part of the values of the unit before that one (gone). The multiplier and the vector units are apart, and the
+ * processor looks some five hundred instructions ahead: so a few products are issued, then the weights of a few keys found. */
 
-/* Adds the product of 32 keys' and 32 queries' terms to tiles 0 to 3. */
-PREFILL_INLINE void multiply_terms(const uint8_t *k, int64_t k_next, const uint8_t *q, int64_t q_next, int64_t steps, int is_int8)
+typedef struct prefill_stage {
+    prefill_tile *at;
+    prefill_weighing now;
+    int credit, rate; /* pairs of keys for every four products, in 2^-8 */
+    /* whose values are being added */
+    const prefill_unit *gone;
+    int64_t channel, parts; /* the next of its channels' tiles; steps that are left to do it in */
+} prefill_stage;
+
+PREFILL_INLINE void weigh_meanwhile(prefill_stage *of)
 {
-    for (int64_t s = 0; s < steps; s++, k += PREFILL_TILE, q += PREFILL_TILE) {
-        _tile_loadd(4, k, 64);
-        _tile_loadd(6, q, 64);
-        _tile_loadd(5, k + k_next, 64);
-        _tile_loadd(7, q + q_next, 64);
-        if (is_int8) {
-            _tile_dpbssd(0, 4, 6);
-            _tile_dpbssd(1, 4, 7);
-            _tile_dpbssd(2, 5, 6);
-            _tile_dpbssd(3, 5, 7);
-        } else {
-            _tile_dpbf16ps(0, 4, 6);
-            _tile_dpbf16ps(1, 4, 7);
-            _tile_dpbf16ps(2, 5, 6);
-            _tile_dpbf16ps(3, 5, 7);
-        }
+    for (of->credit += of->rate; of->credit >= 256 && of->now.pair < of->now.pairs; of->credit -= 256) prefill_weigh_pair(&of->now);
+}
+
+/* Four products of two tiles by two. */
+PREFILL_INLINE void multiply(const uint8_t *a, int64_t a_next, const uint8_t *b, int64_t b_next, int is_int8)
+{
+    _tile_loadd(4, a, 64);
+    _tile_loadd(6, b, 64);
+    _tile_loadd(5, a + a_next, 64);
+    _tile_loadd(7, b + b_next, 64);
+    if (is_int8) {
+        _tile_dpbssd(0, 4, 6);
+        _tile_dpbssd(1, 4, 7);
+        _tile_dpbssd(2, 5, 6);
+        _tile_dpbssd(3, 5, 7);
+    } else {
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
     }
 }
 
-/* Scores of 32 keys and 32 queries, turned around. */
-PREFILL_INLINE void multiply_keys(const prefill_tile *at, int64_t tile, int64_t block, int64_t side, int marks, int is_int8)
+/* Scores of a block of keys: [32, PREFILL_ROW_PAD]. */
+PREFILL_INLINE void multiply_keys(prefill_stage *of, const prefill_unit *unit, int64_t block, float *score, int is_int8)
 {
-    const prefill_plan *plan = &at->plan;
-    const uint8_t *k = at->packed + (size_t)tile * plan->k_tile + 2 * block * plan->k_steps * PREFILL_TILE, *q = q_tiles(at, side);
-    const int64_t k_next = plan->k_steps * PREFILL_TILE, q_next = plan->q_terms * k_next, k_term = PREFILL_SIDES * k_next;
-    uint8_t *score = (uint8_t *)(at->score + 32 * block * PREFILL_ROW_PAD);
+    const prefill_plan *plan = &of->at->plan;
+    const int64_t k_next = plan->k_steps * PREFILL_TILE, q_next = plan->q_terms * k_next;
+    const uint8_t *k_terms = of->at->packed + (size_t)unit->tile * plan->k_tile + 2 * block * k_next, *q_terms = q_tiles(of->at, unit->side);
+    const int products = plan->q_terms > 1 ? 3 : unit->marks & PREFILL_K_REST ? 2 : 1;
+    enum { STRIDE = PREFILL_ROW_PAD * 4 };
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    multiply_terms(k, k_next, q, q_next, plan->steps, is_int8);
-    if (marks & PREFILL_K_REST) multiply_terms(k + k_term, k_next, q, q_next, plan->steps, is_int8);
-    if (plan->q_terms > 1) multiply_terms(k, k_next, q + k_next, q_next, plan->steps, is_int8);
-    enum { STRIDE = PREFILL_ROW_PAD * 4 };
+    for (int product = 0; product < products; product++) { /* first by first, second by first, first by second terms */
+        if (product == 1 && !(unit->marks & PREFILL_K_REST)) continue;
+        const uint8_t *k = k_terms + (product == 1 ? PREFILL_SIDES * k_next : 0), *q = q_terms + (product == 2 ? k_next : 0);
+        for (int64_t s = 0; s < plan->steps; s++) {
+            multiply(k + s * PREFILL_TILE, k_next, q + s * PREFILL_TILE, q_next, is_int8);
+            weigh_meanwhile(of);
+        }
+    }
     _tile_stored(0, score, STRIDE);
-    _tile_stored(1, score + 64, STRIDE);
-    _tile_stored(2, score + 16 * STRIDE, STRIDE);
-    _tile_stored(3, score + 16 * STRIDE + 64, STRIDE);
+    _tile_stored(1, score + 16, STRIDE);
+    _tile_stored(2, score + 16 * PREFILL_ROW_PAD, STRIDE);
+    _tile_stored(3, score + 16 * PREFILL_ROW_PAD + 16, STRIDE);
 }
 
-/* Adds the values of key blocks [from, to) of 32, weighted, to the sums of 32 queries. */
-PREFILL_INLINE void multiply_values(const prefill_tile *at, int64_t tile, int64_t side, int64_t from, int64_t to, int marks)
+/* Adds the next part of a unit's weighted values to its sums: all of it where no steps are left. */
+PREFILL_INLINE void multiply_values(prefill_stage *of)
 {
+    const prefill_tile *at = of->at;
     const prefill_plan *plan = &at->plan;
+    const prefill_unit *unit = of->gone;
     const int64_t v_term = plan->v_all * PREFILL_BLOCKS32 * PREFILL_TILE, sum_next = plan->v_all * PREFILL_TILE;
-    for (int64_t channel = 0; channel < plan->v_sides; channel += 2) {
-        uint8_t *sum = at->sum + (side * plan->v_all + channel) * PREFILL_TILE;
+    const uint8_t *values = at->packed + plan->v_at + (size_t)unit->tile * plan->v_tile;
+    const int64_t pairs = (plan->v_sides - of->channel) / 2, end = of->channel + (pairs + of->parts - 1) / of->parts * 2;
+    for (; of->channel < end; of->channel += 2) {
+        uint8_t *sum = at->sum + (unit->side * plan->v_all + of->channel) * PREFILL_TILE;
         _tile_loadd(0, sum, 64);
         _tile_loadd(1, sum + sum_next, 64);
         _tile_loadd(2, sum + PREFILL_TILE, 64);
         _tile_loadd(3, sum + sum_next + PREFILL_TILE, 64);
-        for (int term = 0; term <= (marks & PREFILL_V_REST ? 1 : 0); term++) {
-            const uint8_t *v = at->packed + plan->v_at + (size_t)tile * plan->v_tile + term * v_term + channel * PREFILL_BLOCKS32 * PREFILL_TILE;
-            for (int64_t block = from; block < to; block++) {
-                _tile_loadd(4, v + block * PREFILL_TILE, 64);
-                _tile_loadd(6, at->weights + 2 * block * PREFILL_TILE, 64);
-                _tile_loadd(5, v + (block + PREFILL_BLOCKS32) * PREFILL_TILE, 64);
-                _tile_loadd(7, at->weights + (2 * block + 1) * PREFILL_TILE, 64);
-                _tile_dpbf16ps(0, 4, 6);
-                _tile_dpbf16ps(1, 4, 7);
-                _tile_dpbf16ps(2, 5, 6);
-                _tile_dpbf16ps(3, 5, 7);
+        for (int term = 0; term <= (unit->marks & PREFILL_V_REST ? 1 : 0); term++)
+            for (int64_t block = unit->from; block < unit->to; block++) {
+                multiply(values + term * v_term + (of->channel * PREFILL_BLOCKS32 + block) * PREFILL_TILE, PREFILL_BLOCKS32 * PREFILL_TILE,
+                         unit->weights + 2 * block * PREFILL_TILE, PREFILL_TILE, 0);
+                weigh_meanwhile(of);
             }
-        }
         _tile_stored(0, sum, 64);
         _tile_stored(1, sum + sum_next, 64);
         _tile_stored(2, sum + PREFILL_TILE, 64);
         _tile_stored(3, sum + sum_next + PREFILL_TILE, 64);
     }
+    of->parts--;
 }
 
-/* ---- softmax ---- */
-
-/* A larger score than before: what was summed shrinks by a power of two. */
-static void raise_most(prefill_tile *at, int64_t side, const prefill_pair *largest)
+/* From now on a unit's values are added, in `parts` steps: first what was summed shrinks. */
+static void begin_values(prefill_stage *of, const prefill_unit *unit, int64_t parts)
 {
-    for (int col = 0; col < 2; col++) {
-        float *most = at->most + (side + col) * PREFILL_SIDE, *mass = at->mass + (side + col) * PREFILL_SIDE;
-        const __m512 before = _mm512_loadu_ps(most);
-        const __m512 up = _mm512_roundscale_ps(largest->x[col], _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC), now = _mm512_max_ps(up, before);
-        if (!_mm512_cmp_ps_mask(now, before, _CMP_GT_OQ)) continue;
-        const __m512 shrink = _mm512_scalef_ps(_mm512_set1_ps(1.0f), _mm512_sub_ps(before, now));
-        _mm512_storeu_ps(most, now);
-        _mm512_storeu_ps(mass, _mm512_mul_ps(_mm512_loadu_ps(mass), shrink));
-        float *sum = (float *)(void *)(at->sum + (side + col) * at->plan.v_all * PREFILL_TILE);
+    const prefill_tile *at = of->at;
+    of->gone = unit, of->channel = 0, of->parts = parts;
+    for (int col = 0; col < 2 && unit->shrinks; col++) {
+        float *sum = (float *)(void *)(at->sum + (unit->side + col) * at->plan.v_all * PREFILL_TILE);
         for (int64_t channel = 0; channel < at->plan.v_sides * PREFILL_SIDE; channel++)
-            _mm512_storeu_ps(sum + 16 * channel, _mm512_mul_ps(_mm512_loadu_ps(sum + 16 * channel), shrink));
+            _mm512_storeu_ps(sum + 16 * channel, _mm512_mul_ps(_mm512_loadu_ps(sum + 16 * channel), unit->shrink.x[col]));
     }
 }
 
-/* 32 rows from `side` on and a tile of keys, of which blocks [from, to) of 32 are seen. */
-PREFILL_INLINE void attend_tile(prefill_tile *at, int64_t tile, int64_t side, int64_t from, int64_t to, prefill_scores_of *of)
+static prefill_rows rows_of(const prefill_tile *at, const prefill_unit *unit)
 {
-    const int marks = at->packed[at->plan.marks_at + (size_t)tile];
-    const int64_t row = side * PREFILL_SIDE;
-    const prefill_rows rows = { .factor = at->factor + row, .most = at->most + row, .mass = at->mass + row, .sink_end = at->sink_end + row,
-                                .near_begin = at->near_begin + row, .end = at->end + row };
-    compiler_barrier();
-    for (int64_t block = from; block < to; block++) multiply_keys(at, tile, block, side, marks, of->is_int8);
-    compiler_barrier();
-    const prefill_pair largest = prefill_largest(of, &rows, 32 * from, 32 * to);
-    raise_most(at, side, &largest);
-    const prefill_pair mass = prefill_weigh(of, &rows, 32 * from, 32 * to);
-    for (int col = 0; col < 2; col++) _mm512_storeu_ps(rows.mass + 16 * col, _mm512_add_ps(_mm512_loadu_ps(rows.mass + 16 * col), mass.x[col]));
-    compiler_barrier();
-    multiply_values(at, tile, side, from, to, marks);
-    compiler_barrier();
+    const int64_t row = unit->side * PREFILL_SIDE;
+    return (prefill_rows){ .factor = at->factor + row, .most = at->most + row, .mass = at->mass + row, .sink_end = at->sink_end + row,
+                           .near_begin = at->near_begin + row, .end = at->end + row };
 }
 
-/* The variants whose differences would cost something if they were looked up for every vector. */
-static void attend_plain(prefill_tile *at, int64_t tile, int64_t side, int64_t from, int64_t to, const prefill_scores_of *of)
+/* A block has larger scores than were seen before: the mass and the unit's weights so far shrink now, the sums when the unit's values
+ * are added. */
+PREFILL_INLINE void raise_most(prefill_unit *unit, int64_t block, const prefill_rows *rows, const prefill_pair *largest)
 {
-    prefill_scores_of plain = { .kind = PREFILL_PLAIN, .score = of->score, .weights = of->weights, .factor = of->factor, .begin = of->begin };
-    attend_tile(at, tile, side, from, to, &plain);
+    prefill_pair shrink;
+    int raised = 0;
+#pragma GCC unroll 2
+    for (int col = 0; col < 2; col++) {
+        const __m512 before = _mm512_loadu_ps(rows->most + 16 * col);
+        raised |= _mm512_cmp_ps_mask(largest->x[col], before, _CMP_GT_OQ);
+    }
+    if (!raised) return;
+    for (int col = 0; col < 2; col++) {
+        const __m512 before = _mm512_loadu_ps(rows->most + 16 * col), mass = _mm512_loadu_ps(rows->mass + 16 * col);
+        const __m512 up = _mm512_roundscale_ps(largest->x[col], _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC), now = _mm512_max_ps(up, before);
+        shrink.x[col] = _mm512_scalef_ps(_mm512_set1_ps(1.0f), _mm512_sub_ps(before, now));
+        _mm512_storeu_ps(rows->most + 16 * col, now);
+        _mm512_storeu_ps(rows->mass + 16 * col, _mm512_mul_ps(mass, shrink.x[col]));
+        unit->shrink.x[col] = unit->shrinks ? _mm512_mul_ps(unit->shrink.x[col], shrink.x[col]) : shrink.x[col];
+    }
+    unit->shrinks = 1;
+    prefill_shrink_weights(unit, block, &shrink);
 }
 
-static void attend_blocked(prefill_tile *at, int64_t tile, int64_t side, int64_t from, int64_t to, const prefill_scores_of *of)
+/* One step. `coming` may be NULL; `weighed` is whose block is weighed now, or NULL. */
+PREFILL_INLINE void advance(prefill_stage *of, const prefill_scores *how, prefill_unit *coming, int64_t block, float *score,
+                            const prefill_unit *weighed)
 {
-    prefill_scores_of blocked = { .kind = PREFILL_BLOCKED, .is_int8 = 1, .score = of->score, .weights = of->weights, .factor = of->factor,
-                                  .begin = of->begin };
-    attend_tile(at, tile, side, from, to, &blocked);
+    const prefill_plan *plan = &of->at->plan;
+    compiler_barrier();
+    if (weighed) {
+        const int64_t parts = of->parts ? of->parts : 1, pairs = of->gone ? (plan->v_sides - of->channel) / 2 : 0;
+        const int64_t products = (coming ? plan->steps : 0) + (pairs + parts - 1) / parts * (of->gone ? of->gone->to - of->gone->from : 0);
+        of->credit = 0, of->rate = (int)((of->now.pairs << 8) / (products ? products : 1)) + 1;
+    }
+    if (coming) multiply_keys(of, coming, block, score, how->is_int8);
+    if (of->gone && of->parts) multiply_values(of);
+    if (weighed) {
+        while (of->now.pair < of->now.pairs) prefill_weigh_pair(&of->now);
+        float *mass = of->at->mass + weighed->side * PREFILL_SIDE;
+        _mm512_storeu_ps(mass, _mm512_add_ps(_mm512_loadu_ps(mass), of->now.mass[0]));
+        _mm512_storeu_ps(mass + 16, _mm512_add_ps(_mm512_loadu_ps(mass + 16), of->now.mass[1]));
+    }
+    compiler_barrier();
+    of->now.pair = of->now.pairs = 0;
+    if (!coming) return;
+    const prefill_rows rows = rows_of(of->at, coming);
+    const prefill_pair largest = prefill_largest(how, coming, &rows, block, score);
+    raise_most(coming, block, &rows, &largest);
+    of->now = prefill_weighing_of(how, coming, &rows, block, score);
 }
 
-static void attend_any(prefill_tile *at, int64_t tile, int64_t side, int64_t from, int64_t to, const prefill_scores_of *of)
+/* The unit of rows from `row` on and a tile of keys; 0: nothing of it is seen. */
+static int unit_of(const prefill_tile *at, int64_t tile, int64_t row, prefill_unit *unit)
 {
-    prefill_scores_of any = *of;
-    if (any.is_int8) any.is_int8 = 1, attend_tile(at, tile, side, from, to, &any);
-    else             any.is_int8 = 0, attend_tile(at, tile, side, from, to, &any);
+    const prefill_plan *plan = &at->plan;
+    const int64_t begin = tile * PREFILL_KEYS, end_row = row + PREFILL_ROW_PAD - 1;
+    const octavo_span first = { at->sink_end[row], at->near_begin[row], at->end[row] };
+    const octavo_span last = { at->sink_end[end_row], at->near_begin[end_row], at->end[end_row] };
+    const octavo_prefill_sight sight = octavo_prefill_sight_of(&first, &last, begin, begin + PREFILL_KEYS);
+    if (sight == PREFILL_UNSEEN) return 0;
+    unit->tile = tile, unit->side = row / PREFILL_SIDE, unit->begin = begin, unit->masked = sight != PREFILL_WHOLE, unit->shrinks = 0;
+    unit->marks = at->packed[plan->marks_at + (size_t)tile];
+    unit->factor = (const float *)(const void *)(at->packed + plan->factor_at) + begin;
+    unit->weight = plan->weighted ? (const float *)(const void *)(at->packed + plan->weight_at) + begin : NULL;
+    unit->to = (last.end - begin + 31) / 32 < PREFILL_BLOCKS32 ? (last.end - begin + 31) / 32 : PREFILL_BLOCKS32;
+    unit->from = begin >= last.sink_end && first.near_begin > begin ? (first.near_begin - begin) / 32 : 0;
+    return 1;
+}
+
+/* Tile by tile of keys, in each all rows. A unit's values wait for its last weights: they are added from the second step of the next
+ * unit on, to the first of the one after it. */
+PREFILL_INLINE void attend_units(prefill_tile *at, const prefill_scores *how, const octavo_span *first, const octavo_span *last)
+{
+    prefill_stage of = { .at = at };
+    prefill_unit units[2], *before = NULL;
+    int64_t count = 0, blocks = 0;
+    for (int64_t tile = 0; tile * PREFILL_KEYS < last->end; tile++) {
+        if (octavo_prefill_sight_of(first, last, tile * PREFILL_KEYS, (tile + 1) * PREFILL_KEYS) == PREFILL_UNSEEN) continue;
+        for (int64_t row = 0; row < at->task->padded_rows; row += PREFILL_ROW_PAD) {
+            prefill_unit *unit = &units[count % 2];
+            if (!unit_of(at, tile, row, unit)) continue;
+            unit->weights = at->weights + count % 2 * PREFILL_KEYS * PREFILL_ROW_PAD * 2;
+            for (int64_t block = unit->from; block < unit->to; block++, blocks++) {
+                advance(&of, how, unit, block, at->score + blocks % 2 * 32 * PREFILL_ROW_PAD, block == unit->from ? before : unit);
+                if (block == unit->from && before) begin_values(&of, before, unit->to - unit->from);
+            }
+            before = unit, count++;
+        }
+    }
+    if (!before) return;
+    advance(&of, how, NULL, 0, NULL, before);
+    begin_values(&of, before, 1);
+    advance(&of, how, NULL, 0, NULL, NULL);
+}
+
+/* The kinds of scores, each compiled by itself. */
+static void attend_plain(prefill_tile *at, const octavo_span *first, const octavo_span *last)
+{
+    attend_units(at, &(prefill_scores){ PREFILL_PLAIN, 0, 0.0f }, first, last);
+}
+static void attend_blocked(prefill_tile *at, const octavo_span *first, const octavo_span *last)
+{
+    attend_units(at, &(prefill_scores){ PREFILL_BLOCKED, 1, 0.0f }, first, last);
+}
+static void attend_keyed(prefill_tile *at, const octavo_span *first, const octavo_span *last)
+{
+    const float cap = at->head.p->soft_cap;
+    if (at->plan.is_int8) attend_units(at, &(prefill_scores){ PREFILL_KEYED, 1, cap }, first, last);
+    else                  attend_units(at, &(prefill_scores){ PREFILL_KEYED, 0, cap }, first, last);
 }
 
 /* ---- the whole ---- */
-
-/* All rows of the task and one tile of keys. */
-static void attend_keys(prefill_tile *at, int64_t tile)
-{
-    const prefill_plan *plan = &at->plan;
-    const int64_t begin = tile * PREFILL_KEYS;
-    prefill_scores_of of = { .kind = plan->kind, .is_int8 = plan->is_int8, .soft_cap = at->head.p->soft_cap, .begin = begin,
-                             .factor = (const float *)(const void *)(at->packed + plan->factor_at) + begin,
-                             .weight = plan->weighted ? (const float *)(const void *)(at->packed + plan->weight_at) + begin : NULL,
-                             .score = at->score, .weights = at->weights };
-    for (int64_t row = 0; row < at->task->padded_rows; row += PREFILL_ROW_PAD) {
-        const int64_t end_row = row + PREFILL_ROW_PAD - 1;
-        const octavo_span first = { at->sink_end[row], at->near_begin[row], at->end[row] };
-        const octavo_span last = { at->sink_end[end_row], at->near_begin[end_row], at->end[end_row] };
-        const octavo_prefill_sight sight = octavo_prefill_sight_of(&first, &last, begin, begin + PREFILL_KEYS);
-        if (sight == PREFILL_UNSEEN) continue;
-        int64_t from = 0, to = (last.end - begin + 31) / 32;
-        if (to > PREFILL_BLOCKS32) to = PREFILL_BLOCKS32;
-        if (begin >= last.sink_end && first.near_begin > begin) from = (first.near_begin - begin) / 32;
-        of.masked = sight != PREFILL_WHOLE;
-        const int special = of.masked || plan->weighted;
-        if (plan->kind == PREFILL_PLAIN && !special) attend_plain(at, tile, row / PREFILL_SIDE, from, to, &of);
-        else if (plan->kind == PREFILL_BLOCKED && !special) attend_blocked(at, tile, row / PREFILL_SIDE, from, to, &of);
-        else attend_any(at, tile, row / PREFILL_SIDE, from, to, &of);
-    }
-}
 
 /* Turns sixteen queries' sums back into rows, and stores them. */
 static void finish(prefill_tile *at)
 {
     const int64_t v_dim = at->head.v_dim;
-    float *rows = at->score; /* [PREFILL_SIDE, v_dim], together with the weights behind it and the spare rows */
+    float *rows = at->score; /* [PREFILL_SIDE, v_dim] */
     for (int64_t side = 0; side < at->task->padded_rows / PREFILL_SIDE; side++) {
         for (int64_t channel = 0; channel < at->plan.v_all; channel++) {
             __m512i x[PREFILL_SIDE];
@@ -302,13 +369,12 @@ static void attend(const octavo_prefill_call *call, const octavo_prefill_task *t
     const int64_t last = task->padded_rows - 1;
     const octavo_span first_sees = { at.sink_end[0], at.near_begin[0], at.end[0] }, last_sees = { at.sink_end[last], at.near_begin[last], at.end[last] };
     _tile_loadconfig(&whole_tiles);
-    for (int64_t tile = 0; tile * PREFILL_KEYS < last_sees.end; tile++)
-        if (octavo_prefill_sight_of(&first_sees, &last_sees, tile * PREFILL_KEYS, (tile + 1) * PREFILL_KEYS) != PREFILL_UNSEEN) attend_keys(&at, tile);
+    if (at.plan.kind == PREFILL_PLAIN) attend_plain(&at, &first_sees, &last_sees);
+    else if (at.plan.kind == PREFILL_BLOCKED) attend_blocked(&at, &first_sees, &last_sees);
+    else attend_keyed(&at, &first_sees, &last_sees);
     _tile_release();
     finish(&at);
 }
-
-enum { DIM_MOST = 512 }; /* rows that fit in a lane's spare memory, and sums that stay exact in 32 bits */
 
 octavo_status octavo_attention_prefill_amx(const octavo_exec *exec, const octavo_attention_prefill_params *p)
 {

@@ -54,7 +54,7 @@ static void plan_part(const linear_job *job, const octavo_linear_part *part, par
     plan->rows = codes->shape[0];
     plan->code_bytes = (int64_t)(codes->dtype == OCTAVO_F32 ? 4 : codes->dtype == OCTAVO_E4M3 || codes->dtype == OCTAVO_INT8 ? 1 : 2);
     plan->block_scales = octavo_weight_has_blocks(&part->weight);
-    plan->segment = plan->source == TILES_SPLIT ? SEGMENT_SHORT / 2 : job->segment;
+    plan->segment = plan->source == TILES_SPLIT ? SEGMENT_SPLIT : job->segment;
     if (plan->block_scales) plan->segment = gcd(part->weight.block_cols / STEP, plan->segment);
     plan->strips = (plan->rows + job->strip_rows - 1) / job->strip_rows;
     if (plan->source == TILES_WIDENED) code_table_init(&plan->table, codes->dtype);
@@ -81,7 +81,7 @@ static void cut_work(linear_job *job, int few)
     int64_t rows = 0;
     for (int i = 0; i < job->p->part_count; i++) rows += octavo_linear_out(job->p, i);
     job->w_right = takes_w_right(job->p, few);
-    job->segment = few ? SEGMENT_LONG : SEGMENT_SHORT;
+    job->segment = few || job->terms == 1 ? SEGMENT : SEGMENT_TERMS; /* with more terms x would leave the second-level cache */
     job->chunk = job->groups < OCTAVO_LINEAR_CHUNK / GROUP ? job->groups : OCTAVO_LINEAR_CHUNK / GROUP;
     job->chunks = (job->groups + job->chunk - 1) / job->chunk;
     const int64_t wanted = octavo_round_up(rows * job->chunks / BLOCKS_LEAST + 1, PANEL_ROWS);

@@ -5,7 +5,8 @@
 #include "cpu/amx/linear_amx.h"
 #include <math.h>
 
-enum { SEGMENT_LONG = 16, SEGMENT_SHORT = 8, SCRATCH_BYTES = SEGMENT_LONG * 2 * TILE_BYTES }; /* of TILES_SPLIT a fourth of the steps */
+/* Steps of a block: its W fills most of the first-level cache, past which x streams. Of TILES_SPLIT, with its terms, a fourth. */
+enum { SEGMENT = 16, SEGMENT_TERMS = SEGMENT / 2, SEGMENT_SPLIT = SEGMENT / 4, SCRATCH_BYTES = SEGMENT * 2 * TILE_BYTES };
 
 /* A panel of rows times a segment of columns. */
 typedef struct block {

@@ -2,13 +2,14 @@
  * many, which the tiles' loads bound.
  *
  * With few tokens W's rows are multiplied where they lie, and a panel's sums stay on the stack. With many, a panel of W is
- * multiplied from the first-level cache: a copy, since rows that are a power of two apart would share its sets. A block's sums and
- * a segment of its x stay in the second-level cache; the next segment of x is fetched meanwhile. */
+ * multiplied from the first-level cache: a copy, since rows that are a power of two apart would share its sets. x is loaded as a
+ * stream, or it would drive W out. A block's sums and a segment of its x stay in the second-level cache; the next segment of x is
+ * fetched meanwhile. */
 #include "cpu/amx/linear_amx.h"
 #include "cpu/amx/linear_finish_amx.h"
 #include "cpu/amx/linear_panel_amx.h"
 
-enum { FEW_GROUPS = OCTAVO_LINEAR_FEW / GROUP };
+enum { FEW_GROUPS = OCTAVO_LINEAR_FEW / GROUP, PAIR_BYTES = 4 * TILE_BYTES };
 
 /* What is multiplied. */
 typedef struct product {
@@ -52,6 +53,7 @@ static inline __attribute__((always_inline)) void multiply_tiles(const product *
                                                                  uint8_t *sums, int64_t second, fetch ask[2])
 {
     const uint8_t *x0 = x_tiles(c->job, group, at->step), *x1 = pair ? x_tiles(c->job, group + 1, at->step) : x0, *w0 = w->first;
+    fetch first = ask[0], other = ask[1]; /* in registers */
     compiler_barrier();
     if (fresh) {
         _tile_zero(0);
@@ -67,8 +69,8 @@ static inline __attribute__((always_inline)) void multiply_tiles(const product *
         }
     }
     for (int64_t s = 0; s < at->steps; s++) {
-        fetch_lines(&ask[0]);
-        fetch_lines(&ask[1]);
+        fetch_lines(&first);
+        fetch_lines(&other);
         for (int i = 0; i < w_terms * terms; i++) {
             const int w_term = i / terms, term = i % terms;
             if (term == 0) {
@@ -77,8 +79,8 @@ static inline __attribute__((always_inline)) void multiply_tiles(const product *
                 w0 += w->next;
             }
             if (w_term + term >= TERMS_MAX) continue; /* at most 2^-21 of the product: each term is within 2^-7 of the one before */
-            _tile_loadd(6, x0 + term * TILE_BYTES, 64);
-            if (pair) _tile_loadd(7, x1 + term * TILE_BYTES, 64);
+            _tile_stream_loadd(6, x0 + term * TILE_BYTES, 64);
+            if (pair) _tile_stream_loadd(7, x1 + term * TILE_BYTES, 64);
             TILE_PRODUCT(0, 4, 6);
             TILE_PRODUCT(2, 5, 6);
             if (!pair) continue;
@@ -94,6 +96,7 @@ static inline __attribute__((always_inline)) void multiply_tiles(const product *
         _tile_stored(3, sums + second + TILE_BYTES, 64);
     }
     compiler_barrier();
+    ask[0] = first, ask[1] = other;
 }
 
 static inline __attribute__((always_inline)) void multiply_as(const product *c, const block *at, const panel_tiles *w, int64_t group, int pair,
@@ -132,26 +135,29 @@ static void add_scaled(const float scales[PANEL_ROWS], int right, int64_t groups
 }
 
 /* A block times groups [first, first + groups), added to sums whose second 16 rows lie `groups` tiles behind the first. The last
- * block of a panel ends in y: at once, so that its stores run beside the next products. */
+ * block of a panel ends in y, a pair of groups behind the products: what tiles store is not read before it has arrived, and the
+ * stores to y run beside the next products. Where that block is the only one its sums need no more than two places in turn. */
 static void multiply_groups(const product *c, const block *at, const panel_tiles *w, int64_t first, int64_t groups, uint8_t *sums, fetch ask[2])
 {
-    uint8_t part[4 * TILE_BYTES] __attribute__((aligned(64)));
+    uint8_t part[2 * PAIR_BYTES] __attribute__((aligned(64)));
     float scales[PANEL_ROWS] = { 0 };
-    const int64_t second = groups * TILE_BYTES;
-    const int fresh = at->step == 0, last = at->step + at->steps == c->job->steps;
+    const int fresh = at->step == 0, last = at->step + at->steps == c->job->steps, blocks = c->plan->block_scales;
+    const int turns = fresh && last && !blocks;
+    const int64_t second = (turns ? 2 : groups) * TILE_BYTES;
     const panel_finish finish = last ? panel_finish_of(c->plan, at->row) : (panel_finish){ 0 };
-    for (int64_t r = 0; r < at->rows && c->plan->block_scales; r++)
+    const uint8_t *before = NULL;
+    for (int64_t r = 0; r < at->rows && blocks; r++)
         scales[r] = octavo_weight_scale(&c->plan->part->weight, at->row + r, at->step * STEP);
-    for (int64_t group = 0; group < groups; group += 2, sums += 2 * TILE_BYTES) {
+    for (int64_t group = 0; group < groups; group += 2) {
         const int pair = group + 1 < groups;
-        if (c->plan->block_scales) {
-            multiply(c, at, w, first + group, pair, 1, part, 2 * TILE_BYTES, ask);
-            add_scaled(scales, c->job->w_right, pair + 1, fresh, part, sums, second);
-        } else {
-            multiply(c, at, w, first + group, pair, fresh, sums, second, ask);
-        }
-        if (last) linear_finish_groups(c->job, c->plan, &finish, first + group, pair + 1, sums, second);
+        uint8_t *to = turns ? part + group / 2 % 2 * PAIR_BYTES : sums + group * TILE_BYTES;
+        multiply(c, at, w, first + group, pair, fresh || blocks, blocks ? part : to, blocks ? 2 * TILE_BYTES : second, ask);
+        if (blocks) add_scaled(scales, c->job->w_right, pair + 1, fresh, part, to, second);
+        if (last && before) linear_finish_groups(c->job, c->plan, &finish, first + group - 2, 2, before, second);
+        before = to;
     }
+    const int64_t end = (groups - 1) / 2 * 2;
+    if (last) linear_finish_groups(c->job, c->plan, &finish, first + end, groups - end, before, second);
 }
 
 /* ---- few tokens ---- */

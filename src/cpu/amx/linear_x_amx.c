@@ -147,9 +147,37 @@ static inline void load_rows(const linear_job *job, const int64_t row[GROUP], co
         for (int64_t t = tokens; t < TILE_ROWS; t++) rows[term][t] = _mm512_setzero_si512();
 }
 
+/* bf16 that stays as it is, for left operands: a token at a time, looked at on its way. */
+static void move_group(const linear_job *job, int64_t group)
+{
+    const __m512i magnitude = _mm512_set1_epi16(0x7FFF);
+    for (int64_t t = 0; t < GROUP; t++) {
+        const int64_t n = group * GROUP + t, left = n < job->tokens ? job->in : 0;
+        const uint16_t *x = (const uint16_t *)job->p->x.data + (left ? octavo_linear_x_row(job->p, n) : 0);
+        __m512i most = _mm512_setzero_si512();
+        for (int64_t begin = 0; begin < job->steps; begin += job->segment) {
+            const int64_t width = job->steps - begin < job->segment ? job->steps - begin : job->segment;
+            uint8_t *out = job->x + (begin * job->groups + group * width) * TILE_BYTES + t * STEP_BYTES;
+            for (int64_t column = begin * STEP, end = column + width * STEP; column < end; column += STEP, out += TILE_BYTES) {
+                const int64_t count = left - column;
+                const __mmask32 there = count >= STEP ? 0xFFFFFFFFu : count > 0 ? (1u << count) - 1u : 0u;
+                const __m512i step = _mm512_maskz_loadu_epi16(there, x + column);
+                most = _mm512_max_epu16(most, _mm512_and_si512(magnitude, step));
+                _mm512_store_si512(out, step);
+            }
+        }
+        if (left) job->factors[n] = _mm512_cmpge_epu16_mask(most, _mm512_set1_epi16(0x7F80)) ? NAN : 1.0f;
+    }
+}
+
 static void pack_group(void *argument, int64_t group)
 {
     const linear_job *job = argument;
+    const int moved = job->p->x.dtype == OCTAVO_BF16 && !octavo_linear_quantises(job->p) && !job->interleaved;
+    if (moved && job->w_right) {
+        move_group(job, group);
+        return;
+    }
     const int64_t first = group * GROUP, left = job->tokens - first, tokens = left < GROUP ? left : GROUP;
     __m512i rows[TERMS_MAX][TILE_ROWS];
     int64_t row[GROUP];

@@ -12,7 +12,20 @@ typedef struct prefill_pair {
     __m512 x[2];
 } prefill_pair;
 
-/* State of the queries of a tile. */
+/* PREFILL_ROW_PAD queries and a tile of keys, of which blocks [from, to) of 32 are seen, on their way from scores to sums. */
+typedef struct prefill_unit {
+    int64_t tile, side, from, to; /* side: the queries' first sixteen */
+    int masked;                   /* not every query sees every key   */
+    int marks;
+    int64_t begin;                /* token of the tile's first key     */
+    const float *factor;          /* [PREFILL_KEYS] of each key        */
+    const float *weight;          /* [PREFILL_KEYS] of each weight, or NULL */
+    uint8_t *weights;             /* tiles P'                          */
+    int shrinks;                  /* 1: before its values are added, sums shrink by */
+    prefill_pair shrink;
+} prefill_unit;
+
+/* State of the queries of a unit. */
 typedef struct prefill_rows {
     float *factor; /* of a score, in powers of two; positive                       */
     float *most;   /* an integer that no score so far exceeds                      */
@@ -20,17 +33,12 @@ typedef struct prefill_rows {
     const int32_t *sink_end, *near_begin, *end; /* of each query, in tokens         */
 } prefill_rows;
 
-/* What a tile of scores is, and where. */
-typedef struct prefill_scores_of {
+/* How scores become powers of two, for the whole call. */
+typedef struct prefill_scores {
     prefill_kind kind;
-    int is_int8, masked;
+    int is_int8;
     float soft_cap;
-    int64_t begin;        /* token of the tile's first key          */
-    const float *factor;  /* [PREFILL_KEYS] of each key              */
-    const float *weight;  /* [PREFILL_KEYS] of each weight, or NULL  */
-    float *score;         /* [PREFILL_KEYS, PREFILL_ROW_PAD]         */
-    uint8_t *weights;     /* tiles P'                                */
-} prefill_scores_of;
+} prefill_scores;
 
 #define PREFILL_NOTHING (-0x1p100f) /* below every score */
 
@@ -55,66 +63,92 @@ PREFILL_INLINE __m512 prefill_exp2_below(__m512 x, __m512 factor, __m512 most)
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(y), _mm512_slli_epi32(_mm512_castps_si512(rounded), 23)));
 }
 
-PREFILL_INLINE __m512 prefill_load_score(const prefill_scores_of *of, int64_t t, int col)
+/* The largest scores of a block of 32 keys, in powers of two. Scores that need more than a factor of their row are put back as they
+ * are to be; what a query does not see becomes PREFILL_NOTHING. */
+PREFILL_INLINE prefill_pair prefill_largest(const prefill_scores *how, const prefill_unit *unit, const prefill_rows *rows, int64_t block,
+                                            float *score)
 {
-    const float *at = of->score + t * PREFILL_ROW_PAD + 16 * col;
-    return of->is_int8 ? _mm512_cvtepi32_ps(_mm512_loadu_si512(at)) : _mm512_loadu_ps(at);
+    const __m512 nothing = _mm512_set1_ps(PREFILL_NOTHING), cap = _mm512_set1_ps(how->soft_cap * 0x1.715476p+0f);
+    const __m512 to_cap = _mm512_set1_ps(how->soft_cap > 0.0f ? 1.0f / how->soft_cap : 0.0f);
+    const __m512 factor[2] = { _mm512_loadu_ps(rows->factor), _mm512_loadu_ps(rows->factor + 16) };
+    prefill_pair most = { { nothing, nothing } };
+    for (int64_t t = 0; t < 32; t++) {
+        const __m512 key = _mm512_set1_ps(how->kind == PREFILL_PLAIN ? 1.0f : unit->factor[32 * block + t]);
+#pragma GCC unroll 2
+        for (int col = 0; col < 2; col++) {
+            float *at = score + t * PREFILL_ROW_PAD + 16 * col;
+            __m512 x = how->is_int8 ? _mm512_cvtepi32_ps(_mm512_loadu_si512(at)) : _mm512_loadu_ps(at);
+            if (how->kind != PREFILL_PLAIN) x = _mm512_mul_ps(x, _mm512_mul_ps(factor[col], key));
+            if (how->soft_cap > 0.0f) x = _mm512_mul_ps(cap, v_tanh(_mm512_mul_ps(x, to_cap)));
+            if (unit->masked) x = _mm512_mask_blend_ps(prefill_visible(rows, unit->begin + 32 * block + t, col), nothing, x);
+            if (how->kind != PREFILL_PLAIN || unit->masked) _mm512_storeu_ps(at, x);
+            most.x[col] = _mm512_max_ps(x, most.x[col]);
+        }
+    }
+    if (how->kind == PREFILL_PLAIN)
+        for (int col = 0; col < 2; col++) most.x[col] = _mm512_mul_ps(most.x[col], factor[col]);
+    return most;
 }
 
-/* The largest scores of keys [from, to), in powers of two. Scores that are seen by a query and need more than its factor are put back
- * as they are to be; what it does not see becomes PREFILL_NOTHING. */
-PREFILL_INLINE prefill_pair prefill_largest(const prefill_scores_of *of, const prefill_rows *rows, int64_t from, int64_t to)
+/* Weights that are stored already shrink: exactly, but for what is too small to count. */
+static inline void prefill_shrink_weights(const prefill_unit *unit, int64_t to, const prefill_pair *shrink)
 {
-    const __m512 nothing = _mm512_set1_ps(PREFILL_NOTHING), cap = _mm512_set1_ps(of->soft_cap);
-    const __m512 to_cap = _mm512_set1_ps(of->soft_cap > 0.0f ? 1.0f / of->soft_cap : 0.0f);
-    prefill_pair largest = { { nothing, nothing } };
+    const __m512i high = _mm512_set1_epi32((int)0xFFFF0000u);
+    for (int64_t tile = 2 * unit->from; tile < 2 * to; tile++)
+        for (int64_t j = 0; j < PREFILL_SIDE; j++) {
+            uint8_t *at = unit->weights + tile * PREFILL_TILE + 64 * j;
+            const __m512i pairs = _mm512_loadu_si512(at);
+            const __m512 first = _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)), shrink->x[tile % 2]);
+            const __m512 second = _mm512_mul_ps(_mm512_castsi512_ps(_mm512_and_si512(pairs, high)), shrink->x[tile % 2]);
+            _mm512_storeu_si512(at, _mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(first), 16), _mm512_and_si512(_mm512_castps_si512(second), high)));
+        }
+}
+
+/* A block of scores on its way to weights, a pair of keys (j, j + 16) at a time. */
+typedef struct prefill_weighing {
+    __m512 factor[2], most[2], mass[2];
+    const float *score;  /* [32, PREFILL_ROW_PAD]       */
+    const float *weight; /* [32] or NULL                */
+    uint8_t *weights;    /* two tiles P'                */
+    int masked;
+    int pair, pairs;     /* the next one; where they end */
+} prefill_weighing;
+
+PREFILL_INLINE prefill_weighing prefill_weighing_of(const prefill_scores *how, const prefill_unit *unit, const prefill_rows *rows, int64_t block,
+                                                    const float *score)
+{
+    prefill_weighing of = { .score = score, .weight = unit->weight ? unit->weight + 32 * block : NULL,
+                            .weights = unit->weights + 2 * block * PREFILL_TILE, .masked = unit->masked, .pairs = PREFILL_SIDE };
 #pragma GCC unroll 2
     for (int col = 0; col < 2; col++) {
-        const __m512 factor = _mm512_loadu_ps(rows->factor + 16 * col);
-        __m512 most = nothing;
-        for (int64_t t = from; t < to; t++) {
-            __m512 x = prefill_load_score(of, t, col);
-            if (of->kind != PREFILL_PLAIN) x = _mm512_mul_ps(x, _mm512_mul_ps(factor, _mm512_set1_ps(of->factor[t])));
-            if (of->soft_cap > 0.0f) x = _mm512_mul_ps(_mm512_mul_ps(cap, _mm512_set1_ps(0x1.715476p+0f)), v_tanh(_mm512_mul_ps(x, to_cap)));
-            if (of->masked) x = _mm512_mask_blend_ps(prefill_visible(rows, of->begin + t, col), nothing, x);
-            if (of->kind != PREFILL_PLAIN || of->masked) _mm512_storeu_ps(of->score + t * PREFILL_ROW_PAD + 16 * col, x);
-            most = _mm512_max_ps(x, most);
-        }
-        largest.x[col] = of->kind == PREFILL_PLAIN ? _mm512_mul_ps(most, factor) : most;
+        of.factor[col] = how->kind == PREFILL_PLAIN ? _mm512_loadu_ps(rows->factor + 16 * col) : _mm512_set1_ps(1.0f);
+        of.most[col] = _mm512_loadu_ps(rows->most + 16 * col);
+        of.mass[col] = _mm512_setzero_ps();
     }
-    return largest;
+    return of;
 }
 
-/* Weights of keys [from, to), 32 at a time, into tiles; their sums. */
-PREFILL_INLINE prefill_pair prefill_weigh(const prefill_scores_of *of, const prefill_rows *rows, int64_t from, int64_t to)
+PREFILL_INLINE void prefill_weigh_pair(prefill_weighing *of)
 {
     const __m512i interleave = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2,
                                                 17, 1, 16, 0);
-    prefill_pair mass;
+    const float *score = of->score + of->pair * PREFILL_ROW_PAD;
 #pragma GCC unroll 2
     for (int col = 0; col < 2; col++) {
-        const __m512 factor = of->kind == PREFILL_PLAIN ? _mm512_loadu_ps(rows->factor + 16 * col) : _mm512_set1_ps(1.0f);
-        const __m512 most = _mm512_loadu_ps(rows->most + 16 * col);
-        __m512 sum[2] = { _mm512_setzero_ps(), _mm512_setzero_ps() };
-        for (int64_t block = from; block < to; block += 32) {
-            uint8_t *tile = of->weights + (block / 32 * 2 + col) * PREFILL_TILE;
-            for (int64_t j = 0; j < 16; j++) {
-                __m512 w[2];
-#pragma GCC unroll 2
-                for (int half = 0; half < 2; half++) {
-                    const int64_t t = block + j + 16 * half;
-                    const __m512 x = _mm512_loadu_ps(of->score + t * PREFILL_ROW_PAD + 16 * col);
-                    w[half] = prefill_exp2_below(x, factor, most);
-                    if (of->masked) w[half] = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(PREFILL_NOTHING), _CMP_GT_OQ), w[half]);
-                    sum[half] = _mm512_add_ps(sum[half], w[half]);
-                    if (of->weight) w[half] = _mm512_mul_ps(w[half], _mm512_set1_ps(of->weight[t]));
-                }
-                _mm512_storeu_si512(tile + 64 * j, _mm512_permutexvar_epi16(interleave, prefill_bf16(w[0], w[1])));
-            }
+        const __m512 x = _mm512_loadu_ps(score + 16 * col), y = _mm512_loadu_ps(score + 16 * PREFILL_ROW_PAD + 16 * col);
+        __m512 a = prefill_exp2_below(x, of->factor[col], of->most[col]), b = prefill_exp2_below(y, of->factor[col], of->most[col]);
+        if (of->masked) {
+            a = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(PREFILL_NOTHING), _CMP_GT_OQ), a);
+            b = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(y, _mm512_set1_ps(PREFILL_NOTHING), _CMP_GT_OQ), b);
         }
-        mass.x[col] = _mm512_add_ps(sum[0], sum[1]);
+        of->mass[col] = _mm512_add_ps(of->mass[col], _mm512_add_ps(a, b));
+        if (of->weight) {
+            a = _mm512_mul_ps(a, _mm512_set1_ps(of->weight[of->pair]));
+            b = _mm512_mul_ps(b, _mm512_set1_ps(of->weight[of->pair + 16]));
+        }
+        _mm512_storeu_si512(of->weights + col * PREFILL_TILE + of->pair * 64, _mm512_permutexvar_epi16(interleave, prefill_bf16(a, b)));
     }
-    return mass;
+    of->pair++;
 }
 
 #endif

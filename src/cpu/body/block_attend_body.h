@@ -10,7 +10,11 @@ typedef struct attend_call {
     int64_t task_splits, head_tasks;
 } attend_call;
 
-enum { ATTEND_TASKS = 64 /* are enough for cores to share the work evenly */, ATTEND_SPLITS_MOST = 4 };
+enum {
+    ATTEND_TASKS_A_THREAD = 8, /* are enough for threads to share the work evenly */
+    ATTEND_TASKS = 64,         /* where nobody knows how many threads there are   */
+    ATTEND_SPLITS_MOST = 8
+};
 
 /* The first span of the first kept unit in [unit, last). */
 static int attend_first(const decode_head *of, const uint8_t *kept, int64_t unit, int64_t last, octavo_decode_span *first)
@@ -105,7 +109,8 @@ octavo_status SIMD(block_attend_by)(const octavo_exec *exec, const octavo_block_
                                     const octavo_decode_tiles *tiles)
 {
     attend_call call = { .p = p, .plan = plan_open(exec, &p->in, tiles, octavo_decode_layout_attend(p)) };
-    const int64_t splits = call.plan.layout.heads * p->splits / ATTEND_TASKS;
+    const int64_t threads = octavo_parallel_threads(exec), tasks = threads > 0 ? threads * ATTEND_TASKS_A_THREAD : ATTEND_TASKS;
+    const int64_t splits = call.plan.layout.heads * p->splits / tasks;
     call.task_splits = splits < 1 ? 1 : splits > ATTEND_SPLITS_MOST ? ATTEND_SPLITS_MOST : splits;
     call.head_tasks = (p->splits + call.task_splits - 1) / call.task_splits;
     octavo_parallel(exec, call.plan.layout.heads * call.head_tasks, attend_task, &call);
