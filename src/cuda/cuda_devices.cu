@@ -101,6 +101,7 @@ static octavo_status install(int index, octavo_kernels *kernels, const char **le
     octavo_cuda_blas_open();
     octavo_install_sm80(kernels);
     *level = "sm80";
+    if (info.compute_major == 9) octavo_install_sm90(kernels), *level = "sm90";
     return OCTAVO_OK;
 }
 

@@ -39,8 +39,10 @@ static inline void octavo_install_sm80(octavo_kernels *kernels)
 #undef X
 }
 
-/* For compute capability 9.0, over what octavo_install_sm80 set: it hands down what it does not do faster. */
+/* For compute capability 9.0, over what octavo_install_sm80 set; each hands down what it does not do faster. */
 octavo_status octavo_attention_prefill_sm90(const octavo_exec *exec, const octavo_attention_prefill_params *p);
+
+static inline void octavo_install_sm90(octavo_kernels *kernels) { kernels->attention_prefill = octavo_attention_prefill_sm90; }
 
 /* *sum: the sum of the data's 64-bit words; `bytes` is a multiple of 16. */
 octavo_status octavo_cuda_checksum(cudaStream_t stream, const void *data, size_t bytes, uint64_t *sum);

@@ -121,39 +121,53 @@ static void start_rows(prefill_tile *at)
 typedef struct prefill_stage {
     prefill_tile *at;
     prefill_weighing now;
-    int credit, rate; /* pairs of keys for every four products, in 2^-8 */
     /* whose values are being added */
     const prefill_unit *gone;
     int64_t channel, parts; /* the next of its channels' tiles; steps that are left to do it in */
 } prefill_stage;
 
-PREFILL_INLINE void weigh_meanwhile(prefill_stage *of)
-{
-    for (of->credit += of->rate; of->credit >= 256 && of->now.pair < of->now.pairs; of->credit -= 256) prefill_weigh_pair(&of->now);
-}
+/* How a step is compiled: with scores of one kind, `plain` where it can be (prefill_weigh_side), and `pace` pairs of keys for every two
+ * products. One side of a pair takes about as long as a product; much more between two would keep the second out of sight. */
+typedef struct prefill_variant {
+    prefill_scores how;
+    int plain, pace;
+} prefill_variant;
 
-/* Four products of two tiles by two. */
-PREFILL_INLINE void multiply(const uint8_t *a, int64_t a_next, const uint8_t *b, int64_t b_next, int is_int8)
+PREFILL_INLINE void weigh_meanwhile(prefill_weighing *now, const prefill_variant *by, int side)
 {
-    _tile_loadd(4, a, 64);
-    _tile_loadd(6, b, 64);
-    _tile_loadd(5, a + a_next, 64);
-    _tile_loadd(7, b + b_next, 64);
-    if (is_int8) {
-        _tile_dpbssd(0, 4, 6);
-        _tile_dpbssd(1, 4, 7);
-        _tile_dpbssd(2, 5, 6);
-        _tile_dpbssd(3, 5, 7);
+    if (now->left == 0) return;
+    if (by->pace == 1) {
+        prefill_weigh_side(now, side, by->plain);
     } else {
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
+        prefill_weigh_side(now, 0, by->plain);
+        prefill_weigh_side(now, 1, by->plain);
     }
 }
 
+/* Four products of two tiles by two. */
+PREFILL_INLINE void multiply(prefill_weighing *now, const prefill_variant *by, const uint8_t *a, int64_t a_next, const uint8_t *b, int64_t b_next,
+                             int is_int8)
+{
+    _tile_loadd(4, a, 64);
+    _tile_loadd(6, b, 64);
+    if (is_int8) _tile_dpbssd(0, 4, 6);
+    else         _tile_dpbf16ps(0, 4, 6);
+    weigh_meanwhile(now, by, 0);
+    _tile_loadd(7, b + b_next, 64);
+    if (is_int8) _tile_dpbssd(1, 4, 7);
+    else         _tile_dpbf16ps(1, 4, 7);
+    weigh_meanwhile(now, by, 1);
+    _tile_loadd(5, a + a_next, 64);
+    if (is_int8) _tile_dpbssd(2, 5, 6);
+    else         _tile_dpbf16ps(2, 5, 6);
+    weigh_meanwhile(now, by, 0);
+    if (is_int8) _tile_dpbssd(3, 5, 7);
+    else         _tile_dpbf16ps(3, 5, 7);
+    weigh_meanwhile(now, by, 1);
+}
+
 /* Scores of a block of keys: [32, PREFILL_ROW_PAD]. */
-PREFILL_INLINE void multiply_keys(prefill_stage *of, const prefill_unit *unit, int64_t block, float *score, int is_int8)
+PREFILL_INLINE void multiply_keys(prefill_stage *of, const prefill_variant *by, const prefill_unit *unit, int64_t block, float *score)
 {
     const prefill_plan *plan = &of->at->plan;
     const int64_t k_next = plan->k_steps * PREFILL_TILE, q_next = plan->q_terms * k_next;
@@ -168,8 +182,7 @@ PREFILL_INLINE void multiply_keys(prefill_stage *of, const prefill_unit *unit, i
         if (product == 1 && !(unit->marks & PREFILL_K_REST)) continue;
         const uint8_t *k = k_terms + (product == 1 ? PREFILL_SIDES * k_next : 0), *q = q_terms + (product == 2 ? k_next : 0);
         for (int64_t s = 0; s < plan->steps; s++) {
-            multiply(k + s * PREFILL_TILE, k_next, q + s * PREFILL_TILE, q_next, is_int8);
-            weigh_meanwhile(of);
+            multiply(&of->now, by, k + s * PREFILL_TILE, k_next, q + s * PREFILL_TILE, q_next, by->how.is_int8);
         }
     }
     _tile_stored(0, score, STRIDE);
@@ -179,7 +192,7 @@ PREFILL_INLINE void multiply_keys(prefill_stage *of, const prefill_unit *unit, i
 }
 
 /* Adds the next part of a unit's weighted values to its sums: all of it where no steps are left. */
-PREFILL_INLINE void multiply_values(prefill_stage *of)
+PREFILL_INLINE void multiply_values(prefill_stage *of, const prefill_variant *by)
 {
     const prefill_tile *at = of->at;
     const prefill_plan *plan = &at->plan;
@@ -195,9 +208,8 @@ PREFILL_INLINE void multiply_values(prefill_stage *of)
         _tile_loadd(3, sum + sum_next + PREFILL_TILE, 64);
         for (int term = 0; term <= (unit->marks & PREFILL_V_REST ? 1 : 0); term++)
             for (int64_t block = unit->from; block < unit->to; block++) {
-                multiply(values + term * v_term + (of->channel * PREFILL_BLOCKS32 + block) * PREFILL_TILE, PREFILL_BLOCKS32 * PREFILL_TILE,
+                multiply(&of->now, by, values + term * v_term + (of->channel * PREFILL_BLOCKS32 + block) * PREFILL_TILE, PREFILL_BLOCKS32 * PREFILL_TILE,
                          unit->weights + 2 * block * PREFILL_TILE, PREFILL_TILE, 0);
-                weigh_meanwhile(of);
             }
         _tile_stored(0, sum, 64);
         _tile_stored(1, sum + sum_next, 64);
@@ -226,21 +238,19 @@ static prefill_rows rows_of(const prefill_tile *at, const prefill_unit *unit)
                            .near_begin = at->near_begin + row, .end = at->end + row };
 }
 
-/* A block has larger scores than were seen before: the mass and the unit's weights so far shrink now, the sums when the unit's values
- * are added. */
+/* A block has much larger scores than were seen before: the mass and the unit's weights so far shrink now, the sums when the unit's
+ * values are added. Weights up to 2^PREFILL_HEADROOM are let be, so that this is rare. */
 PREFILL_INLINE void raise_most(prefill_unit *unit, int64_t block, const prefill_rows *rows, const prefill_pair *largest)
 {
+    const __m512 headroom = _mm512_set1_ps(PREFILL_HEADROOM);
+    __mmask16 above[2];
+    for (int col = 0; col < 2; col++)
+        above[col] = _mm512_cmp_ps_mask(largest->x[col], _mm512_add_ps(_mm512_loadu_ps(rows->most + 16 * col), headroom), _CMP_GT_OQ);
+    if (!(above[0] | above[1])) return;
     prefill_pair shrink;
-    int raised = 0;
-#pragma GCC unroll 2
-    for (int col = 0; col < 2; col++) {
-        const __m512 before = _mm512_loadu_ps(rows->most + 16 * col);
-        raised |= _mm512_cmp_ps_mask(largest->x[col], before, _CMP_GT_OQ);
-    }
-    if (!raised) return;
     for (int col = 0; col < 2; col++) {
         const __m512 before = _mm512_loadu_ps(rows->most + 16 * col), mass = _mm512_loadu_ps(rows->mass + 16 * col);
-        const __m512 up = _mm512_roundscale_ps(largest->x[col], _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC), now = _mm512_max_ps(up, before);
+        const __m512 up = _mm512_roundscale_ps(largest->x[col], _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC), now = _mm512_mask_mov_ps(before, above[col], up);
         shrink.x[col] = _mm512_scalef_ps(_mm512_set1_ps(1.0f), _mm512_sub_ps(before, now));
         _mm512_storeu_ps(rows->most + 16 * col, now);
         _mm512_storeu_ps(rows->mass + 16 * col, _mm512_mul_ps(mass, shrink.x[col]));
@@ -251,31 +261,34 @@ PREFILL_INLINE void raise_most(prefill_unit *unit, int64_t block, const prefill_
 }
 
 /* One step. `coming` may be NULL; `weighed` is whose block is weighed now, or NULL. */
-PREFILL_INLINE void advance(prefill_stage *of, const prefill_scores *how, prefill_unit *coming, int64_t block, float *score,
-                            const prefill_unit *weighed)
+PREFILL_INLINE void advance_as(prefill_stage *of, const prefill_variant *by, prefill_unit *coming, int64_t block, float *score,
+                               const prefill_unit *weighed)
 {
-    const prefill_plan *plan = &of->at->plan;
     compiler_barrier();
+    if (coming) multiply_keys(of, by, coming, block, score);
+    if (of->gone && of->parts) multiply_values(of, by);
     if (weighed) {
-        const int64_t parts = of->parts ? of->parts : 1, pairs = of->gone ? (plan->v_sides - of->channel) / 2 : 0;
-        const int64_t products = (coming ? plan->steps : 0) + (pairs + parts - 1) / parts * (of->gone ? of->gone->to - of->gone->from : 0);
-        of->credit = 0, of->rate = (int)((of->now.pairs << 8) / (products ? products : 1)) + 1;
-    }
-    if (coming) multiply_keys(of, coming, block, score, how->is_int8);
-    if (of->gone && of->parts) multiply_values(of);
-    if (weighed) {
-        while (of->now.pair < of->now.pairs) prefill_weigh_pair(&of->now);
+        while (of->now.left) prefill_weigh_side(&of->now, 0, by->plain), prefill_weigh_side(&of->now, 1, by->plain);
         float *mass = of->at->mass + weighed->side * PREFILL_SIDE;
         _mm512_storeu_ps(mass, _mm512_add_ps(_mm512_loadu_ps(mass), of->now.mass[0]));
         _mm512_storeu_ps(mass + 16, _mm512_add_ps(_mm512_loadu_ps(mass + 16), of->now.mass[1]));
     }
     compiler_barrier();
-    of->now.pair = of->now.pairs = 0;
     if (!coming) return;
     const prefill_rows rows = rows_of(of->at, coming);
-    const prefill_pair largest = prefill_largest(how, coming, &rows, block, score);
+    const prefill_pair largest = coming->masked ? prefill_largest(&by->how, coming, &rows, block, score, 1)
+                                                : prefill_largest(&by->how, coming, &rows, block, score, 0);
     raise_most(coming, block, &rows, &largest);
-    of->now = prefill_weighing_of(how, coming, &rows, block, score);
+    prefill_weighing_begin(&of->now, &by->how, coming, &rows, block, score);
+}
+
+PREFILL_INLINE void advance(prefill_stage *of, const prefill_scores *how, prefill_unit *coming, int64_t block, float *score,
+                            const prefill_unit *weighed)
+{
+    const int64_t quads = of->at->plan.steps + (of->gone ? of->gone->to - of->gone->from : 0);
+    if (weighed && (weighed->masked || weighed->weight)) advance_as(of, &(prefill_variant){ *how, 0, 2 }, coming, block, score, weighed);
+    else if (quads < 8) advance_as(of, &(prefill_variant){ *how, 1, 2 }, coming, block, score, weighed);
+    else                advance_as(of, &(prefill_variant){ *how, 1, 1 }, coming, block, score, weighed);
 }
 
 /* The unit of rows from `row` on and a tile of keys; 0: nothing of it is seen. */
@@ -300,13 +313,13 @@ static int unit_of(const prefill_tile *at, int64_t tile, int64_t row, prefill_un
  * unit on, to the first of the one after it. */
 PREFILL_INLINE void attend_units(prefill_tile *at, const prefill_scores *how, const octavo_span *first, const octavo_span *last)
 {
-    prefill_stage of = { .at = at };
-    prefill_unit units[2], *before = NULL;
+    prefill_stage of = { .at = at, .now.by = prefill_constants_of() };
+    prefill_unit units[3], *before = NULL; /* coming, weighed, gone */
     int64_t count = 0, blocks = 0;
     for (int64_t tile = 0; tile * PREFILL_KEYS < last->end; tile++) {
         if (octavo_prefill_sight_of(first, last, tile * PREFILL_KEYS, (tile + 1) * PREFILL_KEYS) == PREFILL_UNSEEN) continue;
         for (int64_t row = 0; row < at->task->padded_rows; row += PREFILL_ROW_PAD) {
-            prefill_unit *unit = &units[count % 2];
+            prefill_unit *unit = &units[count % 3];
             if (!unit_of(at, tile, row, unit)) continue;
             unit->weights = at->weights + count % 2 * PREFILL_KEYS * PREFILL_ROW_PAD * 2;
             for (int64_t block = unit->from; block < unit->to; block++, blocks++) {

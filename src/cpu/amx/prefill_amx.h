@@ -9,7 +9,7 @@
  *   P'  16 pairs of keys (j, j + 16), of each 16 queries         [key / 32][row / 16]
  *   O'  16 channels, of each 16 queries, float32                 [row / 16][channel / 16]
  *
- * Scores are kept in powers of two and the largest is rounded up to an integer: what was summed before shrinks exactly. */
+ * Scores are kept in powers of two, and weights are relative to an integer near the largest: what was summed before shrinks exactly. */
 #ifndef OCTAVO_CPU_AMX_PREFILL_AMX_H
 #define OCTAVO_CPU_AMX_PREFILL_AMX_H
 

@@ -346,6 +346,8 @@ static inline void prefill_load_values(prefill_head *of, int64_t block, float *r
 
 /* ---- queries ---- */
 
+enum { PREFILL_AHEAD = 6 }; /* rows */
+
 /* Row of query i of a query head, as float32; its dot product with what was taken off the keys, in nats, is returned. */
 static inline float prefill_load_query(const prefill_head *of, int64_t q_head, int64_t i, float *restrict row)
 {
@@ -366,6 +368,13 @@ static inline float prefill_load_query(const prefill_head *of, int64_t q_head, i
     return shift * p->softmax_scale;
 }
 
+/* Rows of one head lie far apart: the processor does not see them coming. */
+static inline void prefill_fetch_query(const octavo_tensor *q, int64_t at)
+{
+    const int64_t bytes = (int64_t)octavo_dtype_bytes(q->dtype);
+    for (int64_t i = 0; i < q->shape[3] * bytes; i += 64) __builtin_prefetch((const uint8_t *)q->data + at * bytes + i);
+}
+
 /* Up to OCTAVO_PREFILL_BLOCK queries of a head from `first` on, a whole number of blocks from the call's first, as they are multiplied:
  * rows `stride` floats apart. */
 static inline void prefill_load_queries(const prefill_head *of, int64_t q_head, int64_t first, int64_t count, float *restrict rows,
@@ -374,6 +383,8 @@ static inline void prefill_load_queries(const prefill_head *of, int64_t q_head, 
     const octavo_prefill_params *p = of->p;
     float most[OCTAVO_PREFILL_BLOCK] = { 0.0f };
     for (int64_t i = 0; i < count; i++) {
+        const int64_t ahead = first + (i + PREFILL_AHEAD < count ? i + PREFILL_AHEAD : count - 1);
+        prefill_fetch_query(&p->q, of->b * p->q.strides[0] + ahead * p->q.strides[1] + q_head * p->q.strides[2]);
         scale[i] = 1.0f;
         shift[i] = prefill_load_query(of, q_head, first + i, rows + i * stride);
         most[i] = p->precision == OCTAVO_ATTENTION_EXACT ? 0.0f : rows_amax(0.0f, rows + i * stride, of->k_dim);

@@ -34,9 +34,18 @@ static __device__ __forceinline__ void mbarrier_wait(uint32_t barrier, uint32_t 
 /* What this thread stored to shared memory is there for the copy engine and the matrix unit. */
 static __device__ __forceinline__ void fence_for_engines() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
-static __device__ __forceinline__ void store_zeros_16(uint32_t to)
+static __device__ __forceinline__ void store_shared(uint32_t to, int word) { asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(word) : "memory"); }
+
+static __device__ __forceinline__ int load_shared(uint32_t from)
 {
-    asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(to), "r"(0) : "memory");
+    int word;
+    asm volatile("ld.shared.b32 %0, [%1];" : "=r"(word) : "r"(from) : "memory");
+    return word;
+}
+
+static __device__ __forceinline__ void store_shared_16(uint32_t to, const uint4 &x)
+{
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w) : "memory");
 }
 
 /* A box of a tensor of four axes; what lies outside of the tensor arrives as zeros. */

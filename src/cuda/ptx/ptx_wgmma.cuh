@@ -26,8 +26,14 @@ template <int COUNT> static __device__ __forceinline__ void registers_take() { a
 template <int COUNT> static __device__ __forceinline__ void registers_give() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(COUNT)); }
 
 /* A barrier of the block, 1 to 15, of `threads` threads: those that wait and those that only report. */
-static __device__ __forceinline__ void barrier_wait_named(int which, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(which), "r"(threads) : "memory"); }
-static __device__ __forceinline__ void barrier_report_named(int which, int threads) { asm volatile("bar.arrive %0, %1;" ::"r"(which), "r"(threads) : "memory"); }
+static __device__ __forceinline__ void barrier_wait_named(int which, int threads)
+{
+    asm volatile("bar.sync %0, %1;" ::"r"(which), "r"(threads) : "memory");
+}
+static __device__ __forceinline__ void barrier_report_named(int which, int threads)
+{
+    asm volatile("bar.arrive %0, %1;" ::"r"(which), "r"(threads) : "memory");
+}
 
 /* A matrix in shared memory whose rows are 128 bytes, swizzled by 128 bytes, in groups of eight rows 1024 bytes apart. What lies further
  * along the row begins leading_bytes later (only where rows run along the columns of b: else an instruction never goes beyond one). */

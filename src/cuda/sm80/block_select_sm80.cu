@@ -1,6 +1,6 @@
 /* block_select_sm80.cu - which units are read. A block a kv head of a sequence; see docs/NUMERICS.md for the rules.
  *
- * MASS needs of every row only how many bins, from the lightest on, hold at most epsilon: a search over 256 bins, eight sums of the
+ * MASS needs of every row only how many bins, from the lightest on, hold at most epsilon: a search over 256 bins, five sums of the
  * units' shares, which ROW_THREADS threads a row take from shared memory where they fit. Sums are in a fixed order. */
 #include "cuda/cuda_call.h"
 #include "cuda/cuda_install.h"
@@ -8,7 +8,7 @@
 #include "cuda/ptx/ptx_copy.cuh"
 #include "cuda/tile/decode_call.cuh"
 
-enum { THREADS = 1024, ROW_THREADS = 256, ROWS_AT_ONCE = THREADS / ROW_THREADS, ROW_WARPS = ROW_THREADS / WARP, BINS = 256, BINS_A_NAT = 8 };
+enum { THREADS = 1024, ROW_THREADS = 256, ROWS_AT_ONCE = THREADS / ROW_THREADS, ROW_WARPS = ROW_THREADS / WARP, BINS = 256, BINS_A_NAT = 8, PROBES = 3 };
 enum { FIXED = 1, CANDIDATE = 2, GONE = 3 }; /* beside OCTAVO_UNIT_UNSEEN: what a unit is before the rule decides */
 static constexpr double AGAINST_US = 1e-5;   /* covers the float32 rounding of the sums in every level */
 
@@ -136,31 +136,63 @@ static __device__ void cache_row(const select_call &c, const select_memory &m, i
     }
 }
 
-static __device__ float share_from_bin(const select_call &c, const select_head &h, const select_memory &m, int64_t row, float whole, int from)
+static __device__ void shares_from_bins(const select_call &c, const select_head &h, const select_memory &m, int64_t row, float whole, int from,
+                                        int step, float (&parts)[PROBES])
 {
     const int base = (int)(row % ROWS_AT_ONCE * c.units);
-    float sum = 0.0f;
     for (int u = threadIdx.x % ROW_THREADS; u < (int)c.units; u += ROW_THREADS) {
+        float share = 0.0f;
+        int bin = 0;
         if (c.rows_cached) {
-            sum += m.bin[base + u] >= from ? m.share[base + u] : 0.0f;
+            share = m.share[base + u], bin = m.bin[base + u];
         } else if (m.state[u] == CANDIDATE) {
             const float mass = value_of(c, h, c.p.log_mass, row, u);
-            if (bin_of(mass, whole) >= from) sum += expf(mass - whole);
+            share = expf(mass - whole), bin = bin_of(mass, whole);
         }
+#pragma unroll
+        for (int i = 0; i < PROBES; i++) parts[i] += bin >= from + (i + 1) * step ? share : 0.0f;
     }
-    return sum;
 }
 
-/* The first bin from which on `part_from(bin)`, added over the row's threads, is at most epsilon. */
+/* Three sums over the threads of a row at once. */
+static __device__ __forceinline__ void row_sums(float (&x)[PROBES], float *shared)
+{
+    const int group = threadIdx.x / ROW_THREADS, warp = threadIdx.x % ROW_THREADS / WARP;
+#pragma unroll
+    for (int i = 0; i < PROBES; i++) x[i] = warp_reduce(x[i], add_up());
+    asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "n"((int)ROW_THREADS) : "memory");
+    if (threadIdx.x % WARP == 0)
+#pragma unroll
+        for (int i = 0; i < PROBES; i++) shared[i * ROW_WARPS + warp] = x[i];
+    asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "n"((int)ROW_THREADS) : "memory");
+#pragma unroll
+    for (int i = 0; i < PROBES; i++) {
+        x[i] = shared[i * ROW_WARPS];
+#pragma unroll
+        for (int w = 1; w < ROW_WARPS; w++) x[i] += shared[i * ROW_WARPS + w];
+    }
+}
+
+/* The first bin from which on the units' shares, added over the row's threads, are at most epsilon. part_from(bin, step, parts) adds a
+ * thread's shares from each of bin + step, bin + 2 step, bin + 3 step. */
 template <typename Part> static __device__ __forceinline__ int search_bins(float epsilon, float *shared, Part part_from)
 {
-    int low = 0, high = BINS; /* what `high` leaves is light enough; what is below `low` is not known to be */
-    while (low < high) {
-        const int middle = (low + high) / 2;
-        if (row_reduce(part_from(middle), shared, add_up()) <= epsilon) high = middle;
-        else low = middle + 1;
+    int low = 0; /* what is left from here on is too much, or this is 0 */
+#pragma unroll 1
+    for (int step = BINS / 4; step > 0; step /= 4) {
+        float parts[PROBES] = { 0.0f };
+        part_from(low, step, parts);
+        row_sums(parts, shared);
+        int over = 0;
+#pragma unroll
+        for (int i = 0; i < PROBES; i++) over += parts[i] <= epsilon ? 0 : 1; /* sums only fall from probe to probe */
+        low += over * step;
     }
-    return high;
+    float all[PROBES] = { 0.0f };
+    if (low > 0) return low + 1;
+    part_from(0, 0, all); /* does everything go? */
+    row_sums(all, shared);
+    return all[0] <= epsilon ? 0 : 1;
 }
 
 static __device__ int mass_from_bin(const select_call &c, const select_head &h, const select_memory &m, int64_t row, float *shared, float *whole)
@@ -168,7 +200,9 @@ static __device__ int mass_from_bin(const select_call &c, const select_head &h, 
     *whole = log_whole_of(c, h, m, row, shared);
     if (*whole == NOTHING) return 0; /* sees nothing: agrees to everything */
     if (c.rows_cached) cache_row(c, m, row, *whole);
-    return search_bins(c.p.epsilon, shared, [&](int from) { return share_from_bin(c, h, m, row, *whole, from); });
+    return search_bins(c.p.epsilon, shared, [&](int from, int step, float (&parts)[PROBES]) {
+        shares_from_bins(c, h, m, row, *whole, from, step, parts);
+    });
 }
 
 enum { HELD = 16 }; /* units a thread */
@@ -201,17 +235,17 @@ static __device__ int mass_from_bin_held(const select_call &c, const select_head
         if (u < units) m.bin[base + u] = (uint8_t)bin[i];
         x[i] = candidates >> i & 1u ? exp2_fast(LOG2_E * (x[i] - *whole)) : 0.0f;
     }
-    return search_bins(c.p.epsilon, shared, [&](int from) {
-        float part = 0.0f;
+    return search_bins(c.p.epsilon, shared, [&](int from, int step, float (&parts)[PROBES]) {
 #pragma unroll
-        for (int i = 0; i < HELD; i++) part += bin[i] >= (float)from ? x[i] : 0.0f;
-        return part;
+        for (int i = 0; i < HELD; i++)
+#pragma unroll
+            for (int j = 0; j < PROBES; j++) parts[j] += bin[i] >= (float)(from + (j + 1) * step) ? x[i] : 0.0f;
     });
 }
 
 static __device__ void weigh_rows(const select_call &c, const select_head &h, const select_memory &m)
 {
-    __shared__ float shared[ROWS_AT_ONCE][ROW_WARPS];
+    __shared__ float shared[ROWS_AT_ONCE][PROBES * ROW_WARPS];
     const int group = threadIdx.x / ROW_THREADS;
     const bool held = c.rows_cached && c.units <= HELD * ROW_THREADS;
     for (int64_t row = group; row < c.rows; row += ROWS_AT_ONCE) {
@@ -350,8 +384,8 @@ static __global__ void __launch_bounds__(THREADS) block_select(const __grid_cons
 {
     extern __shared__ double shared[];
     const octavo_kv_view *kv = &c.kv;
-    wait_for_kernel_before();
-    next_kernel_may_start();
+    const bool refines = c.p.stage == OCTAVO_STAGE_REFINE;
+    if (refines) wait_for_kernel_before(); /* else that is the scan: what says which units are seen is older */
     select_head h = { (int)blockIdx.x / kv->kv_heads, (int)blockIdx.x % kv->kv_heads, blockIdx.x, 0, 0, 0, 0, 0, 0, 0 };
     h.length = sequence_length(kv, h.b);
     h.first_block = octavo_first_visible_block(kv, h.length, c.p.q_tokens, c.p.window, c.p.sink_tokens);
@@ -365,6 +399,8 @@ static __global__ void __launch_bounds__(THREADS) block_select(const __grid_cons
     select_memory own = memory_of(c, shared);
     if (certified) own.state = (uint8_t *)(shared + 3 * c.rows), own.bin = own.state + c.units;
     for (int64_t u = threadIdx.x; u < c.units; u += THREADS) own.state[u] = state_before(c, h, u);
+    if (!refines) wait_for_kernel_before();
+    next_kernel_may_start();
     __syncthreads();
     if (certified) select_certified(c, h, own, rows);
     else if (c.p.rule == OCTAVO_SELECT_MASS) weigh_rows(c, h, own);

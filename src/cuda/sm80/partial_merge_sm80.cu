@@ -6,7 +6,7 @@
 #include "cuda/ptx/ptx_convert.cuh"
 #include "cuda/tile/decode_call.cuh"
 
-enum { THREADS = 256, WARPS = THREADS / WARP, EACH = 4, CHUNK = EACH * WARP };
+enum { THREADS = 256, WARPS = THREADS / WARP, EACH = 4, CHUNK = EACH * WARP, BATCH = 5 /* splits of a warp that are read at once */ };
 
 struct merge_row {
     int64_t b, head, row, q_head, flat;
@@ -54,18 +54,38 @@ static __device__ float dropped_share(const octavo_partial_merge_params &p, int6
     return 1.0f / (1.0f + expf(difference));
 }
 
-/* sums += weight times part, of this warp's splits. A part that is empty is not read: it may hold anything. */
-static __device__ __forceinline__ void add_parts(const octavo_partial_merge_params &p, int64_t flat, int64_t first, float max, float (&sums)[EACH])
+/* One row's splits. */
+struct merge_parts {
+    const float *lse, *out; /* [splits], [splits, v_dim] */
+    int splits, v_dim;
+};
+
+/* Elements first + lane + 32 j of the warp's splits from `begin` on, all asked for at once. A part that is empty may hold anything. */
+static __device__ __forceinline__ void read_parts(const merge_parts &of, int first, int begin, float (&held)[BATCH][EACH])
 {
-    const int64_t i = first + threadIdx.x % WARP;
-    const float *lse = p.part_lse + flat * p.splits, *part = p.part_out + flat * p.splits * p.v_dim + i;
-    const int splits = (int)p.splits;
-#pragma unroll 4
-    for (int s = threadIdx.x / WARP; s < splits; s += WARPS) {
-        const float weight = expf(lse[s] - max);
 #pragma unroll
-        for (int j = 0; j < EACH; j++)
-            if (i + j * WARP < p.v_dim && weight != 0.0f) sums[j] = fmaf(weight, part[s * p.v_dim + j * WARP], sums[j]);
+    for (int k = 0; k < BATCH; k++)
+#pragma unroll
+        for (int j = 0; j < EACH; j++) {
+            const int s = begin + k * WARPS, i = first + (int)threadIdx.x % WARP + j * WARP;
+            held[k][j] = s < of.splits && i < of.v_dim ? of.out[(int64_t)s * of.v_dim + i] : 0.0f;
+        }
+}
+
+/* sums += weight times part, of this warp's splits; the first of them are held. Parts that are empty do not count. */
+static __device__ __forceinline__ void add_parts(const merge_parts &of, int first, float max, float (&held)[BATCH][EACH], float (&sums)[EACH])
+{
+#pragma unroll 1
+    for (int begin = threadIdx.x / WARP; begin < of.splits; begin += BATCH * WARPS) {
+        if (begin >= BATCH * WARPS) read_parts(of, first, begin, held);
+#pragma unroll
+        for (int k = 0; k < BATCH; k++) {
+            const int s = begin + k * WARPS;
+            const float weight = s < of.splits ? expf(of.lse[s] - max) : 0.0f;
+#pragma unroll
+            for (int j = 0; j < EACH; j++)
+                if (weight != 0.0f) sums[j] = fmaf(weight, held[k][j], sums[j]);
+        }
     }
 }
 
@@ -87,20 +107,24 @@ static __global__ void __launch_bounds__(THREADS) partial_merge(const __grid_con
 {
     __shared__ log_sum shared[WARPS_MAX];
     __shared__ float parts[WARPS][CHUNK];
+    const int q_heads = (int)(p.kv_heads * p.group), b = blockIdx.y / q_heads, q_head = blockIdx.y - b * q_heads, head = q_head / (int)p.group;
+    const int row = (q_head - head * (int)p.group) * (int)p.q_tokens + (int)blockIdx.x;
+    merge_row r = { b, head, row, q_head, (b * p.kv_heads + head) * p.group * p.q_tokens + row, NOTHING };
+    const merge_parts of = { p.part_lse + r.flat * p.splits, p.part_out + r.flat * p.splits * p.v_dim, (int)p.splits, (int)p.v_dim };
+    float held[BATCH][EACH];
     wait_for_kernel_before();
     next_kernel_may_start();
-    const int64_t q_heads = p.kv_heads * p.group, q_head = blockIdx.y % q_heads, b = blockIdx.y / q_heads;
-    merge_row r = { b, q_head / p.group, q_head % p.group * p.q_tokens + blockIdx.x, q_head, 0, p.sink_logits ? p.sink_logits[q_head] : NOTHING };
-    r.flat = (b * p.kv_heads + r.head) * p.group * p.q_tokens + r.row;
-    const float *lse = p.part_lse + r.flat * p.splits;
-    log_sum whole = whole_of(lse, (int)p.splits);
+    read_parts(of, 0, threadIdx.x / WARP, held);
+    if (p.sink_logits) r.sink = p.sink_logits[q_head];
+    log_sum whole = whole_of(of.lse, of.splits);
     const bool nothing = whole.max == NOTHING;
     if (!nothing) log_sum_add(&whole, r.sink);
 
     const int64_t at = b * p.out.strides[0] + blockIdx.x * p.out.strides[1] + q_head * p.out.strides[2];
     for (int64_t first = 0; first < p.v_dim; first += CHUNK) {
         float sums[EACH] = { 0.0f };
-        if (!nothing) add_parts(p, r.flat, first, whole.max, sums);
+        if (first > 0) read_parts(of, (int)first, threadIdx.x / WARP, held);
+        if (!nothing) add_parts(of, (int)first, whole.max, held, sums);
         if (first > 0) __syncthreads(); /* what is there has been read */
 #pragma unroll
         for (int j = 0; j < EACH; j++) parts[threadIdx.x / WARP][threadIdx.x % WARP + j * WARP] = sums[j];

@@ -11,7 +11,7 @@ enum { ROWS = 64, THREADS = 128, WARP_ROWS = 16, PAD = 8 /* elements; rows of 16
 static constexpr float LOG2_E = 1.44269504f, LN_2 = 0.693147181f, NOTHING = -INFINITY;
 
 template <int DIM> struct prefill_shape {
-    enum { KEYS = DIM > 128 ? 32 : 64, STRIDE = DIM + PAD, CHUNKS = DIM / EIGHT };
+    enum { KEYS = DIM > 128 ? 32 : 64, STRIDE = DIM + PAD, CHUNKS = DIM / EIGHT, BLOCKS = DIM > 128 ? 1 : 2 /* a processor */ };
     enum { Q_BYTES = ROWS * STRIDE * 2, KV_BYTES = KEYS * STRIDE * 2 }; /* of a term */
 };
 
@@ -209,7 +209,7 @@ static __device__ void put_rows(const prefill_call &c, const prefill_place &at, 
 }
 
 /* Grid (tiles of rows, kv heads, batch). */
-template <int DIM> static __global__ void __launch_bounds__(THREADS) prefill_tiles(const __grid_constant__ prefill_call c)
+template <int DIM> static __global__ void __launch_bounds__(THREADS, prefill_shape<DIM>::BLOCKS) prefill_tiles(const __grid_constant__ prefill_call c)
 {
     typedef prefill_shape<DIM> S;
     enum { TILES = S::KEYS / 8 };

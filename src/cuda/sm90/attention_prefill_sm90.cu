@@ -26,13 +26,13 @@ struct map_axes {
     int64_t size[4], stride[3];
 };
 
-static octavo_status make_map(PFN_cuTensorMapEncodeTiled_v12000 encode, const map_axes &of, bool halves, int box_tokens, CUtensorMap *map)
+static octavo_status make_map(PFN_cuTensorMapEncodeTiled_v12000 encode, const map_axes &of, CUtensorMapDataType type, int box_tokens, CUtensorMap *map)
 {
     cuuint64_t size[4], stride[3];
     for (int i = 0; i < 4; i++) size[i] = (cuuint64_t)of.size[i];
-    for (int i = 0; i < 3; i++) stride[i] = of.stride[i] ? (cuuint64_t)of.stride[i] : COPY_ALIGN; /* of an axis of size one */
+    for (int i = 0; i < 3; i++) stride[i] = of.stride[i] ? (cuuint64_t)of.stride[i] : (cuuint64_t)COPY_ALIGN; /* of an axis of size one */
     const cuuint32_t box[4] = { ROW_ELEMENTS, (cuuint32_t)box_tokens, 1, 1 }, step[4] = { 1, 1, 1, 1 };
-    const CUresult result = encode(map, halves ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, (void *)of.data, size, stride, box,
+    const CUresult result = encode(map, type, 4, (void *)of.data, size, stride, box,
                                    step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                                    CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     return result == CUDA_SUCCESS ? OCTAVO_OK : octavo_cuda_fail(OCTAVO_E_DEVICE, "cuTensorMapEncodeTiled refused a tensor with error %d", (int)result);
@@ -42,35 +42,44 @@ static map_axes axes_of_section(const octavo_kv_view *kv, const octavo_section *
 {
     enum { ROWS_ANY = 1 << 30 }; /* how many rows a view has is known to the caller alone */
     if (kv->page_table)
-        return { section->data, { kv->head_dim, kv->block_tokens, kv->kv_heads, kv->pages }, { section->token_bytes, section->head_bytes, section->page_bytes } };
+        return { section->data, { kv->head_dim, kv->block_tokens, kv->kv_heads, kv->pages },
+                 { section->token_bytes, section->head_bytes, section->page_bytes } };
     return { section->data, { kv->head_dim, kv->max_tokens, kv->kv_heads, section->sequence_bytes ? ROWS_ANY : 1 },
              { section->token_bytes, section->head_bytes, section->sequence_bytes } };
 }
 
-octavo_status octavo_prefill_tma_plan(const prefill_call &of, bool halves, int rows, int keys, prefill_tma_call *call, int *blocks)
+/* Orders the tasks. *blocks: a grid that has one for each processor. */
+static octavo_status plan_tasks(const octavo_exec *exec, const prefill_call &of, int rows, int64_t token_bytes, prefill_tma_call *call, int *blocks)
+{
+    const octavo_tensor *q = &of.p.q;
+    prefill_order *order = &call->order;
+    octavo_cuda_machine machine;
+    OCTAVO_CUDA_TRY(octavo_cuda_machine_of(&machine));
+    call->of = of, call->scale_log2 = of.p.softmax_scale * LOG2_E;
+    order->heads = (int)(q->shape[0] * q->shape[2]), order->row_tiles = (int)octavo_cuda_ceil(q->shape[1], rows);
+    order->tasks = order->heads * order->row_tiles;
+    const int64_t kv_heads = SECTION_BYTES / (of.kv.max_tokens * token_bytes), section = (kv_heads < 1 ? 1 : kv_heads) * of.group;
+    order->section_heads = (int)(section < order->heads ? section : order->heads);
+    *blocks = order->tasks < machine.processors ? order->tasks : machine.processors;
+    call->next_task = (int *)exec->workspace;
+    return octavo_cuda_check(cudaMemsetAsync(call->next_task, 0, sizeof *call->next_task, octavo_cuda_stream(exec)), "attention_prefill");
+}
+
+octavo_status octavo_prefill_tma_plan(const octavo_exec *exec, const prefill_call &of, bool halves, int rows, int keys, prefill_tma_call *call, int *blocks)
 {
     const octavo_kv_view *kv = &of.kv;
     const octavo_tensor *q = &of.p.q;
-    PFN_cuTensorMapEncodeTiled_v12000 encode;
-    octavo_cuda_machine machine;
+    const CUtensorMapDataType type = halves ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+    PFN_cuTensorMapEncodeTiled_v12000 encode = nullptr;
     OCTAVO_CUDA_TRY(map_encoder(&encode));
-    OCTAVO_CUDA_TRY(octavo_cuda_machine_of(&machine));
-    call->of = of, call->scale_log2 = of.p.softmax_scale * LOG2_E;
     call->page_tokens = !kv->page_table ? 0 : kv->block_tokens < keys ? kv->block_tokens : keys;
     const int box = call->page_tokens ? call->page_tokens : keys;
     const map_axes queries = { q->data, { kv->head_dim, q->shape[1], q->shape[2], q->shape[0] },
                                { HALF_BYTES * q->strides[1], HALF_BYTES * q->strides[2], HALF_BYTES * q->strides[0] } };
-    OCTAVO_CUDA_TRY(make_map(encode, queries, halves, GROUP_ROWS, &call->q));
-    OCTAVO_CUDA_TRY(make_map(encode, axes_of_section(kv, &kv->k[0]), halves, box, &call->k));
-    OCTAVO_CUDA_TRY(make_map(encode, axes_of_section(kv, &kv->v), halves, box, &call->v));
-    prefill_order *order = &call->order;
-    order->heads = (int)(q->shape[0] * q->shape[2]), order->row_tiles = (int)octavo_cuda_ceil(q->shape[1], rows);
-    order->tasks = order->heads * order->row_tiles;
-    const int64_t head_bytes = 2 * HALF_BYTES * kv->max_tokens * kv->head_dim, kv_heads = SECTION_BYTES / (head_bytes ? head_bytes : 1);
-    const int64_t section = (kv_heads < 1 ? 1 : kv_heads) * of.group;
-    order->section_heads = (int)(section < order->heads ? section : order->heads);
-    *blocks = order->tasks < machine.processors ? order->tasks : machine.processors;
-    return OCTAVO_OK;
+    OCTAVO_CUDA_TRY(make_map(encode, queries, type, GROUP_ROWS, &call->q));
+    OCTAVO_CUDA_TRY(make_map(encode, axes_of_section(kv, &kv->k[0]), type, box, &call->k));
+    OCTAVO_CUDA_TRY(make_map(encode, axes_of_section(kv, &kv->v), type, box, &call->v));
+    return plan_tasks(exec, of, rows, HALF_BYTES * (kv->head_dim + kv->v_dim), call, blocks);
 }
 
 /* ---- the call ---- */
@@ -112,8 +121,8 @@ static bool fits_exact(const octavo_attention_prefill_params *p)
 
 octavo_status octavo_attention_prefill_sm90(const octavo_exec *exec, const octavo_attention_prefill_params *p)
 {
-    if (p->q.shape[0] * p->q.shape[1] * p->q.shape[2] == 0 || !fits_exact(p)) return octavo_attention_prefill_cuda(exec, p);
     prefill_call call = {};
     call.p = *p, call.kv = *p->kv, call.device_status = exec->device_status, call.group = p->q.shape[2] / p->kv->kv_heads;
-    return octavo_prefill_exact_sm90(exec, call);
+    const bool empty = p->q.shape[0] * p->q.shape[1] * p->q.shape[2] == 0 || p->kv->max_tokens == 0;
+    return !empty && fits_exact(p) ? octavo_prefill_exact_sm90(exec, call) : octavo_attention_prefill_cuda(exec, p);
 }

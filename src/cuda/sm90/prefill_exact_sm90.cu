@@ -4,10 +4,9 @@
  * scores of the next tile are asked for before the sums of this one, so that the matrix unit works while a warpgroup weighs; and the
  * warpgroups take turns in asking, so that one weighs while another multiplies. Bound by the matrix unit. */
 #include "cuda/sm90/prefill_sm90.h"
-#include "cuda/tile/prefill_softmax.cuh"
+#include "cuda/tile/prefill_finish.cuh"
 
 enum { FIRST_TURN = 1 /* named barrier; 0 is __syncthreads() */, TURN_THREADS = 2 * GROUP_THREADS };
-static constexpr float LN_2 = 0.693147181f;
 
 /* The sums of a warpgroup: PARTS of COUNT registers, a part at most 128 columns. */
 template <int DIM> struct sums_shape {
@@ -16,7 +15,7 @@ template <int DIM> struct sums_shape {
 
 /* Registers a thread, 65536 in all. */
 template <int GROUPS> struct register_shares {
-    enum { PRODUCER = GROUPS == 2 ? 24 : 32, CONSUMER = GROUPS == 2 ? 240 : 160 };
+    enum { PRODUCER = GROUPS == 2 ? 40 : 32, CONSUMER = GROUPS == 2 ? 232 : 160 };
 };
 
 template <typename L, wgmma_type TYPE> static __device__ __forceinline__ void ask_scores(float (&score)[L::KEYS / 2], uint32_t q, uint32_t k)
@@ -24,7 +23,8 @@ template <typename L, wgmma_type TYPE> static __device__ __forceinline__ void as
 #pragma unroll
     for (int i = 0; i < L::DIM / 16; i++) {
         const int column = i / 4, within = i % 4 * 32;
-        wgmma_shared<TYPE>(score, wgmma_matrix(q + column * GROUP_ROWS * ROW_BYTES + within, 16), wgmma_matrix(k + column * L::KEYS * ROW_BYTES + within, 16), i > 0);
+        const uint64_t rows = wgmma_matrix(q + column * GROUP_ROWS * ROW_BYTES + within, 16);
+        wgmma_shared<TYPE>(score, rows, wgmma_matrix(k + column * L::KEYS * ROW_BYTES + within, 16), i > 0);
     }
     wgmma_commit();
 }
@@ -54,32 +54,6 @@ template <typename S> static __device__ __forceinline__ void pin_sums(float (&su
     for (int part = 0; part < S::PARTS; part++) wgmma_pin(sum[part]);
 }
 
-template <typename S>
-static __device__ __forceinline__ void put_rows(const prefill_call &c, const prefill_task &task, int first_row, const softmax_rows &rows, int offset,
-                                                const float (&sum)[S::PARTS][S::COUNT])
-{
-    const int t = (int)threadIdx.x % 4;
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const float mass = softmax_mass(rows, half);
-        const int token = first_row + 8 * half;
-        if (token >= task.queries) continue;
-        const prefill_end end = prefill_end_of(c, task.q_head, (rows.most[half] - (float)offset) * LN_2, mass, 0.0f);
-        if (t == 0 && c.p.lse) c.p.lse[(task.b * c.p.q.shape[2] + task.q_head) * c.p.q.shape[1] + token] = end.lse;
-        const int64_t to = task.b * c.p.out.strides[0] + token * c.p.out.strides[1] + task.q_head * c.p.out.strides[2];
-#pragma unroll
-        for (int part = 0; part < S::PARTS; part++)
-#pragma unroll
-            for (int i = 0; i < S::COUNT / 4; i++) {
-                const int64_t at = to + part * S::COUNT * 2 + 8 * i + 2 * t;
-                const float low = end.factor == 0.0f ? 0.0f : sum[part][4 * i + 2 * half] * end.factor;
-                const float high = end.factor == 0.0f ? 0.0f : sum[part][4 * i + 2 * half + 1] * end.factor;
-                if (c.p.out.dtype == OCTAVO_F32) *(float2 *)((float *)c.p.out.data + at) = make_float2(low, high);
-                else *(uint32_t *)((uint16_t *)c.p.out.data + at) = c.p.out.dtype == OCTAVO_F16 ? pack_f16(low, high) : pack_bf16(low, high);
-            }
-    }
-}
-
 /* A warpgroup that multiplies. */
 template <typename L, wgmma_type TYPE> static __device__ __forceinline__ void consume(const prefill_tma_call &c, uint32_t base, int group)
 {
@@ -89,17 +63,15 @@ template <typename L, wgmma_type TYPE> static __device__ __forceinline__ void co
     const bool reports = threadIdx.x % GROUP_THREADS == 0;
     const int my_turn = FIRST_TURN + group, next_turn = FIRST_TURN + (group + 1) % L::GROUPS;
     const uint32_t q = base + group * L::Q_GROUP_BYTES;
-    ring_place k_at = { 0, 0 }, v_at = { 0, 0 };
+    ring_place k_at = { 0, 0 }, v_at = { 0, 0 }, tasks_at = { 0, 0 };
     uint32_t q_parity = 0;
     float score[L::KEYS / 2], sum[S::PARTS][S::COUNT], down[2];
     uint32_t weight[L::KEYS / 16][4];
     if (group == L::GROUPS - 1) barrier_report_named(next_turn, TURN_THREADS);
-    for (int round = 0; round * (int)gridDim.x < c.order.tasks; round++) {
-        const int index = prefill_task_index(round);
-        if (index >= c.order.tasks) continue;
+    for (int index; (index = ring_task<L>(base, &tasks_at)) < c.order.tasks;) {
         const prefill_task task = prefill_task_of(c.of, c.order, index, L::ROWS, L::KEYS);
         const int first_row = task.first_row + group * GROUP_ROWS + warp * 16 + g;
-        softmax_rows rows = softmax_rows_of(c.of, task, first_row);
+        softmax_rows rows = { { -INFINITY, -INFINITY }, { 0.0f, 0.0f } };
 #pragma unroll
         for (int part = 0; part < S::PARTS; part++)
 #pragma unroll
@@ -115,7 +87,7 @@ template <typename L, wgmma_type TYPE> static __device__ __forceinline__ void co
             if (reports) mbarrier_report(base + L::K_EMPTY + 8 * k_at.stage);
             ring_advance<L::STAGES>(&k_at);
             int begin = prefill_tile_number(task, 0) * L::KEYS;
-            if (!prefill_tile_whole(task, begin, L::KEYS)) softmax_mask(score, rows, begin);
+            if (!prefill_tile_whole(task, begin, L::KEYS)) softmax_mask(score, c.of, task, first_row, begin);
             softmax_weigh<LAG, OFFSET>(score, &rows, c.scale_log2, down);
             pack_weights<TYPE>(weight, score);
 
@@ -134,7 +106,7 @@ template <typename L, wgmma_type TYPE> static __device__ __forceinline__ void co
                 if (reports) mbarrier_report(base + L::K_EMPTY + 8 * k_at.stage);
                 ring_advance<L::STAGES>(&k_at);
                 begin = prefill_tile_number(task, j) * L::KEYS;
-                if (!prefill_tile_whole(task, begin, L::KEYS)) softmax_mask(score, rows, begin);
+                if (!prefill_tile_whole(task, begin, L::KEYS)) softmax_mask(score, c.of, task, first_row, begin);
                 softmax_weigh<LAG, OFFSET>(score, &rows, c.scale_log2, down);
                 wgmma_wait<0>();
                 pin_sums<S>(sum);
@@ -157,7 +129,7 @@ template <typename L, wgmma_type TYPE> static __device__ __forceinline__ void co
             if (reports) mbarrier_report(base + L::V_EMPTY + 8 * v_at.stage);
             ring_advance<L::STAGES>(&v_at);
         }
-        put_rows<S>(c.of, task, first_row, rows, OFFSET, sum);
+        finish_rows<S>(c.of, task, first_row, rows, (float)OFFSET, sum);
     }
 }
 
@@ -186,7 +158,7 @@ template <typename L, wgmma_type TYPE> static octavo_status launch(const octavo_
 {
     prefill_tma_call call = {};
     int blocks;
-    OCTAVO_CUDA_TRY(octavo_prefill_tma_plan(of, TYPE == WGMMA_F16, L::ROWS, L::KEYS, &call, &blocks));
+    OCTAVO_CUDA_TRY(octavo_prefill_tma_plan(exec, of, TYPE == WGMMA_F16, L::ROWS, L::KEYS, &call, &blocks));
     return octavo_cuda_launch(prefill_exact<L, TYPE>, "attention_prefill", dim3((unsigned)blocks), L::THREADS, L::BYTES, exec, call);
 }
 

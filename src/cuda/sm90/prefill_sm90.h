@@ -5,7 +5,7 @@
 #include "cuda/tile/prefill_ring.cuh"
 
 /* Describes Q, K and V to the copy engine and orders the tasks of `rows` rows each. *blocks: a grid that has one for each processor. */
-octavo_status octavo_prefill_tma_plan(const prefill_call &of, bool halves, int rows, int keys, prefill_tma_call *call, int *blocks);
+octavo_status octavo_prefill_tma_plan(const octavo_exec *exec, const prefill_call &of, bool halves, int rows, int keys, prefill_tma_call *call, int *blocks);
 
 /* For calls that octavo_attention_prefill_sm90 has found to fit. */
 octavo_status octavo_prefill_exact_sm90(const octavo_exec *exec, const prefill_call &call);

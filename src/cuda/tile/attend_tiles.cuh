@@ -9,12 +9,10 @@
 #ifndef OCTAVO_CUDA_TILE_ATTEND_TILES_CUH
 #define OCTAVO_CUDA_TILE_ATTEND_TILES_CUH
 
+#include "cuda/tile/attend_state.cuh"
 #include "cuda/tile/tile_query.cuh"
 #include "cuda/tile/tile_ring.cuh"
 #include "cuda/tile/unit_lists.cuh"
-
-static constexpr float SLACK = 4.0f;
-static constexpr int F16_LIFT = 11; /* P is raised by 2^11 in f16; by 2^100 where V is 2^-120 of itself */
 
 struct attend_tiles_call {
     decode_call of;
@@ -38,13 +36,6 @@ template <int DIM, int KEY, int VALUE> struct attend_stage {
 struct tile_share {
     int first, end;       /* tiles of the whole, or entries of the list times tiles a unit */
     int sink_tiles, near_tile; /* without a mask: tile i is i below sink_tiles, then near_tile + i - sink_tiles */
-};
-
-/* One warp's running state. */
-template <int DIM, int COLS> struct attend_state {
-    float out[COLS][DIM / 16][4];
-    float max[COLS][2], sum[COLS][2];
-    int lift; /* exponent of V's factors that P is divided by: VALUE_INT8 */
 };
 
 /* ---- a stage ---- */
@@ -84,96 +75,6 @@ static __device__ __forceinline__ void copy_tile(const attend_tiles_call &c, con
 }
 
 /* ---- arithmetic ---- */
-
-/* Raises the running maxima to those of x and everything relative to them. */
-template <int DIM, int COLS, int TILES>
-static __device__ __forceinline__ void raise_maxima(attend_state<DIM, COLS> &of, const float (&x)[TILES][COLS][4])
-{
-#pragma unroll
-    for (int n = 0; n < COLS; n++)
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            float max = NOTHING;
-#pragma unroll
-            for (int j = 0; j < TILES; j++) max = fmaxf(max, fmaxf(x[j][n][i], x[j][n][i + 2]));
-#pragma unroll
-            for (int step = 4; step < 32; step *= 2) max = fmaxf(max, __shfl_xor_sync(WHOLE_WARP, max, step));
-            if (!(max > of.max[n][i])) continue; /* the same for all lanes of the column */
-            const float down = of.max[n][i] == NOTHING ? 0.0f : exp2_fast(of.max[n][i] - max);
-            of.max[n][i] = max, of.sum[n][i] *= down;
-#pragma unroll
-            for (int m = 0; m < DIM / 16; m++) of.out[n][m][i] *= down, of.out[n][m][i + 2] *= down;
-        }
-}
-
-/* Weights exp2(x - max) in the place of scores x, added to the denominators. */
-template <int DIM, int COLS, int TILES>
-static __device__ __forceinline__ void weigh(attend_state<DIM, COLS> &of, float (&x)[TILES][COLS][4])
-{
-    bool higher = false;
-#pragma unroll
-    for (int j = 0; j < TILES; j++)
-#pragma unroll
-        for (int n = 0; n < COLS; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) higher |= x[j][n][i] > of.max[n][i % 2] + SLACK;
-    if (__any_sync(WHOLE_WARP, higher)) raise_maxima<DIM, COLS, TILES>(of, x);
-#pragma unroll
-    for (int n = 0; n < COLS; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const float from = of.max[n][i % 2] == NOTHING ? 0.0f : of.max[n][i % 2]; /* exp2(-inf) is 0 */
-#pragma unroll
-            for (int j = 0; j < TILES; j++) {
-                x[j][n][i] = exp2_fast(x[j][n][i] - from);
-                of.sum[n][i % 2] += x[j][n][i];
-            }
-        }
-}
-
-/* P is lifted where V is decoded to something else than itself, and takes in V's factors of tokens g and g + 8. */
-template <int DIM, int VALUE, int COLS>
-static __device__ __forceinline__ void fold_factors(attend_state<DIM, COLS> &of, float (&p)[COLS][4], float low, float high)
-{
-    float lift = VALUE == VALUE_E4M3 ? 0x1p100f : VALUE == VALUE_F16 ? 0x1p11f : 1.0f;
-    if (VALUE == VALUE_BF16) return;
-    if (VALUE == VALUE_INT8) {
-        const int mine = (int)((__float_as_uint(fmaxf(low, high)) >> 23) & 255u) - 126; /* factors are below 2^this */
-        const int most = __reduce_max_sync(WHOLE_WARP, mine);
-        if (most > of.lift) {
-            const int drop = of.lift - most < -250 ? -250 : of.lift - most;
-            const float down = exp2_fast((float)drop);
-            of.lift = most;
-#pragma unroll
-            for (int n = 0; n < COLS; n++)
-#pragma unroll
-                for (int m = 0; m < DIM / 16; m++)
-#pragma unroll
-                    for (int i = 0; i < 4; i++) of.out[n][m][i] *= down;
-        }
-        lift = __uint_as_float((uint32_t)(127 + F16_LIFT - 10) << 23); /* in two steps: 2^(11 - lift) may be no float */
-        const float rest = exp2_fast((float)(10 - of.lift) * 0.5f);
-        low = low * rest * rest, high = high * rest * rest;
-    }
-#pragma unroll
-    for (int n = 0; n < COLS; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) p[n][i] = p[n][i] == 0.0f ? 0.0f : p[n][i] * (i < 2 ? low : high) * lift;
-}
-
-/* What the accumulated output is to be multiplied by, as two factors: their product may be no float. */
-struct two_factors {
-    float first, second;
-};
-
-template <int VALUE> static __device__ __forceinline__ two_factors unlift_of(int lift)
-{
-    if (VALUE == VALUE_E4M3) return { 0x1p20f, 1.0f };
-    if (VALUE == VALUE_F16) return { 0x1p-11f, 1.0f };
-    if (VALUE != VALUE_INT8) return { 1.0f, 1.0f };
-    const int up = lift < -200 ? -200 : lift - F16_LIFT, half = up / 2;
-    return { __uint_as_float((uint32_t)(127 + half) << 23), __uint_as_float((uint32_t)(127 + up - half) << 23) };
-}
 
 /* Scores of a tile in units of ln 2; what a row does not see is -inf. */
 template <int COLS, int WIDTH>
@@ -261,9 +162,16 @@ static __device__ __forceinline__ void attend_share(const attend_tiles_call &c, 
     copy_wait<0>();
 }
 
+/* Entry of the units in one state at which a split's share of them begins. */
+static __device__ __forceinline__ int first_listed(const attend_tiles_call &c, const attend_block &k, const unit_walk &walk, int state, int split)
+{
+    const int total = count_of(walk.total, state);
+    return c.split_units == 0 ? part_begin(total, split, (int)c.p.splits) : split == k.split ? 0 : total;
+}
+
 /* The units' mean rows of 16 dropped units at a time: e4m3 rows with scores that are given. */
 template <int DIM, int COLS>
-static __device__ __forceinline__ void attend_dropped(const attend_tiles_call &c, const attend_block &k, int count, const attend_shared *shared,
+static __device__ __forceinline__ void attend_dropped(const attend_tiles_call &c, const attend_block &k, int count, const int32_t *list,
                                                       uint32_t tile, attend_state<DIM, COLS> &of)
 {
     constexpr int PIECES = DIM / 16;
@@ -271,7 +179,7 @@ static __device__ __forceinline__ void attend_dropped(const attend_tiles_call &c
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     for (int first = (int)(threadIdx.x / 32) * TILE_TOKENS; first < count; first += TILE_TOKENS * (int)(blockDim.x / 32)) {
         const int left = count - first, row = lane % TILE_TOKENS;
-        const int unit = shared->list[first + (row < left ? row : 0)], shift = 31 - __clz(kv->block_tokens / kv->sub_block_tokens);
+        const int unit = list[first + (row < left ? row : 0)], shift = 31 - __clz(kv->block_tokens / kv->sub_block_tokens);
         const stored_token at = { octavo_view_row(kv, k.b), octavo_view_page(kv, octavo_view_row(kv, k.b), unit >> shift), k.head,
                                   unit & ((1 << shift) - 1) };
         const uint8_t *mean = stored_at(&kv->v_mean, at);
@@ -291,7 +199,7 @@ static __device__ __forceinline__ void attend_dropped(const attend_tiles_call &c
             for (int i = 0; i < 4; i++) {
                 const int64_t r = k.first_row + 8 * n + 2 * t + i % 2;
                 const int u = first + g + (i < 2 ? 0 : 8);
-                x[0][n][i] = u < count && r < c.of.rows ? LOG2_E * c.p.log_mass[(k.group * c.of.rows + r) * c.of.units + shared->list[u]] : NOTHING;
+                x[0][n][i] = u < count && r < c.of.rows ? LOG2_E * c.p.log_mass[(k.group * c.of.rows + r) * c.of.units + list[u]] : NOTHING;
             }
         weigh<DIM, COLS, 1>(of, x);
         fold_factors<DIM, VALUE_E4M3, COLS>(of, x[0], __shfl_sync(WHOLE_WARP, factor, g), __shfl_sync(WHOLE_WARP, factor, g + 8));
@@ -303,40 +211,6 @@ static __device__ __forceinline__ void attend_dropped(const attend_tiles_call &c
 }
 
 /* ---- results ---- */
-
-/* A warp's results in shared memory: [8 COLS] maxima, [8 COLS] sums, [DIM, 8 COLS] outputs. */
-template <int DIM, int COLS> struct warp_result {
-    float max[8 * COLS], sum[8 * COLS], out[DIM][8 * COLS];
-};
-
-/* Adds the state's output to what is there (relative to maxima that were no larger), and empties it. */
-template <int DIM, int VALUE, int COLS>
-static __device__ __forceinline__ void put_result(attend_state<DIM, COLS> &of, warp_result<DIM, COLS> *to, bool begin)
-{
-    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    const two_factors up = unlift_of<VALUE>(of.lift);
-#pragma unroll
-    for (int n = 0; n < COLS; n++)
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const int column = 8 * n + 2 * t + i;
-            const float before = begin ? NOTHING : to->max[column], down = before == NOTHING ? 0.0f : exp2_fast(before - of.max[n][i]);
-            float sum = of.sum[n][i];
-#pragma unroll
-            for (int step = 4; step < 32; step *= 2) sum += __shfl_xor_sync(WHOLE_WARP, sum, step);
-#pragma unroll
-            for (int m = 0; m < DIM / 16; m++)
-#pragma unroll
-                for (int half = 0; half < 2; half++) {
-                    float *out = &to->out[output_element<VALUE>(m, 2 * half, g)][column];
-                    *out = (begin ? 0.0f : *out * down) + of.out[n][m][i + 2 * half] * up.first * up.second;
-                    of.out[n][m][i + 2 * half] = 0.0f;
-                }
-            __syncwarp();
-            if (g == 0) to->max[column] = of.max[n][i], to->sum[column] = sum;
-        }
-    __syncwarp();
-}
 
 /* log of the sum of all warps' masses in one column. */
 template <int DIM, int COLS>
@@ -430,26 +304,24 @@ static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS,
     extern __shared__ __align__(128) uint8_t memory[];
     __shared__ attend_shared shared;
     const octavo_kv_view *kv = &c.of.kv;
-    wait_for_kernel_before();
-    next_kernel_may_start();
+    if (!c.p.kept) wait_for_kernel_before(); /* else that is the kernel which wrote the mask: everything older is there */
     attend_block k = { (int)blockIdx.z / kv->kv_heads, (int)blockIdx.z % kv->kv_heads, blockIdx.z, (int64_t)blockIdx.x * 8 * COLS,
                        (int)blockIdx.y, 0, {} };
     k.length = (int)sequence_length(kv, k.b);
+    __shared__ float staged[8 * COLS][DIM + 2];
+    uint16_t asked[query_codes<DIM, COLS>(attend_stage<DIM, KEY, VALUE>::WARPS)]; /* before K and V: what is asked for later waits for them */
+    ask_for_queries<DIM, COLS, attend_stage<DIM, KEY, VALUE>::WARPS>(c.of, k.b, k.head, k.first_row, asked);
     k.range = whole_range_of(&c.of.in, k.length);
     uint8_t *mine = memory + (size_t)(threadIdx.x / 32) * c.ring_bytes;
     const uint32_t ring = shared_address(mine);
 
     /* 1: the queries */
-    __shared__ float staged[8 * COLS][DIM + 2];
     query_operands<DIM, COLS> rows;
     attend_state<DIM, COLS> of;
-    bool begun = false;
-    auto queries = [&]() { /* while the first copies are on their way */
+    auto queries = [&]() {
         int lift[COLS];
         float bias[COLS];
-        if (begun) return;
-        begun = true;
-        stage_queries<DIM, COLS>(c.of, k.b, k.head, k.first_row, staged);
+        stage_queries<DIM, COLS, attend_stage<DIM, KEY, VALUE>::WARPS>(c.of, asked, staged);
         load_queries<DIM, KEY, COLS>(staged, rows.q, lift, bias);
         column_scales<COLS>(c.of, lift, bias, rows.scale, rows.off);
     };
@@ -470,6 +342,12 @@ static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS,
         for (int m = 0; m < DIM / 16; m++) of.out[n][m][0] = of.out[n][m][1] = of.out[n][m][2] = of.out[n][m][3] = 0.0f;
     }
 
+    if (c.p.kept) {
+        queries();
+        wait_for_kernel_before();
+    }
+    next_kernel_may_start();
+
     /* 2: kept units */
     const uint8_t *kept = c.p.kept ? c.p.kept + k.group * c.of.units : nullptr;
     const int begin = (int)(c.split_units ? k.split * c.split_units : 0);
@@ -482,17 +360,18 @@ static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS,
         cut_share(c, k, &share);
     } else {
         walk_units(&walk, kept, begin < limit ? begin : limit, limit, &shared);
-        const int total = count_of(walk.total, OCTAVO_UNIT_KEPT), splits = (int)c.p.splits;
-        at = c.split_units ? 0 : part_begin(total, k.split, splits), stop = c.split_units ? total : part_begin(total, k.split + 1, splits);
+        at = first_listed(c, k, walk, OCTAVO_UNIT_KEPT, k.split), stop = first_listed(c, k, walk, OCTAVO_UNIT_KEPT, k.split + 1);
     }
 #pragma unroll 1
     do { /* once without a mask, else a list of units at a time */
         const int list_end = at + LIST_UNITS < stop ? at + LIST_UNITS : stop, per_unit = kv->sub_block_tokens / TILE_TOKENS;
         if (kept) {
-            list_units(walk, OCTAVO_UNIT_KEPT, at, list_end, &shared);
+            list_units(walk, OCTAVO_UNIT_KEPT, at, list_end, shared.list);
             share = { at * per_unit, list_end * per_unit, 0, 0 };
         }
-        attend_share<DIM, KEY, VALUE, COLS>(c, k, share, &shared, at, rows, ring, of, queries);
+        attend_share<DIM, KEY, VALUE, COLS>(c, k, share, &shared, at, rows, ring, of, [&]() {
+            if (!kept) queries();
+        });
         at = list_end;
     } while (at < stop);
     __syncwarp();
@@ -507,13 +386,12 @@ static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS,
         __syncthreads();
     }
     if (kept && c.p.compensate == OCTAVO_COMPENSATE_MEAN && c.p.log_mass) {
-        const int total = count_of(walk.total, OCTAVO_UNIT_DROPPED), splits = (int)c.p.splits;
-        const int first = c.split_units ? 0 : part_begin(total, k.split, splits), end = c.split_units ? total : part_begin(total, k.split + 1, splits);
+        const int first = first_listed(c, k, walk, OCTAVO_UNIT_DROPPED, k.split), end = first_listed(c, k, walk, OCTAVO_UNIT_DROPPED, k.split + 1);
 #pragma unroll 1
         for (at = first; at < end; at += LIST_UNITS) {
             stop = at + LIST_UNITS < end ? at + LIST_UNITS : end;
-            list_units(walk, OCTAVO_UNIT_DROPPED, at, stop, &shared);
-            attend_dropped<DIM, COLS>(c, k, stop - at, &shared, ring, of);
+            list_units(walk, OCTAVO_UNIT_DROPPED, at, stop, shared.list);
+            attend_dropped<DIM, COLS>(c, k, stop - at, shared.list, ring, of);
         }
         if (first < end) put_result<DIM, VALUE_E4M3, COLS>(of, result, false);
     }

@@ -1,7 +1,7 @@
 /* prefill_ring.cuh - shared memory of the prefill kernels of sm_90, and the producer that fills it.
  *
- * A tile of keys or values is [head_dim / 64][keys][64 elements], its rows of 128 bytes swizzled as the copy engine and the matrix unit
- * agree on; the queries of a warpgroup are such a tile of 64 rows. Keys and values have a ring each, of the same depth. */
+ * A tile of keys or values is [columns][keys][128 bytes of a row], swizzled as the copy engine and the matrix unit agree on; the queries of
+ * a warpgroup are such a tile of 64 rows. Keys and values have a ring each, of the same depth. */
 #ifndef OCTAVO_CUDA_TILE_PREFILL_RING_CUH
 #define OCTAVO_CUDA_TILE_PREFILL_RING_CUH
 
@@ -9,12 +9,13 @@
 #include "cuda/ptx/ptx_wgmma.cuh"
 #include "cuda/tile/prefill_tasks.cuh"
 
-enum { GROUP_ROWS = 64, GROUP_THREADS = 128, ROW_BYTES = 128, ROW_ELEMENTS = 64, SWIZZLE_BYTES = 1024 };
+enum { GROUP_ROWS = 64, GROUP_THREADS = 128, ROW_BYTES = 128, ROW_ELEMENTS = 64, SWIZZLE_BYTES = 1024, TASKS = 2 /* known ahead */ };
 
 struct prefill_tma_call {
     CUtensorMap q, k, v; /* axes: element, token (of a page), head, sequence (or page) */
     prefill_call of;
     prefill_order order;
+    int *next_task; /* a word of the workspace, 0 at first */
     int page_tokens; /* tokens a box brings: all of a tile, or those of a page; 0: the view has no page table */
     float scale_log2;
 };
@@ -24,8 +25,9 @@ template <int DIM_, int KEYS_, int GROUPS_, int STAGES_> struct prefill_layout {
     enum { DIM = DIM_, KEYS = KEYS_, GROUPS = GROUPS_, STAGES = STAGES_, ROWS = GROUPS * GROUP_ROWS, THREADS = (GROUPS + 1) * GROUP_THREADS };
     enum { COLUMNS = DIM / ROW_ELEMENTS, TILE_BYTES = KEYS * DIM * 2, Q_GROUP_BYTES = GROUP_ROWS * DIM * 2 };
     enum { K = GROUPS * Q_GROUP_BYTES, V = K + STAGES * TILE_BYTES, BARRIERS = V + STAGES * TILE_BYTES };
-    enum { Q_FULL = BARRIERS, Q_EMPTY = Q_FULL + 8, PATCH = Q_EMPTY + 8, K_FULL = PATCH + 8, K_EMPTY = K_FULL + 8 * STAGES };
-    enum { V_FULL = K_EMPTY + 8 * STAGES, V_EMPTY = V_FULL + 8 * STAGES, BYTES = V_EMPTY + 8 * STAGES + SWIZZLE_BYTES };
+    enum { Q_FULL = BARRIERS, Q_EMPTY = Q_FULL + 8, K_FULL = Q_EMPTY + 8, K_EMPTY = K_FULL + 8 * STAGES };
+    enum { V_FULL = K_EMPTY + 8 * STAGES, V_EMPTY = V_FULL + 8 * STAGES, TASK_FULL = V_EMPTY + 8 * STAGES, TASK_EMPTY = TASK_FULL + 8 * TASKS };
+    enum { TASK = TASK_EMPTY + 8 * TASKS, BYTES = TASK + 4 * TASKS + SWIZZLE_BYTES };
 };
 
 /* A place in a ring. */
@@ -40,27 +42,42 @@ template <int STAGES> static __device__ __forceinline__ void ring_advance(ring_p
 
 template <typename L> static __device__ __forceinline__ void ring_init(uint32_t base)
 {
-    mbarrier_init(base + L::Q_FULL, 1), mbarrier_init(base + L::Q_EMPTY, L::GROUPS), mbarrier_init(base + L::PATCH, 1);
+    mbarrier_init(base + L::Q_FULL, 1), mbarrier_init(base + L::Q_EMPTY, L::GROUPS);
     for (int i = 0; i < L::STAGES; i++) {
         mbarrier_init(base + L::K_FULL + 8 * i, 1), mbarrier_init(base + L::K_EMPTY + 8 * i, L::GROUPS);
         mbarrier_init(base + L::V_FULL + 8 * i, 1), mbarrier_init(base + L::V_EMPTY + 8 * i, L::GROUPS);
     }
+    for (int i = 0; i < TASKS; i++) {
+        mbarrier_init(base + L::TASK_FULL + 8 * i, 1);
+        mbarrier_init(base + L::TASK_EMPTY + 8 * i, L::GROUPS * GROUP_THREADS / WARP);
+    }
     mbarrier_init_done();
 }
 
-/* The boxes of tokens [begin, begin + KEYS) of one operand. Pages past the sequence, or that are not there, arrive as zeros. */
+/* The next task's number, for a warp that multiplies. */
+template <typename L> static __device__ __forceinline__ int ring_task(uint32_t base, ring_place *at)
+{
+    mbarrier_wait(base + L::TASK_FULL + 8 * at->stage, at->parity);
+    const int index = load_shared(base + L::TASK + 4 * at->stage);
+    __syncwarp();
+    if (threadIdx.x % WARP == 0) mbarrier_report(base + L::TASK_EMPTY + 8 * at->stage);
+    ring_advance<TASKS>(at);
+    return index;
+}
+
+/* The boxes of tokens [begin, begin + KEYS) of one operand, a lane a page. Pages that no row sees, or that are not there, arrive as zeros. */
 template <typename L>
 static __device__ __forceinline__ void ring_copy(const prefill_tma_call &c, const prefill_task &task, const CUtensorMap *map, int begin, uint32_t to,
-                                                 uint32_t barrier)
+                                                 uint32_t barrier, int lane)
 {
     const octavo_kv_view *kv = &c.of.kv;
     const int row = (int)octavo_view_row(kv, task.b), step = c.page_tokens ? c.page_tokens : L::KEYS;
-    for (int t = 0; t < L::KEYS; t += step) {
+    for (int t = lane * step; t < L::KEYS; t += WARP * step) {
         int last = row, token = begin + t;
         if (c.page_tokens) {
             const int block = token / kv->block_tokens;
             last = -1;
-            if (token < task.length) {
+            if (prefill_task_sees(task, token, token + step)) {
                 const int64_t page = kv->page_table[row * kv->page_table_stride + block];
                 if (page >= 0 && page < kv->pages) last = (int)page;
                 else report(c.of.device_status, OCTAVO_E_RANGE);
@@ -73,25 +90,62 @@ static __device__ __forceinline__ void ring_copy(const prefill_tma_call &c, cons
     }
 }
 
-/* Values that nobody wrote may be anything, and no weight makes a NaN vanish: they become zeros before anyone multiplies them. */
-template <typename L> static __device__ __forceinline__ void ring_clear(uint32_t tile, int from_key, int lane)
+/* The same without the copy engine, for the tile in which the sequence ends: what lies behind need not be memory, and may hold a NaN, which no
+ * weight makes vanish. Keys that no row sees are zeros. */
+template <typename L>
+static __device__ __forceinline__ void ring_copy_rows(const prefill_tma_call &c, const prefill_task &task, const octavo_section *section, int begin,
+                                                      uint32_t to, int lane)
 {
-    for (int i = 0; i < L::COLUMNS; i++)
-        for (int at = from_key * ROW_BYTES + 16 * lane; at < L::KEYS * ROW_BYTES; at += 16 * WARP) store_zeros_16(tile + i * L::KEYS * ROW_BYTES + at);
+    enum { PIECE = 16, ROW_PIECES = ROW_BYTES / PIECE };
+    const prefill_place at = { task.b, task.kv_head, task.length, task.queries };
+    for (int t = lane; t < L::KEYS; t += WARP) {
+        const uint8_t *from = nullptr;
+        stored_token found;
+        if (begin + t < task.length && prefill_task_sees(task, begin + t, begin + t + 1) && prefill_find(c.of, at, begin + t, &found))
+            from = stored_at(section, found);
+        for (int i = 0; i < L::COLUMNS; i++)
+#pragma unroll
+            for (int j = 0; j < ROW_PIECES; j++) {
+                const uint4 piece = from ? *(const uint4 *)(from + (i * ROW_PIECES + j) * PIECE) : make_uint4(0, 0, 0, 0);
+                store_shared_16(to + (i * L::KEYS + t) * ROW_BYTES + (j ^ t % ROW_PIECES) * PIECE, piece);
+            }
+    }
     fence_for_engines();
     __syncwarp();
 }
 
-/* The producer: one warp, of which a lane starts the copies. */
+/* Fills a stage once its last use is over. */
+template <typename L>
+static __device__ __forceinline__ void ring_fill(const prefill_tma_call &c, const prefill_task &task, const CUtensorMap *map, const octavo_section *section,
+                                                 int begin, uint32_t to, uint32_t full, uint32_t empty, uint32_t parity, int lane)
+{
+    mbarrier_wait(empty, parity);
+    if (begin + L::KEYS > task.length) {
+        ring_copy_rows<L>(c, task, section, begin, to, lane);
+        if (lane == 0) mbarrier_report(full);
+    } else {
+        if (lane == 0) mbarrier_report_and_expect(full, L::TILE_BYTES);
+        __syncwarp();
+        ring_copy<L>(c, task, map, begin, to, full, lane);
+    }
+    __syncwarp();
+}
+
+/* The producer: one warp, of which a lane starts the copies. Blocks take tasks as they get done. */
 template <typename L> static __device__ __forceinline__ void ring_produce(const prefill_tma_call &c, uint32_t base)
 {
     const int lane = (int)threadIdx.x % WARP;
-    ring_place at = { 0, 1 };
-    uint32_t q_parity = 1, patch_parity = 0;
-    for (int round = 0;; round++) {
-        const int index = prefill_task_index(round);
-        if (round * (int)gridDim.x >= c.order.tasks) break;
-        if (index >= c.order.tasks) continue;
+    ring_place at = { 0, 1 }, told = { 0, 1 };
+    uint32_t q_parity = 1;
+    for (int index = (int)blockIdx.x, next = 0;; index = __shfl_sync(WHOLE_WARP, next, 0)) {
+        mbarrier_wait(base + L::TASK_EMPTY + 8 * told.stage, told.parity);
+        if (lane == 0) {
+            store_shared(base + L::TASK + 4 * told.stage, index);
+            mbarrier_report(base + L::TASK_FULL + 8 * told.stage);
+        }
+        ring_advance<TASKS>(&told);
+        if (index >= c.order.tasks) break;
+        if (lane == 0) next = (int)gridDim.x + atomicAdd(c.next_task, 1);
         const prefill_task task = prefill_task_of(c.of, c.order, index, L::ROWS, L::KEYS);
         if (task.tiles == 0) continue;
         mbarrier_wait(base + L::Q_EMPTY, q_parity), q_parity ^= 1;
@@ -105,24 +159,8 @@ template <typename L> static __device__ __forceinline__ void ring_produce(const 
         for (int j = 0; j < task.tiles; j++) {
             const int begin = prefill_tile_number(task, j) * L::KEYS, ring = 8 * at.stage;
             const uint32_t k = base + L::K + at.stage * L::TILE_BYTES, v = base + L::V + at.stage * L::TILE_BYTES;
-            const bool ragged = begin + L::KEYS > task.length;
-            mbarrier_wait(base + L::K_EMPTY + ring, at.parity);
-            if (lane == 0) {
-                mbarrier_report_and_expect(base + L::K_FULL + ring, L::TILE_BYTES);
-                ring_copy<L>(c, task, &c.k, begin, k, base + L::K_FULL + ring);
-            }
-            mbarrier_wait(base + L::V_EMPTY + ring, at.parity);
-            const uint32_t full = base + (ragged ? L::PATCH : L::V_FULL + ring);
-            if (lane == 0) {
-                mbarrier_report_and_expect(full, L::TILE_BYTES);
-                ring_copy<L>(c, task, &c.v, begin, v, full);
-            }
-            __syncwarp();
-            if (ragged) {
-                mbarrier_wait(full, patch_parity), patch_parity ^= 1;
-                ring_clear<L>(v, task.length - begin, lane);
-                if (lane == 0) mbarrier_report(base + L::V_FULL + ring);
-            }
+            ring_fill<L>(c, task, &c.k, &c.of.kv.k[0], begin, k, base + L::K_FULL + ring, base + L::K_EMPTY + ring, at.parity, lane);
+            ring_fill<L>(c, task, &c.v, &c.of.kv.v, begin, v, base + L::V_FULL + ring, base + L::V_EMPTY + ring, at.parity, lane);
             ring_advance<L::STAGES>(&at);
         }
     }

@@ -5,33 +5,28 @@
 #include "cuda/ptx/ptx_convert.cuh"
 #include "cuda/tile/prefill_tasks.cuh"
 
-/* What a lane knows of its rows, g and g + 8 of its warp: what they see, the largest score so far, and its own part of the sum of weights.
- * Logarithms are to base 2. */
+/* What a lane knows of its rows, g and g + 8 of its warp: the largest score so far, and its own part of the sum of weights. Logarithms are to
+ * base 2. */
 struct softmax_rows {
-    int sink_end[2], near_begin[2], end[2];
     float most[2], mass[2];
 };
 
-static __device__ __forceinline__ softmax_rows softmax_rows_of(const prefill_call &c, const prefill_task &task, int first_row)
-{
-    softmax_rows rows;
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const octavo_span span = octavo_prefill_span_of(&c.p, task.length, task.queries, first_row + 8 * i);
-        rows.sink_end[i] = (int)span.sink_end, rows.near_begin[i] = (int)span.near_begin, rows.end[i] = (int)span.end;
-        rows.most[i] = -INFINITY, rows.mass[i] = 0.0f;
-    }
-    return rows;
-}
-
-/* Takes out what a row does not see. */
-template <int COUNT> static __device__ __forceinline__ void softmax_mask(float (&score)[COUNT], const softmax_rows &rows, int begin)
+/* Takes out what a lane's rows, first_row and first_row + 8, do not see of the tile that begins at a key. */
+template <int COUNT>
+static __device__ __forceinline__ void softmax_mask(float (&score)[COUNT], const prefill_call &c, const prefill_task &task, int first_row, int begin)
 {
     const int first = begin + (int)threadIdx.x % 4 * 2;
 #pragma unroll
-    for (int i = 0; i < COUNT; i++) {
-        const int key = first + i / 4 * 8 + i % 2, row = i / 2 % 2;
-        if (!(key < rows.end[row] && (key >= rows.near_begin[row] || key < rows.sink_end[row]))) score[i] = -INFINITY;
+    for (int row = 0; row < 2; row++) {
+        const octavo_span span = octavo_prefill_span_of(&c.p, task.length, task.queries, first_row + 8 * row);
+        const int sink_end = (int)span.sink_end - first, near_begin = (int)span.near_begin - first, end = (int)span.end - first;
+#pragma unroll
+        for (int i = 2 * row; i < COUNT; i += 4)
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                const int key = i / 4 * 8 + j;
+                if (!(key < end && (key >= near_begin || key < sink_end))) score[i + j] = -INFINITY;
+            }
     }
 }
 

@@ -12,14 +12,9 @@ struct prefill_order {
 struct prefill_task {
     int b, q_head, kv_head, first_row, queries, length;
     int tiles, sink_tiles, near_tile; /* of keys: the sinks' first, then those from near_tile on */
-    octavo_span first, last;          /* what the first and the last of the rows see */
+    int sink_end, near_begin, end;             /* some row sees the keys before sink_end, and those from near_begin to end */
+    int whole_end, whole_near, whole_sink; /* every row sees the keys from whole_near to whole_end, and those before whole_sink */
 };
-
-/* The task of a block's turn: every other round runs backwards, so that blocks get about the same work. */
-static __device__ __forceinline__ int prefill_task_index(int round)
-{
-    return round * (int)gridDim.x + (round % 2 ? (int)gridDim.x - 1 - (int)blockIdx.x : (int)blockIdx.x);
-}
 
 static __device__ __forceinline__ prefill_task prefill_task_of(const prefill_call &c, const prefill_order &order, int index, int rows, int keys)
 {
@@ -33,14 +28,22 @@ static __device__ __forceinline__ prefill_task prefill_task_of(const prefill_cal
     task.queries = (int)at.queries, task.length = (int)at.length;
     if (task.first_row >= task.queries) return task;
     const int last_row = task.first_row + rows < task.queries ? task.first_row + rows - 1 : task.queries - 1;
-    task.first = octavo_prefill_span_of(&c.p, task.length, task.queries, task.first_row);
-    task.last = octavo_prefill_span_of(&c.p, task.length, task.queries, last_row);
-    const int sink_end = (int)(task.last.sink_end < task.first.near_begin ? task.last.sink_end : task.first.near_begin);
-    task.sink_tiles = (sink_end + keys - 1) / keys, task.near_tile = (int)task.first.near_begin / keys;
+    const octavo_span first = octavo_prefill_span_of(&c.p, task.length, task.queries, task.first_row);
+    const octavo_span last = octavo_prefill_span_of(&c.p, task.length, task.queries, last_row);
+    task.whole_end = (int)first.end, task.whole_near = (int)last.near_begin, task.whole_sink = (int)first.sink_end;
+    task.sink_end = (int)(last.sink_end < first.near_begin ? last.sink_end : first.near_begin);
+    task.near_begin = (int)first.near_begin, task.end = (int)last.end;
+    task.sink_tiles = (task.sink_end + keys - 1) / keys, task.near_tile = task.near_begin / keys;
     if (task.near_tile <= task.sink_tiles) task.near_tile = task.sink_tiles;
-    const int end_tile = ((int)task.last.end + keys - 1) / keys;
+    const int end_tile = (task.end + keys - 1) / keys;
     task.tiles = task.sink_tiles + (end_tile > task.near_tile ? end_tile - task.near_tile : 0);
     return task;
+}
+
+/* Some row sees one of the keys [begin, end). */
+static __device__ __forceinline__ bool prefill_task_sees(const prefill_task &task, int begin, int end)
+{
+    return begin < task.sink_end || (begin < task.end && end > task.near_begin);
 }
 
 static __device__ __forceinline__ int prefill_tile_number(const prefill_task &task, int j)
@@ -51,7 +54,7 @@ static __device__ __forceinline__ int prefill_tile_number(const prefill_task &ta
 /* 1: every row of the task sees every key of the tile. */
 static __device__ __forceinline__ bool prefill_tile_whole(const prefill_task &task, int begin, int keys)
 {
-    return begin + keys <= task.first.end && (begin >= task.last.near_begin || begin + keys <= task.first.sink_end);
+    return begin + keys <= task.whole_end && (begin >= task.whole_near || begin + keys <= task.whole_sink);
 }
 
 #endif

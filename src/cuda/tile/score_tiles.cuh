@@ -211,6 +211,9 @@ static __global__ void __launch_bounds__(SCORE_THREADS, DIM <= 128 && COLS == 1 
     score_block k = { (int)blockIdx.z / kv->kv_heads, (int)blockIdx.z % kv->kv_heads, blockIdx.z, (int64_t)blockIdx.x * 8 * COLS,
                       0, 0, 0, 0, 0, {} };
     k.length = (int)sequence_length(kv, k.b);
+    __shared__ float staged[8 * COLS][DIM + 2];
+    uint16_t asked[query_codes<DIM, COLS>(SCORE_WARPS)]; /* before K: what is asked for later waits for it */
+    ask_for_queries<DIM, COLS, SCORE_WARPS>(c.of, k.b, k.head, k.first_row, asked);
     k.range = whole_range_of(&c.of.in, k.length);
 
     /* 1: the block's share: of the units from the window (or the sinks) to the length, and of the others */
@@ -226,7 +229,6 @@ static __global__ void __launch_bounds__(SCORE_THREADS, DIM <= 128 && COLS == 1 
     if (k.first >= k.end) return;
 
     /* 2: the queries, then the units */
-    __shared__ float staged[8 * COLS][DIM + 2];
     score_queries<DIM, COLS> rows;
 #pragma unroll
     for (int n = 0; n < COLS; n++)
@@ -235,7 +237,7 @@ static __global__ void __launch_bounds__(SCORE_THREADS, DIM <= 128 && COLS == 1 
     auto queries = [&]() { /* while the first copies are on their way */
         int lift[COLS];
         float bias[COLS];
-        stage_queries<DIM, COLS>(c.of, k.b, k.head, k.first_row, staged);
+        stage_queries<DIM, COLS, SCORE_WARPS>(c.of, asked, staged);
         load_queries<DIM, KEY, COLS>(staged, rows.q, lift, bias);
         column_scales<COLS>(c.of, lift, bias, rows.scale, rows.off);
     };

@@ -20,22 +20,40 @@ static __device__ __forceinline__ float lifted(float x, int lift)
     return lift > 120 ? x * 0x1p120f * __uint_as_float((uint32_t)(lift - 120 + 127) << 23) : x * __uint_as_float((uint32_t)(lift + 127) << 23);
 }
 
-/* Rows first + 0 .. 8 COLS - 1 of the kv head as float32 in shared memory, by the whole block; those from c.rows on are zeros. */
-template <int DIM, int COLS>
-static __device__ __forceinline__ void stage_queries(const decode_call &c, int64_t b, int64_t head, int64_t first, float (&rows)[8 * COLS][DIM + 2])
+/* Codes of a lane's part of the query rows: a warp takes every WARPS-th row, a lane every 32nd element. */
+template <int DIM, int COLS> static __host__ __device__ constexpr int query_codes(int warps) { return (8 * COLS + warps - 1) / warps * (DIM / 32); }
+
+/* Asks for rows first + 0 .. 8 COLS - 1 of the kv head, without waiting; those from c.rows on are zeros. */
+template <int DIM, int COLS, int WARPS>
+static __device__ __forceinline__ void ask_for_queries(const decode_call &c, int64_t b, int64_t head, int64_t first,
+                                                       uint16_t (&codes)[query_codes<DIM, COLS>(WARPS)])
 {
     const octavo_tensor *q = &c.in.q;
     const int q_tokens = (int)q->shape[1], group = (int)c.rows / q_tokens;
-#pragma unroll 1
-    for (int row = threadIdx.x / 32; row < 8 * COLS; row += blockDim.x / 32) {
-        const int of_group = (int)first + row, q_head = (int)head * group + of_group / q_tokens;
-        const bool there = of_group < (int)c.rows;
-        const uint16_t *from = (const uint16_t *)q->data + (there ? b * q->strides[0] + of_group % q_tokens * q->strides[1] + q_head * q->strides[2] : 0);
+#pragma unroll
+    for (int k = 0; k < query_codes<DIM, COLS>(WARPS) / (DIM / 32); k++) {
+        const int row = (int)(threadIdx.x / 32) + k * WARPS, of_group = (int)first + row, of_head = q_tokens == 1 ? of_group : of_group / q_tokens;
+        const bool there = row < 8 * COLS && of_group < (int)c.rows;
+        const int64_t at = b * q->strides[0] + (of_group - of_head * q_tokens) * q->strides[1] + ((int)head * group + of_head) * q->strides[2];
+        const uint16_t *from = (const uint16_t *)q->data + (there ? at : 0);
+#pragma unroll
+        for (int i = 0; i < DIM / 32; i++) codes[k * (DIM / 32) + i] = there ? from[(threadIdx.x % 32 + 32 * i) * q->strides[3]] : (uint16_t)0;
+    }
+}
+
+/* What was asked for as float32 in shared memory, by the whole block. */
+template <int DIM, int COLS, int WARPS>
+static __device__ __forceinline__ void stage_queries(const decode_call &c, const uint16_t (&codes)[query_codes<DIM, COLS>(WARPS)],
+                                                     float (&rows)[8 * COLS][DIM + 2])
+{
+#pragma unroll
+    for (int k = 0; k < query_codes<DIM, COLS>(WARPS) / (DIM / 32); k++) {
+        const int row = (int)(threadIdx.x / 32) + k * WARPS;
+        if (row >= 8 * COLS) break;
 #pragma unroll
         for (int i = 0; i < DIM / 32; i++) {
-            const int e = threadIdx.x % 32 + 32 * i;
-            const uint16_t code = there ? from[e * q->strides[3]] : (uint16_t)0;
-            rows[row][e] = q->dtype == OCTAVO_BF16 ? __uint_as_float((uint32_t)code << 16) : f16_low(code);
+            const uint16_t code = codes[k * (DIM / 32) + i];
+            rows[row][threadIdx.x % 32 + 32 * i] = c.in.q.dtype == OCTAVO_BF16 ? __uint_as_float((uint32_t)code << 16) : f16_low(code);
         }
     }
     __syncthreads();

@@ -59,7 +59,7 @@ static __device__ __forceinline__ int count_of(uint32_t counts, int state)
 }
 
 /* Puts entries [first, end) of the units in one state, at most LIST_UNITS, into the list. */
-static __device__ __noinline__ void list_units(const unit_walk &w, int state, int first, int end, attend_shared *shared)
+static __device__ __noinline__ void list_units(const unit_walk &w, int state, int first, int end, int32_t *list)
 {
     __syncthreads();
     int at = count_of(w.before, state);
@@ -71,7 +71,7 @@ static __device__ __noinline__ void list_units(const unit_walk &w, int state, in
         }
         for (int i = u; i < u + 4 && i < w.mine_end; i++) {
             if (w.kept[i] != state) continue;
-            if (at >= first && at < end) shared->list[at - first] = i;
+            if (at >= first && at < end) list[at - first] = i;
             at++;
         }
     }

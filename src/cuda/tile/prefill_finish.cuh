@@ -1,0 +1,35 @@
+/* prefill_finish.cuh - the end of a warpgroup's rows: sums over masses, in the output's type, and the logarithms of the masses. */
+#ifndef OCTAVO_CUDA_TILE_PREFILL_FINISH_CUH
+#define OCTAVO_CUDA_TILE_PREFILL_FINISH_CUH
+
+#include "cuda/tile/prefill_softmax.cuh"
+
+/* A lane's rows are first_row and first_row + 8; weights are 2^offset too large; S: the sums' PARTS of COUNT registers. */
+template <typename S>
+static __device__ __forceinline__ void finish_rows(const prefill_call &c, const prefill_task &task, int first_row, const softmax_rows &rows, float offset,
+                                                const float (&sum)[S::PARTS][S::COUNT])
+{
+    static constexpr float LN_2 = 0.693147181f;
+    const int t = (int)threadIdx.x % 4;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const float mass = softmax_mass(rows, half);
+        const int token = first_row + 8 * half;
+        if (token >= task.queries) continue;
+        const prefill_end end = prefill_end_of(c, task.q_head, (rows.most[half] - offset) * LN_2, mass, 0.0f);
+        if (t == 0 && c.p.lse) c.p.lse[(task.b * c.p.q.shape[2] + task.q_head) * c.p.q.shape[1] + token] = end.lse;
+        const int64_t to = task.b * c.p.out.strides[0] + token * c.p.out.strides[1] + task.q_head * c.p.out.strides[2];
+#pragma unroll
+        for (int part = 0; part < S::PARTS; part++)
+#pragma unroll
+            for (int i = 0; i < S::COUNT / 4; i++) {
+                const int64_t at = to + part * S::COUNT * 2 + 8 * i + 2 * t;
+                const float low = end.factor == 0.0f ? 0.0f : sum[part][4 * i + 2 * half] * end.factor;
+                const float high = end.factor == 0.0f ? 0.0f : sum[part][4 * i + 2 * half + 1] * end.factor;
+                if (c.p.out.dtype == OCTAVO_F32) *(float2 *)((float *)c.p.out.data + at) = make_float2(low, high);
+                else *(uint32_t *)((uint16_t *)c.p.out.data + at) = c.p.out.dtype == OCTAVO_F16 ? pack_f16(low, high) : pack_bf16(low, high);
+            }
+    }
+}
+
+#endif
