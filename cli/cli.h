@@ -21,6 +21,7 @@ int cmd_bench_decode(int argc, char **argv);
 int cmd_bench_kproj(int argc, char **argv);
 int cmd_bench_linear(int argc, char **argv);
 int cmd_bench_model(int argc, char **argv);
+int cmd_bench_prefill(int argc, char **argv);
 int cmd_plot(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);

@@ -3,6 +3,7 @@
 
 static const cli_command BENCHMARKS[] = {
     { "decode", "attention of a new token over a stored cache", cmd_bench_decode },
+    { "prefill", "attention of many new tokens, exact and in eight bits", cmd_bench_prefill },
     { "linear", "a linear layer in any precision", cmd_bench_linear },
     { "kproj", "the K projection with RoPE and encoding in one call", cmd_bench_kproj },
     { "model", "a whole model: prompts, and decode with and without pruning", cmd_bench_model },

@@ -401,7 +401,7 @@ static void test_refusals(void **state)
     f->params.q.shape[2] = 3, refuses(f, OCTAVO_E_SHAPE, "multiple of kv_heads"), f->params = good;
     f->params.q.shape[3] = 47, refuses(f, OCTAVO_E_SHAPE, "q.shape[3]"), f->params = good;
     f->params.q.dtype = OCTAVO_E4M3, refuses(f, OCTAVO_E_ARGUMENT, "f32, f16, bf16"), f->params = good;
-    f->params.q.device_kind = OCTAVO_DEVICE_CUDA, refuses(f, OCTAVO_E_DEVICE, "q lies"), f->params = good;
+    f->params.q.device_kind = OCTAVO_DEVICE_CUDA, refuses(f, OCTAVO_E_ARGUMENT, "q lies"), f->params = good;
     f->params.q.shape[1] = INT64_MAX / 2, refuses(f, OCTAVO_E_RANGE, "overflows"), f->params = good;
     f->params.out.shape[1] = 9, refuses(f, OCTAVO_E_SHAPE, "out.shape[1]"), f->params = good;
     f->params.softmax_scale = INFINITY, refuses(f, OCTAVO_E_ARGUMENT, "softmax_scale"), f->params = good;

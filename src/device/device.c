@@ -33,13 +33,13 @@ static octavo_status open_cuda(octavo_device *device, int index)
 {
     int count;
     octavo_device_info info = OCTAVO_DEVICE_INFO_INIT;
-    const octavo_status loaded = octavo_cuda_plugin(&device->cuda);
-    if (loaded != OCTAVO_OK) {
+    octavo_status found = octavo_cuda_plugin(&device->cuda);
+    if (found == OCTAVO_OK) found = device->cuda->device_count(&count);
+    if (found != OCTAVO_OK) {
         char why[512];
         snprintf(why, sizeof why, "%s", octavo_last_error());
-        return octavo_fail(loaded, "there is no device cuda:%d here: %s", index, why);
+        return octavo_fail(found, "there is no device cuda:%d here: %s", index, why);
     }
-    OCTAVO_TRY(device->cuda->device_count(&count));
     if (index >= count) return octavo_fail(OCTAVO_E_DEVICE, "there is no device cuda:%d here, expected cuda:0 to cuda:%d", index, count - 1);
     OCTAVO_TRY(device->cuda->device_info(index, &info));
     OCTAVO_TRY(device->cuda->install(index, &device->kernels, &device->isa));
