@@ -267,6 +267,25 @@ static void test_parts_and_overlap(void **state)
     free(made.pool);
 }
 
+/* Tensors of 70 tokens in blocks of 64 end with their last token, not with its block. */
+static void test_overlap_behind_a_short_block(void **state)
+{
+    (void)state;
+    enum { TOKENS = 70, DIM = 8 };
+    static float k[TOKENS * DIM + 1], v[TOKENS * DIM + 1];
+    const int64_t shape[] = { 1, TOKENS, 1, DIM };
+    const octavo_tensor keys = octavo_tensor_view(k, OCTAVO_F32, 4, shape), values = octavo_tensor_view(v, OCTAVO_F32, 4, shape);
+    int32_t lengths[] = { TOKENS };
+    octavo_page_config config = OCTAVO_PAGE_CONFIG_INIT;
+    config.k_format = OCTAVO_K_F32, config.v_format = OCTAVO_V_F32, config.kv_heads = 1, config.head_dim = DIM, config.v_dim = DIM;
+    octavo_kv_view view = OCTAVO_KV_VIEW_INIT;
+    assert_int_equal(octavo_kv_view_over_tensors(&config, &keys, NULL, &values, NULL, lengths, &view), OCTAVO_OK);
+    assert_int_equal(view.block_tokens, 64);
+    const octavo_extent last = octavo_array_extent(k + TOKENS * DIM - 1, sizeof *k), behind = octavo_array_extent(k + TOKENS * DIM, sizeof *k);
+    assert_refused(octavo_kv_view_check_overlap(&view, OCTAVO_VIEW_K, last, "it"), OCTAVO_E_ARGUMENT, "it overlaps view.k[0]");
+    assert_int_equal(octavo_kv_view_check_overlap(&view, OCTAVO_VIEW_K, behind, "it"), OCTAVO_OK);
+}
+
 static void test_names(void **state)
 {
     (void)state;
@@ -301,6 +320,7 @@ int main(void)
         cmocka_unit_test(test_tensors_in_place),
         cmocka_unit_test(test_check_refusals),
         cmocka_unit_test(test_parts_and_overlap),
+        cmocka_unit_test(test_overlap_behind_a_short_block),
         cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

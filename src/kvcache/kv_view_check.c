@@ -210,7 +210,12 @@ octavo_extent octavo_section_extent(const octavo_kv_view *view, const octavo_sec
     int64_t rows = view->batch;
     for (int64_t b = 0; is_on_host(view) && view->sequences && b < view->batch; b++)
         if (view->sequences[b] >= rows) rows = (int64_t)view->sequences[b] + 1;
-    const int64_t pages = view->page_table ? view->pages : view_blocks(view);
+    int64_t pages = view->page_table ? view->pages : view_blocks(view), block_bytes;
+    if (!view->page_table && octavo_checked_mul_int64(section->token_bytes, entries, &block_bytes) && block_bytes == section->page_bytes) { /* one run of tokens, whose last block may be short */
+        const int64_t whole = view->max_tokens / view->block_tokens, rest = view->max_tokens % view->block_tokens;
+        entries = whole * entries + (rest * entries + view->block_tokens - 1) / view->block_tokens;
+        pages = 1;
+    }
     const int64_t strides[] = { section->page_bytes, section->sequence_bytes, section->head_bytes, section->token_bytes };
     const int64_t counts[] = { pages, rows, view->kv_heads, entries };
     int64_t low = 0, high = entry_bytes;
