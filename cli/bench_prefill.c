@@ -259,7 +259,7 @@ static int measure_row(prefill_stage *s, prefill_row *row)
     const double work = 4e-9 * prefill_pairs(s->settings, data->tokens, data->keys) * (double)(data->q_heads * data->dim); /* per ms */
     const double alone = row->ms - row->prepare_ms;
     row->tflops_with_quantisation = work / row->ms;
-    row->tflops = alone > 0 ? work / alone : row->tflops_with_quantisation;
+    row->tflops = alone > 0.1 * row->ms ? work / alone : row->tflops_with_quantisation; /* less is lost in the scatter */
     return status;
 }
 

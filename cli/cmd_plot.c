@@ -3,6 +3,7 @@
 #include "cli.h"
 #include "external.h"
 #include "options.h"
+#include "plot_prefill.h"
 #include "plot_script.h"
 #include <ctype.h>
 #include <dirent.h>
@@ -19,6 +20,7 @@ typedef struct plot_files {
     bench_result *results; /* [RESULTS_MOST] the oldest file first */
     double *times;         /* [RESULTS_MOST] */
     size_t count;
+    plot_prefill prefill;
 } plot_files;
 
 typedef int plot_writer(const char *folder, const char *stem, plot_span scene);
@@ -35,10 +37,13 @@ static void insert_result(plot_files *files, const bench_result *result, double 
     files->times[at] = time;
 }
 
+static int is_prefill(const char *name) { return strncmp(name, "prefill-", 8) == 0; }
+
 static int is_result_name(const struct dirent *entry)
 {
-    const size_t length = strlen(entry->d_name);
-    return strncmp(entry->d_name, "decode-", 7) == 0 && length > 5 && strcmp(entry->d_name + length - 5, ".json") == 0;
+    const char *name = entry->d_name;
+    const size_t length = strlen(name);
+    return (strncmp(name, "decode-", 7) == 0 || is_prefill(name)) && length > 5 && strcmp(name + length - 5, ".json") == 0;
 }
 
 static int load_folder(plot_files *files, const char *folder)
@@ -50,9 +55,13 @@ static int load_folder(plot_files *files, const char *folder)
         char path[PATH_BYTES], reason[160];
         struct stat about;
         bench_result result;
-        const int length = snprintf(path, sizeof path, "%s/%s", folder, entries[i]->d_name);
+        const int length = snprintf(path, sizeof path, "%s/%s", folder, entries[i]->d_name), prefill = is_prefill(entries[i]->d_name);
         free(entries[i]);
         if (length >= (int)sizeof path || files->count == RESULTS_MOST || stat(path, &about) != 0) continue;
+        if (prefill) {
+            if (plot_prefill_load(&files->prefill, path, reason, sizeof reason) != 0) cli_say("%s: %s; left out", path, reason);
+            continue;
+        }
         if (bench_result_load(path, &result, reason, sizeof reason) != 0)
             cli_say("%s: %s; left out", path, reason);
         else
@@ -133,7 +142,7 @@ static int empty_working_folder(const char *working, const char *folder, int kee
     return status;
 }
 
-static int draw(const plot_files *files, const char *folder)
+static int draw(plot_files *files, const char *folder)
 {
     char working[PATH_BYTES];
     static char stems[2 * SCENES_MOST + 1][PLOT_STEM_BYTES];
@@ -148,6 +157,7 @@ static int draw(const plot_files *files, const char *folder)
     int status = write_scenes(working, "speed", plot_speed, points, count, stems, &stem_count);
     plot_points_sort(points, &count, PLOT_BY_CURVE);
     if (status == EXIT_DONE) status = write_scenes(working, "frontier", plot_frontier, points, count, stems, &stem_count);
+    if (status == EXIT_DONE) status = plot_prefill_write(&files->prefill, working, stems, &stem_count, 2 * SCENES_MOST);
     if (status == EXIT_DONE) status = run_gnuplot(working, stems, stem_count);
     const int moved = empty_working_folder(working, folder, status == EXIT_DONE, stems, stem_count + (status != EXIT_DONE));
     free(points);
@@ -161,9 +171,10 @@ int cmd_plot(int argc, char **argv)
     const option options[] = { { 0 } };
     const command_line line = {
         .usage = "octavo plot DIR [DIR...]",
-        .about = "Reads what bench decode --out kept in the folders and draws, as SVG and PNG in the\n"
-                 "first of them: time against length with the share of skipped blocks, and error\n"
-                 "against bytes read. Without gnuplot only the data files and scripts are written.\n",
+        .about = "Reads what bench decode --out and bench prefill --out kept in the folders and draws,\n"
+                 "as SVG and PNG in the first of them: of decode time against length with the share of\n"
+                 "skipped blocks, and error against bytes read; of prefill TFLOP/s and error against\n"
+                 "length. Without gnuplot only the data files and scripts are written.\n",
         .options = options,
         .words_most = FOLDERS_MOST,
         .words = folders,
@@ -171,12 +182,14 @@ int cmd_plot(int argc, char **argv)
     };
     if (options_parse(&line, argc, argv, &status) == OPTIONS_STOP) return status;
     if (folder_count == 0) return cli_refuse("a folder is missing, expected octavo plot DIR");
-    plot_files files = { calloc(RESULTS_MOST, sizeof(bench_result)), calloc(RESULTS_MOST, sizeof(double)), 0 };
+    plot_files files = { calloc(RESULTS_MOST, sizeof(bench_result)), calloc(RESULTS_MOST, sizeof(double)), 0, { 0 } };
     if (!files.results || !files.times) status = cli_refuse("there is no memory for the measurements");
     for (int i = 0; status == EXIT_DONE && i < folder_count; i++) status = load_folder(&files, folders[i]);
-    if (status == EXIT_DONE && files.count == 0) status = cli_refuse("'%s' holds no measurement of octavo bench decode --out", folders[0]);
+    if (status == EXIT_DONE && files.count == 0 && files.prefill.count == 0)
+        status = cli_refuse("'%s' holds no measurement of octavo bench decode --out or bench prefill --out", folders[0]);
     if (status == EXIT_DONE) status = draw(&files, folders[0]);
     for (size_t i = 0; i < files.count; i++) bench_result_fini(&files.results[i]);
+    plot_prefill_fini(&files.prefill);
     free(files.results);
     free(files.times);
     return status == EXIT_DONE ? cli_finish_output() : status;

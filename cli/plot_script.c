@@ -37,12 +37,8 @@ void plot_quote(FILE *script, const char *text)
     fputc('\'', script);
 }
 
-void plot_begin(FILE *script, const char *stem, const char *heading, plot_span scene, int width, int height)
+void plot_begin_labelled(FILE *script, const char *stem, const char *heading, const char *first, const char *second, int width, int height)
 {
-    const char *label = scene.points[0].scene, *second = strchr(label, '\n');
-    char first[PLOT_LABEL_BYTES + 64];
-    snprintf(first, sizeof first, "%.*s%s%s", second ? (int)(second - label) : (int)strlen(label), label,
-             plot_has_one_block(scene) ? ", " : "", plot_has_one_block(scene) ? scene.points[0].block : "");
     fprintf(script, "# %s.gp - run gnuplot in this folder to draw the pictures anew\nset encoding utf8\n", stem);
     fprintf(script, "do for [picture=1:2] {\nreset\n");
     fprintf(script, "if (picture == 1) {\n  set terminal svg size %d,%d font 'DejaVu Sans,13' background rgb 'white' noenhanced\n", width, height);
@@ -54,9 +50,18 @@ void plot_begin(FILE *script, const char *stem, const char *heading, plot_span s
     fprintf(script, " at screen 0.5, screen 1 offset 0,-1.2 center font ',15'\nset label 2 ");
     plot_quote(script, first);
     fprintf(script, " at screen 0.5, screen 1 offset 0,-2.6 center textcolor rgb '#555555'\nset label 3 ");
-    plot_quote(script, second ? second + 1 : "");
+    plot_quote(script, second);
     fprintf(script, " at screen 0.5, screen 1 offset 0,-3.8 center textcolor rgb '#555555'\n");
     fprintf(script, "set border linecolor rgb '#555555'\nset grid linecolor rgb '#dddddd' linetype 1\nset datafile separator tab\n");
+}
+
+void plot_begin(FILE *script, const char *stem, const char *heading, plot_span scene, int width, int height)
+{
+    const char *label = scene.points[0].scene, *second = strchr(label, '\n');
+    char first[PLOT_LABEL_BYTES + 64];
+    snprintf(first, sizeof first, "%.*s%s%s", second ? (int)(second - label) : (int)strlen(label), label,
+             plot_has_one_block(scene) ? ", " : "", plot_has_one_block(scene) ? scene.points[0].block : "");
+    plot_begin_labelled(script, stem, heading, first, second ? second + 1 : "", width, height);
 }
 
 void plot_end(FILE *script) { fprintf(script, "unset output\n}\n"); }

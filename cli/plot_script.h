@@ -13,6 +13,7 @@ int plot_close(FILE *file, const char *stem);
 
 /* Everything before the first plot command: it is run once for SVG and once for PNG, until plot_end. */
 void plot_begin(FILE *script, const char *stem, const char *heading, plot_span scene, int width, int height);
+void plot_begin_labelled(FILE *script, const char *stem, const char *heading, const char *first, const char *second, int width, int height);
 void plot_end(FILE *script);
 
 /* Text between single quotes, as gnuplot wants it. */

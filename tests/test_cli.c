@@ -282,6 +282,34 @@ static void test_kept_results(void **state)
     assert_int_equal(files_in(out), 6);
 }
 
+/* Prefill is measured in every precision, kept, and drawn beside decode. */
+static void test_prefill(void **state)
+{
+    (void)state;
+    char out[2 * FIXTURE_PATH_BYTES], line[3 * FIXTURE_PATH_BYTES];
+    snprintf(out, sizeof out, "%s/prefill-XXXXXX", folder);
+    assert_non_null(mkdtemp(out));
+    snprintf(line, sizeof line, "bench prefill --tokens 64,150 --q-heads 4 --kv-heads 2 --head-dim 64 --repeat 1 --layout hnd --json --out %s", out);
+    program_run(line, NULL, &result);
+    json_t *root = parse_output(), *row;
+    size_t index;
+    assert_int_equal(json_array_size(json_object_get(root, "results")), 8);
+    json_array_foreach(json_object_get(root, "results"), index, row) {
+        assert_true(number(row, "tflops") > 0 && number(row, "tflops_with_quantisation") > 0 && number(row, "lse_error") < 0.2);
+        assert_true(number(row, "rel_error") > 0 && number(row, "rel_error") <= (index % 4 == 0 ? 0.004 : 0.06));
+    }
+    json_decref(root);
+    assert_int_equal(files_in(out), 1);
+    program_run_in("plot @", out, "/nonexistent-folder", &result);
+    assert_int_equal(result.status, 0);
+    assert_non_null(strstr(result.out, "prefill.tsv"));
+    assert_int_equal(files_in(out), 3);
+    assert_refused("bench prefill --precision int4", NULL, "int4");
+    assert_refused("bench prefill --q-heads 6 --kv-heads 4", NULL, "multiple");
+    assert_refused("bench prefill --layout nhd --cache-k e4m3", NULL, "pages");
+    assert_refused("bench prefill --tokens 10 --keys 9", NULL, "causal");
+}
+
 static void test_plot_of_nothing(void **state)
 {
     (void)state;
@@ -356,6 +384,7 @@ int main(void)
         cmocka_unit_test(test_unwritable_folder),
         cmocka_unit_test(test_measure_recording),
         cmocka_unit_test(test_kept_results),
+        cmocka_unit_test(test_prefill),
         cmocka_unit_test(test_plot_of_nothing),
         cmocka_unit_test(test_info),
     };

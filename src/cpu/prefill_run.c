@@ -72,9 +72,10 @@ octavo_status octavo_prefill_run(const octavo_exec *exec, const octavo_prefill_p
         const int64_t left = at->heads - call.first_head;
         call.head_count = left < at->together ? left : at->together;
         if (sums) run_step(&call, work->sum, at->blocks);
-        run_step(&call, work->means, 1);
+        if (sums) run_step(&call, work->means, 1);
+        else for (int64_t slot = 0; slot < call.head_count; slot++) work->means(&call, slot, 0, (float *)(void *)lane_scratch(&call, 0));
         if (most) run_step(&call, work->most, at->blocks);
-        run_step(&call, work->scales, 1);
+        if (most) run_step(&call, work->scales, 1);
         if (work->pack) run_step(&call, work->pack, at->keys / PREFILL_KEYS);
         const phase of = { .call = &call, .work = work };
         run_lanes(&of, attend_lane);
