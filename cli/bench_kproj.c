@@ -1,10 +1,10 @@
 /* bench_kproj.c - times the fused K projection beside a matrix product, and beside the product, RoPE and encoding in sequence. */
 #include "bench_kproj.h"
-#include "bench_element.h"
 #include "bench_gemm.h"
 #include "bench_median.h"
 #include "bench_store.h"
 #include "cli.h"
+#include "kproj_values.h"
 #include "machine.h"
 #include <inttypes.h>
 #include <math.h>
@@ -76,32 +76,17 @@ static void stage_fini(kproj_stage *s)
     bench_store_fini(&s->store);
 }
 
-/* Uniform in (-1, 1), a function of the index alone. */
-static float value_at(uint64_t i)
-{
-    i = (i + 1) * UINT64_C(0x9E3779B97F4A7C15);
-    i = (i ^ i >> 29) * UINT64_C(0xBF58476D1CE4E5B9);
-    return ((float)(i >> 40) - 0x1p23f) * 0x1p-23f;
-}
-
-static void put(void *data, octavo_dtype dtype, int64_t i, float x)
-{
-    if (dtype == OCTAVO_F32) ((float *)data)[i] = x;
-    else ((uint16_t *)data)[i] = element_to_bf16(x);
-}
-
 static void fill(kproj_stage *s)
 {
     const int64_t hidden = s->settings->hidden, pairs = s->settings->head_dim / 2;
     for (int64_t i = 0; i < s->rows * hidden; i++) {
-        const float x = value_at((uint64_t)i);
-        /* of e4m3 any code but NaN */
-        if (s->scales) ((uint8_t *)s->codes)[i] = (uint8_t)((int)(x * 127.0f) & (s->settings->weights == OCTAVO_E4M3 ? 0xF7 : 0xFF));
-        put(s->wide_w, s->wide, i, x);
+        const float x = kproj_value((uint64_t)i);
+        if (s->scales) kproj_put(s->codes, s->settings->weights, i, x);
+        kproj_put(s->wide_w, s->wide, i, x);
     }
     for (int64_t i = 0; s->scales && i < s->rows; i++) s->scales[i] = 0x1p-7f;
-    for (int64_t i = 0; i < s->tokens * hidden; i++) put(s->h, s->wide, i, value_at((uint64_t)i + (UINT64_C(1) << 40)));
-    for (int64_t i = 0; i < pairs; i++) s->inv_freq[i] = powf(500000.0f, (float)(-2 * i) / (float)s->settings->head_dim);
+    for (int64_t i = 0; i < s->tokens * hidden; i++) kproj_put(s->h, s->wide, i, kproj_value((uint64_t)i + (UINT64_C(1) << 40)));
+    for (int64_t i = 0; i < pairs; i++) s->inv_freq[i] = kproj_inv_freq(i, s->settings->head_dim);
     for (int64_t t = 0; t < s->tokens; t++)
         for (int64_t i = 0; i < pairs; i++) {
             s->turns[(t * 2) * pairs + i]     = cosf((float)t * s->inv_freq[i]);
@@ -204,7 +189,7 @@ static int measure(kproj_stage *s, bench_read_speed *speed, kproj_row *row)
         for (int i = 0; status == EXIT_DONE && i < CALLS; i++) status = time_call(s, speed, call[i], &times[i * repeat + r]);
     }
     if (status == EXIT_DONE) {
-        row->tokens = s->tokens;
+        row->tokens = s->tokens, row->batch = 1;
         row->bytes = (int64_t)(s->code_bytes + (s->scales ? (size_t)s->rows * sizeof(float) : 0));
         row->ms = bench_median(times + FUSED * repeat, repeat);
         row->gemm_ms = bench_median(times + GEMM * repeat, repeat);

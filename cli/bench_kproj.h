@@ -13,10 +13,11 @@ typedef struct kproj_settings {
     int token_count, json;
     octavo_dtype weights;
     octavo_k_format k_format;
+    const char *device;
 } kproj_settings;
 
 typedef struct kproj_row {
-    int64_t tokens, bytes; /* bytes: of W and its scales                               */
+    int64_t tokens, batch, bytes; /* of all sequences; how many those are; bytes of W and its scales */
     double ms, gbps, read_share, read_gbps;
     double gemm_ms;        /* the matrix product alone                                 */
     double unfused_ms;     /* the product, RoPE and octavo_kv_append, one after the other */

@@ -1,4 +1,5 @@
 /* cmd_bench_model.c - `octavo bench model`: a whole model's prompts and single tokens, beside what the machine's memory allows. */
+#include "bench_device.h"
 #include "bench_median.h"
 #include "bench_peak.h"
 #include "bench_read_speed.h"
@@ -9,11 +10,11 @@
 
 #define MODEL_SCHEMA "octavo-bench-model-1"
 
-enum { ROUNDS = 7, SIDES = 2, PROMPTS = 3, LONG_PROMPT = 8192 };
+enum { ROUNDS = 7, SIDES = 2, PROMPTS = 3, LONG_PROMPT = 8192, BATCH_MOST = 256 };
 
 typedef struct model_bench_settings {
     const char *text;
-    int64_t tokens, steps;
+    int64_t tokens, steps, batch;
     int json;
     model_options model;
 } model_bench_settings;
@@ -22,7 +23,7 @@ typedef struct model_bench_settings {
 typedef enum bench_side { SIDE_EXACT = 0, SIDE_ASKED = 1 } bench_side;
 
 typedef struct side_result {
-    double tokens_per_second, attention_ms, cache_bytes, skip_ratio;
+    double tokens_per_second, attention_ms, cache_bytes, skip_ratio; /* attention_ms: not on a GPU, which does not wait for the clock */
     double read_share; /* of reading weights and cache once a token at the machine's speed */
 } side_result;
 
@@ -31,8 +32,8 @@ typedef struct model_bench {
     const model_bench_settings *settings;
     const int32_t *ids;
     octavo_session *sessions[SIDES];
-    int32_t sequences[SIDES];
-    double seconds[SIDES][ROUNDS], attention[SIDES][ROUNDS]; /* a token */
+    int32_t sequences[SIDES][BATCH_MOST];
+    double seconds[SIDES][ROUNDS], attention[SIDES][ROUNDS]; /* a step */
     side_result results[SIDES];
     double read_gbps, peak_tflops, prefill_tokens_per_second, prefill_product_tflops;
 } model_bench;
@@ -40,11 +41,12 @@ typedef struct model_bench {
 static int parse(int argc, char **argv, model_bench_settings *settings, int *status)
 {
     option rows[MODEL_OPTION_ROWS + 1];
-    *settings = (model_bench_settings){ .model = MODEL_OPTIONS_INIT, .tokens = 2048, .steps = 16 };
+    *settings = (model_bench_settings){ .model = MODEL_OPTIONS_INIT, .tokens = 2048, .steps = 16, .batch = 1 };
     const option options[] = {
         { "text", 0, OPTION_TEXT, "FILE", "the prompt, UTF-8; - is the standard input", &settings->text, 0, 0 },
         { "tokens", 0, OPTION_INTEGER, "N", "of the prompt (default 2048)", &settings->tokens, 2, INT32_MAX },
         { "steps", 0, OPTION_INTEGER, "N", "tokens of a timed run, of which there are seven (default 16)", &settings->steps, 1, 4096 },
+        { "batch", 0, OPTION_INTEGER, "N", "sequences, each with a cache of its own (default 1)", &settings->batch, 1, BATCH_MOST },
         { "json", 0, OPTION_FLAG, NULL, "prints JSON (docs/JSON.md)", &settings->json, 0, 0 },
         { 0 },
     };
@@ -64,15 +66,15 @@ static int parse(int argc, char **argv, model_bench_settings *settings, int *sta
 }
 
 /* The prompt, if it is short several times, into an empty sequence: the fastest counts; the last one stays. */
-static int prefill(model_bench *bench, bench_side side)
+static int prefill(model_bench *bench, bench_side side, int32_t sequence)
 {
     octavo_session *session = bench->sessions[side];
     double best = 0.0, best_flops = 0.0;
     for (int i = 0; i < (side == SIDE_ASKED && bench->settings->tokens <= LONG_PROMPT ? PROMPTS : 1); i++) {
         octavo_session_stats stats;
-        if (octavo_session_truncate(session, bench->sequences[side], 0) != OCTAVO_OK) return cli_refuse_last();
+        if (octavo_session_truncate(session, sequence, 0) != OCTAVO_OK) return cli_refuse_last();
         octavo_session_stats_reset(session);
-        const int status = model_run_prefill(bench->run, session, bench->sequences[side], bench->ids, bench->settings->tokens, NULL);
+        const int status = model_run_prefill(bench->run, session, sequence, bench->ids, bench->settings->tokens, NULL);
         if (status != EXIT_DONE) return status;
         octavo_session_stats_of(session, &stats);
         const double rate = (double)stats.prefill_tokens / stats.prefill_seconds;
@@ -85,30 +87,41 @@ static int prefill(model_bench *bench, bench_side side)
     return EXIT_DONE;
 }
 
-/* `steps` tokens through decode, then rolled back. */
+static octavo_generate_next go_on(void *user, int64_t step, const octavo_drawn_token *tokens)
+{
+    (void)user, (void)step, (void)tokens;
+    return OCTAVO_GENERATE_ON;
+}
+
+/* `steps` tokens that the model likes best, then rolled back. */
 static int decode(model_bench *bench, bench_side side, int round)
 {
+    static const octavo_sample_row greedy[BATCH_MOST];
+    static const uint64_t random[BATCH_MOST];
+    const int64_t tokens = bench->settings->tokens, batch = bench->settings->batch;
     octavo_session *session = bench->sessions[side];
     octavo_session_stats stats;
+    octavo_generate_params generate = OCTAVO_GENERATE_PARAMS_INIT;
+    int32_t ids[BATCH_MOST];
+    for (int64_t b = 0; b < batch; b++) ids[b] = bench->ids[tokens];
+    generate.batch = batch;
+    generate.steps = bench->settings->steps;
+    generate.sequences = bench->sequences[side];
+    generate.ids = ids;
+    generate.sample = greedy;
+    generate.random = random;
+    generate.drawn = go_on;
     octavo_session_stats_reset(session);
-    for (int64_t i = 0; i < bench->settings->steps; i++) {
-        octavo_forward_params forward = OCTAVO_FORWARD_PARAMS_INIT;
-        const octavo_sample_row greedy = { 0 };
-        int32_t sampled;
-        forward.batch = forward.tokens = 1;
-        forward.sequences = &bench->sequences[side];
-        forward.ids = bench->ids + bench->settings->tokens + i;
-        forward.sample = &greedy;
-        forward.sampled = &sampled;
-        if (octavo_session_forward(session, &forward) != OCTAVO_OK) return cli_refuse_last();
-    }
+    if (octavo_session_generate(session, &generate) != OCTAVO_OK) return cli_refuse_last();
     octavo_session_stats_of(session, &stats);
-    const double steps = (double)stats.decode_tokens;
+    const double steps = (double)generate.steps;
     bench->seconds[side][round] = stats.decode_seconds / steps;
     bench->attention[side][round] = stats.decode_attention_seconds / steps;
     bench->results[side].cache_bytes = (double)stats.decode_cache_bytes / steps;
     bench->results[side].skip_ratio = stats.skip_ratio;
-    return octavo_session_truncate(session, bench->sequences[side], bench->settings->tokens) == OCTAVO_OK ? EXIT_DONE : cli_refuse_last();
+    for (int64_t b = 0; b < batch; b++)
+        if (octavo_session_truncate(session, bench->sequences[side][b], tokens) != OCTAVO_OK) return cli_refuse_last();
+    return EXIT_DONE;
 }
 
 static int open_sides(model_bench *bench)
@@ -122,76 +135,134 @@ static int open_sides(model_bench *bench)
     model_run run = *bench->run;
     for (int side = 0; side < SIDES; side++) {
         run.options = side == SIDE_EXACT ? &exact : asked;
-        const int status = model_run_session(&run, room, 1, 0, &bench->sessions[side]);
+        const int status = model_run_session(&run, room, (int32_t)bench->settings->batch, 0, &bench->sessions[side]);
         if (status != EXIT_DONE) return status;
-        if (octavo_session_sequence(bench->sessions[side], &bench->sequences[side]) != OCTAVO_OK) return cli_refuse_last();
+        for (int64_t b = 0; b < bench->settings->batch; b++)
+            if (octavo_session_sequence(bench->sessions[side], &bench->sequences[side][b]) != OCTAVO_OK) return cli_refuse_last();
     }
     return EXIT_DONE;
 }
 
-/* The first round warms up. */
-static int measure(model_bench *bench)
+/* Every sequence of both sides. */
+static int prefill_all(model_bench *bench)
+{
+    int status = EXIT_DONE;
+    for (int side = 0; side < SIDES; side++)
+        for (int64_t b = 0; b < bench->settings->batch && status == EXIT_DONE; b++)
+            status = prefill(bench, (bench_side)side, bench->sequences[side][b]);
+    return status;
+}
+
+static int decode_sides(model_bench *bench, int round)
+{
+    int status = EXIT_DONE;
+    for (int side = 0; side < SIDES && status == EXIT_DONE; side++) status = decode(bench, (bench_side)side, round);
+    return status;
+}
+
+/* The read speed of what holds weights and cache, between the rounds. */
+static int decode_on_cpu(model_bench *bench, double weights)
 {
     bench_read_speed speed;
-    const double weights = (double)octavo_model_bytes_per_token(bench->run->model);
-    const int threads = (int)bench->settings->model.threads;
-    int status = open_sides(bench);
-    for (int side = 0; side < SIDES && status == EXIT_DONE; side++) status = prefill(bench, (bench_side)side);
-    for (int side = 0; side < SIDES && status == EXIT_DONE; side++) status = decode(bench, (bench_side)side, 0);
-    if (status == EXIT_DONE) status = bench_read_speed_init_warm(&speed, (size_t)(weights + bench->results[SIDE_EXACT].cache_bytes), threads);
-    if (status != EXIT_DONE) return status;
     double rates[ROUNDS];
+    const int threads = (int)bench->settings->model.threads;
+    int status = bench_read_speed_init_warm(&speed, (size_t)(weights + bench->results[SIDE_EXACT].cache_bytes), threads);
+    if (status != EXIT_DONE) return status;
     for (int round = 0; round < ROUNDS && status == EXIT_DONE; round++) {
-        for (int side = 0; side < SIDES && status == EXIT_DONE; side++) status = decode(bench, (bench_side)side, round);
+        status = decode_sides(bench, round);
         rates[round] = bench_read_speed_measure(&speed);
     }
     bench_read_speed_fini(&speed);
-    if (status != EXIT_DONE) return status;
     bench->read_gbps = bench_median(rates, ROUNDS);
     bench->peak_tflops = bench_peak_measure(octavo_device_isa(bench->run->device), octavo_model_linear(bench->run->model), threads);
+    return status;
+}
+
+static int decode_on_gpu(model_bench *bench)
+{
+    double rates[ROUNDS];
+    octavo_exec exec = OCTAVO_EXEC_INIT;
+    exec.device = bench->run->device;
+    int status = octavo_device_stream_create(exec.device, &exec.stream) == OCTAVO_OK ? EXIT_DONE : cli_refuse_last();
+    for (int round = 0; round < ROUNDS && status == EXIT_DONE; round++) {
+        status = decode_sides(bench, round);
+        if (status == EXIT_DONE) status = bench_device_read_speed(&exec, &rates[round]);
+    }
+    octavo_device_stream_destroy(exec.device, exec.stream);
+    bench->read_gbps = status == EXIT_DONE ? bench_median(rates, ROUNDS) : 0.0;
+    return status;
+}
+
+static int on_gpu(const model_bench *bench) { return octavo_device_kind_of(bench->run->device) == OCTAVO_DEVICE_CUDA; }
+
+/* The first round warms up. */
+static int measure(model_bench *bench)
+{
+    const double weights = (double)octavo_model_bytes_per_token(bench->run->model);
+    int status = open_sides(bench);
+    if (status == EXIT_DONE) status = prefill_all(bench);
+    if (status == EXIT_DONE) status = decode_sides(bench, 0);
+    if (status == EXIT_DONE) status = on_gpu(bench) ? decode_on_gpu(bench) : decode_on_cpu(bench, weights);
+    if (status != EXIT_DONE) return status;
     for (int side = 0; side < SIDES; side++) {
         side_result *result = &bench->results[side];
         const double seconds = bench_median(bench->seconds[side], ROUNDS);
-        result->tokens_per_second = 1.0 / seconds;
+        result->tokens_per_second = (double)bench->settings->batch / seconds;
         result->attention_ms = 1e3 * bench_median(bench->attention[side], ROUNDS);
         result->read_share = (weights + result->cache_bytes) / (bench->read_gbps * 1e9) / seconds;
     }
     return EXIT_DONE;
 }
 
-static json_t *side_object(const side_result *result)
+/* A number that only the CPU's clock gives; null on a GPU. */
+static json_t *timed_there(const model_bench *bench, double number) { return on_gpu(bench) ? json_null() : json_real(number); }
+
+static json_t *side_object(const model_bench *bench, bench_side side)
 {
-    return json_pack("{s:f s:f s:f s:f s:f}", "tokens_per_second", result->tokens_per_second, "attention_ms", result->attention_ms,
-                     "cache_bytes_per_token", result->cache_bytes, "skip_ratio", result->skip_ratio, "read_share", result->read_share);
+    const side_result *result = &bench->results[side];
+    return json_pack("{s:f s:o s:f s:f s:f}", "tokens_per_second", result->tokens_per_second, "attention_ms",
+                     timed_there(bench, result->attention_ms), "cache_bytes_per_token", result->cache_bytes / (double)bench->settings->batch,
+                     "skip_ratio", result->skip_ratio, "read_share", result->read_share);
 }
 
 static int print_json(const model_bench *bench)
 {
     const side_result *exact = &bench->results[SIDE_EXACT], *asked = &bench->results[SIDE_ASKED];
-    return model_print_json(json_pack("{s:s s:I s:I s:f s:f s:f s:f s:f s:o s:o s:f s:f s:f s:o}", "schema", MODEL_SCHEMA,
-        "tokens", (json_int_t)bench->settings->tokens, "weight_bytes_per_token", (json_int_t)octavo_model_bytes_per_token(bench->run->model),
-        "prefill_tokens_per_second", bench->prefill_tokens_per_second, "prefill_product_tflops", bench->prefill_product_tflops,
-        "peak_tflops", bench->peak_tflops, "prefill_product_share", bench->prefill_product_tflops / bench->peak_tflops,
-        "read_gbps", bench->read_gbps, "exact", side_object(exact), "asked", side_object(asked),
-        "speedup", asked->tokens_per_second / exact->tokens_per_second, "attention_speedup", exact->attention_ms / asked->attention_ms,
+    return model_print_json(json_pack("{s:s s:I s:I s:I s:f s:o s:o s:o s:f s:o s:o s:f s:o s:f s:o}", "schema", MODEL_SCHEMA,
+        "tokens", (json_int_t)bench->settings->tokens, "batch", (json_int_t)bench->settings->batch,
+        "weight_bytes_per_token", (json_int_t)octavo_model_bytes_per_token(bench->run->model),
+        "prefill_tokens_per_second", bench->prefill_tokens_per_second, "prefill_product_tflops", timed_there(bench, bench->prefill_product_tflops),
+        "peak_tflops", timed_there(bench, bench->peak_tflops),
+        "prefill_product_share", timed_there(bench, bench->prefill_product_tflops / bench->peak_tflops),
+        "read_gbps", bench->read_gbps, "exact", side_object(bench, SIDE_EXACT), "asked", side_object(bench, SIDE_ASKED),
+        "speedup", asked->tokens_per_second / exact->tokens_per_second,
+        "attention_speedup", timed_there(bench, exact->attention_ms / asked->attention_ms),
         "cache_share", asked->cache_bytes / exact->cache_bytes, "settings", model_run_settings(bench->run)));
+}
+
+/* What the CPU's clock sees of the prompt's products and of attention. */
+static void print_parts(const model_bench *bench)
+{
+    const side_result *exact = &bench->results[SIDE_EXACT], *asked = &bench->results[SIDE_ASKED];
+    printf("\nproducts of the prompt %.2f TFLOP/s (%.0f%% of %.2f); attention %.3f ms, exact %.3f: %.2f times\n", bench->prefill_product_tflops,
+           100.0 * bench->prefill_product_tflops / bench->peak_tflops, bench->peak_tflops, asked->attention_ms, exact->attention_ms,
+           exact->attention_ms / asked->attention_ms);
 }
 
 static int print_text(const model_bench *bench)
 {
     static const char *const NAMES[SIDES] = { "exact", "as asked" };
-    printf("prompt of %lld tokens: %.0f tokens/s, products %.2f TFLOP/s (%.0f%% of %.2f)\n", (long long)bench->settings->tokens,
-           bench->prefill_tokens_per_second, bench->prefill_product_tflops,
-           100.0 * bench->prefill_product_tflops / bench->peak_tflops, bench->peak_tflops);
-    printf("read speed %.1f GB/s\n\n%10s %10s %13s %12s %8s %6s\n", bench->read_gbps, "decode", "tokens/s", "attention ms", "cache MB", "skipped", "share");
+    printf("prompt of %lld tokens: %.0f tokens/s; read speed %.1f GB/s\n\n", (long long)bench->settings->tokens,
+           bench->prefill_tokens_per_second, bench->read_gbps);
+    printf("%10s %10s %12s %8s %6s\n", "decode", "tokens/s", "cache MB", "skipped", "share");
     for (int side = 0; side < SIDES; side++) {
         const side_result *result = &bench->results[side];
-        printf("%10s %10.1f %13.3f %12.1f %7.1f%% %5.0f%%\n", NAMES[side], result->tokens_per_second, result->attention_ms, result->cache_bytes * 1e-6,
+        printf("%10s %10.1f %12.1f %7.1f%% %5.0f%%\n", NAMES[side], result->tokens_per_second, result->cache_bytes * 1e-6,
                100.0 * result->skip_ratio, 100.0 * result->read_share);
     }
-    printf("\n%.2f times the tokens/s, %.2f times in attention\n", bench->results[SIDE_ASKED].tokens_per_second / bench->results[SIDE_EXACT].tokens_per_second,
-           bench->results[SIDE_EXACT].attention_ms / bench->results[SIDE_ASKED].attention_ms);
-    return EXIT_DONE;
+    printf("\n%.2f times the tokens/s\n", bench->results[SIDE_ASKED].tokens_per_second / bench->results[SIDE_EXACT].tokens_per_second);
+    if (!on_gpu(bench)) print_parts(bench);
+    return cli_finish_output();
 }
 
 static int run_bench(model_run *run, const model_bench_settings *settings)

@@ -15,7 +15,7 @@ enum { PROMPT_IDS_MOST = 65536 };
 typedef struct generate_settings {
     const char *prompt, *prompt_file, *prompt_ids;
     int64_t tokens;
-    int bos, ids, json, ignore_eos;
+    int bos, no_bos, ids, json, ignore_eos;
     option_list stops;
     model_sampling sampling;
     model_options model;
@@ -35,6 +35,7 @@ typedef struct generation {
     size_t printed;  /* of stream.text */
     int terminal;    /* the standard output is one */
     const char *finish;
+    int status;      /* of what was done with drawn tokens */
 } generation;
 
 static int check(const generate_settings *settings)
@@ -44,6 +45,7 @@ static int check(const generate_settings *settings)
     for (size_t i = 0; i < settings->stops.count; i++)
         if (!text_is_utf8(settings->stops.texts[i], strlen(settings->stops.texts[i])))
             return cli_refuse("option --stop is '%s', which is not UTF-8", settings->stops.texts[i]);
+    if (settings->bos && settings->no_bos) return cli_refuse("options --bos and --no-bos exclude each other");
     if (settings->ids && settings->stops.count > 0) return cli_refuse("options --ids and --stop exclude each other");
     return model_sampling_check(&settings->sampling);
 }
@@ -51,13 +53,13 @@ static int check(const generate_settings *settings)
 static int parse(int argc, char **argv, generate_settings *settings, int *status)
 {
     static const char *const SAMPLING_HELP[SAMPLING_OPTION_ROWS] = {
-        "0 takes the likeliest token (default 0.8)", "only the K likeliest tokens; 0: all (default 40)",
-        "only the likeliest that reach P together (default 0.95)", "only those with P times the largest probability (default 0.05)",
+        "0 takes the likeliest token (default: the model's\ngeneration_config.json, else 0.8)", "only the K likeliest tokens; 0: all (else 40)",
+        "only the likeliest that reach P together (else 0.95)", "only those with P times the largest probability (else 0.05)",
         "of SplitMix64; the same seed gives the same text (default 1)",
     };
     option rows[MODEL_OPTION_ROWS + 1];
     *settings = (generate_settings){ .tokens = 256, .model = MODEL_OPTIONS_INIT,
-                                     .sampling = { .temperature = 0.8, .top_k = 40, .top_p = 0.95, .min_p = 0.05, .seed = 1 } };
+                                     .sampling = SAMPLING_NOT_GIVEN };
     const option own[] = {
         { "prompt", 'p', OPTION_TEXT, "TEXT", "what is continued; special tokens count as such", &settings->prompt, 0, 0 },
         { "prompt-file", 0, OPTION_TEXT, "FILE", "the same from a file; - is the standard input", &settings->prompt_file, 0, 0 },
@@ -65,7 +67,9 @@ static int parse(int argc, char **argv, generate_settings *settings, int *status
         { "predict", 'n', OPTION_INTEGER, "N", "at most N new tokens (default 256)", &settings->tokens, 1, INT32_MAX },
         { "stop", 0, OPTION_LIST, "TEXT", "ends the answer before this text; may be given several times", &settings->stops, 0, 0 },
         { "ignore-eos", 0, OPTION_FLAG, NULL, "a token that ends a text does not end the answer", &settings->ignore_eos, 0, 0 },
-        { "bos", 0, OPTION_FLAG, NULL, "puts the token that begins a text in front", &settings->bos, 0, 0 },
+        { "bos", 0, OPTION_FLAG, NULL, "puts the token that begins a text in front of a text; without it,\nthe model's tokenizer decides", &settings->bos,
+          0, 0 },
+        { "no-bos", 0, OPTION_FLAG, NULL, "puts nothing there", &settings->no_bos, 0, 0 },
         { "ids", 0, OPTION_FLAG, NULL, "prints token ids instead of text; needs no tokenizer", &settings->ids, 0, 0 },
         { "json", 0, OPTION_FLAG, NULL, "prints one object (docs/JSON.md) at the end", &settings->json, 0, 0 },
     };
@@ -107,7 +111,7 @@ static int parse_ids(const generation *g, const char *text, model_ids *ids)
 static int read_prompt(generation *g)
 {
     const generate_settings *settings = g->settings;
-    const unsigned flags = OCTAVO_TOKENIZER_PARSE_SPECIAL | (settings->bos ? OCTAVO_TOKENIZER_ADD_BOS : 0u);
+    const bos_rule rule = settings->bos ? BOS_ALWAYS : settings->no_bos ? BOS_NEVER : BOS_AS_TOKENIZER;
     const char *path = settings->prompt_file;
     char *text = NULL;
     size_t bytes;
@@ -115,10 +119,10 @@ static int read_prompt(generation *g)
     if (settings->prompt_ids) {
         status = parse_ids(g, settings->prompt_ids, &g->prompt);
     } else if (settings->prompt) {
-        status = model_encode(g->run, "option --prompt", settings->prompt, strlen(settings->prompt), flags, &g->prompt);
+        status = model_encode_prompt(g->run, "option --prompt", settings->prompt, strlen(settings->prompt), rule, &g->prompt);
     } else {
         status = model_read_text(path, &text, &bytes);
-        if (status == EXIT_DONE) status = model_encode(g->run, path, text, bytes, flags, &g->prompt);
+        if (status == EXIT_DONE) status = model_encode_prompt(g->run, path, text, bytes, rule, &g->prompt);
         free(text);
     }
     if (status == EXIT_DONE && g->prompt.tokens == 0) status = cli_refuse("the prompt is empty, expected one token or more");
@@ -144,20 +148,20 @@ static int make_room(generation *g)
 
 /* ---- the answer ---- */
 
-/* Runs tokens and draws the one after them. */
-static int draw(generation *g, const int32_t *ids, int64_t count)
+/* Runs the end of the prompt and draws the token after it. */
+static int draw_first(generation *g, const int32_t *ids, int64_t count)
 {
-    const octavo_sample_row row = model_sampling_row(&g->settings->sampling, random_uniform(g->random, (uint64_t)g->count));
+    const octavo_sample_row row = model_sampling_row(&g->settings->sampling, octavo_random_uniform(g->random, 0));
     octavo_forward_params forward = OCTAVO_FORWARD_PARAMS_INIT;
     forward.batch = 1;
     forward.tokens = count;
     forward.sequences = &g->sequence;
     forward.ids = ids;
     forward.sample = &row;
-    forward.sampled = g->ids + g->count;
-    forward.sampled_exact_logprob = g->logprob + g->count;
+    forward.sampled = g->ids;
+    forward.sampled_exact_logprob = g->logprob;
     if (octavo_session_forward(g->session, &forward) != OCTAVO_OK) return cli_refuse_last();
-    g->count++;
+    g->count = 1;
     return EXIT_DONE;
 }
 
@@ -192,6 +196,33 @@ static int take(generation *g)
     return show(g);
 }
 
+static octavo_generate_next take_drawn(void *user, int64_t step, const octavo_drawn_token *drawn)
+{
+    generation *g = user;
+    (void)step;
+    g->ids[g->count] = drawn->token;
+    g->logprob[g->count++] = drawn->logprob;
+    g->status = take(g);
+    return g->status == EXIT_DONE && !g->finish ? OCTAVO_GENERATE_ON : OCTAVO_GENERATE_STOP;
+}
+
+/* All tokens behind the first. */
+static int draw_others(generation *g)
+{
+    const octavo_sample_row row = model_sampling_row(&g->settings->sampling, 0.0f);
+    octavo_generate_params params = OCTAVO_GENERATE_PARAMS_INIT;
+    params.batch = 1;
+    params.steps = g->room - 1;
+    params.sequences = &g->sequence;
+    params.ids = g->ids;
+    params.sample = &row;
+    params.random = &g->random;
+    params.first = 1;
+    params.drawn = take_drawn;
+    params.user = g;
+    return octavo_session_generate(g->session, &params) == OCTAVO_OK ? g->status : cli_refuse_last();
+}
+
 static int generate(generation *g)
 {
     progress_bar bar;
@@ -200,13 +231,10 @@ static int generate(generation *g)
     int64_t first = 0;
     for (int64_t piece; (piece = model_run_piece(g->run, g->prompt.tokens - first)) < g->prompt.tokens - first;) first += piece;
     int status = model_run_prefill(g->run, g->session, g->sequence, g->prompt.ids, first, &bar);
-    if (status == EXIT_DONE) status = draw(g, g->prompt.ids + first, g->prompt.tokens - first);
+    if (status == EXIT_DONE) status = draw_first(g, g->prompt.ids + first, g->prompt.tokens - first);
     progress_end(&bar);
-    while (status == EXIT_DONE) {
-        status = take(g);
-        if (status != EXIT_DONE || g->finish) break;
-        status = draw(g, &g->ids[g->count - 1], 1);
-    }
+    if (status == EXIT_DONE) status = take(g);
+    if (status == EXIT_DONE && !g->finish) status = draw_others(g);
     if (status == EXIT_DONE && text_stream_end(&g->stream) == STREAM_FAILED) status = cli_refuse("there is no memory for the text");
     if (status == EXIT_DONE) status = show(g);
     if (status == EXIT_DONE && !g->settings->json && (g->terminal || g->settings->ids)) {
@@ -276,7 +304,9 @@ int cmd_generate(int argc, char **argv)
     if (!parse(argc, argv, &settings, &status)) return status;
     generation g = { .run = &run, .settings = &settings, .random = random_derive((uint64_t)settings.sampling.seed, 0),
                      .stream = { .stops = &settings.stops }, .terminal = isatty(STDOUT_FILENO) };
+    static const model_sampling DEFAULTS = { .temperature = 0.8, .top_k = 40, .top_p = 0.95, .min_p = 0.05 };
     status = model_run_open(&run, &settings.model);
+    if (status == EXIT_DONE) model_sampling_fill(&settings.sampling, run.config, &DEFAULTS);
     if (status == EXIT_DONE) status = read_prompt(&g);
     if (status == EXIT_DONE) status = make_room(&g);
     if (status == EXIT_DONE) status = generate(&g);

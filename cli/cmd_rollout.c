@@ -15,7 +15,7 @@ enum { SAMPLES_MOST = 4096 };
 typedef struct rollout_settings {
     const char *prompts, *out, *score;
     int64_t samples, max_tokens;
-    int bos, ids, ignore_eos;
+    int bos, no_bos, ids, ignore_eos;
     option_list stops;
     model_sampling sampling;
     model_options model;
@@ -29,6 +29,7 @@ static int check(const rollout_settings *settings)
     for (size_t i = 0; i < settings->stops.count; i++)
         if (!text_is_utf8(settings->stops.texts[i], strlen(settings->stops.texts[i])))
             return cli_refuse("option --stop is '%s', which is not UTF-8", settings->stops.texts[i]);
+    if (settings->bos && settings->no_bos) return cli_refuse("options --bos and --no-bos exclude each other");
     if (settings->ids && settings->stops.count > 0) return cli_refuse("options --ids and --stop exclude each other");
     return model_sampling_check(&settings->sampling);
 }
@@ -53,7 +54,9 @@ static int parse(int argc, char **argv, rollout_settings *settings, int *status)
           0 },
         { "stop", 0, OPTION_LIST, "TEXT", "ends an answer before this text; may be given several times", &settings->stops, 0, 0 },
         { "ignore-eos", 0, OPTION_FLAG, NULL, "a token that ends a text does not end an answer", &settings->ignore_eos, 0, 0 },
-        { "bos", 0, OPTION_FLAG, NULL, "puts the token that begins a text in front of text prompts", &settings->bos, 0, 0 },
+        { "bos", 0, OPTION_FLAG, NULL, "puts the token that begins a text in front of text prompts; without\nit, the model's tokenizer decides",
+          &settings->bos, 0, 0 },
+        { "no-bos", 0, OPTION_FLAG, NULL, "puts nothing there", &settings->no_bos, 0, 0 },
         { "ids", 0, OPTION_FLAG, NULL, "leaves the texts out; needs no tokenizer where prompts are ids", &settings->ids, 0, 0 },
     };
     enum { OWN = sizeof own / sizeof *own };
@@ -91,7 +94,7 @@ static int read_prompts(const rollout_settings *settings, prompt_list *list)
 /* Texts become ids. `longest`: tokens of the longest prompt. */
 static int encode_prompts(model_run *run, const rollout_settings *settings, prompt_list *list, int64_t *longest)
 {
-    const unsigned flags = OCTAVO_TOKENIZER_PARSE_SPECIAL | (settings->bos ? OCTAVO_TOKENIZER_ADD_BOS : 0u);
+    const bos_rule rule = settings->bos ? BOS_ALWAYS : settings->no_bos ? BOS_NEVER : BOS_AS_TOKENIZER;
     const int64_t most = settings->model.context ? settings->model.context : run->config->max_tokens;
     *longest = 0;
     for (int64_t i = 0; i < list->count; i++) {
@@ -101,7 +104,7 @@ static int encode_prompts(model_run *run, const rollout_settings *settings, prom
         snprintf(what, sizeof what, "the prompt of line %" PRId64, p->line);
         if (p->text) {
             model_ids ids;
-            status = model_encode(run, what, p->text, p->bytes, flags, &ids);
+            status = model_encode_prompt(run, what, p->text, p->bytes, rule, &ids);
             if (status != EXIT_DONE) return status;
             p->ids = ids.ids;
             p->count = ids.tokens;

@@ -1,4 +1,4 @@
-/* model_random.h - seeded random numbers for sampling: SplitMix64, the same on every machine. */
+/* model_random.h - states of the generators that octavo_random_uniform draws from, all from one seed. */
 #ifndef OCTAVO_CLI_MODEL_RANDOM_H
 #define OCTAVO_CLI_MODEL_RANDOM_H
 
@@ -16,11 +16,5 @@ static inline uint64_t random_mix(uint64_t x)
 
 /* The state of a generator that belongs to `part` of what `seed` stands for. */
 static inline uint64_t random_derive(uint64_t seed, uint64_t part) { return random_mix(random_mix(seed + RANDOM_STEP) ^ (part + 1) * RANDOM_STEP); }
-
-/* Number `index` of the generator with this state: a multiple of 2^-24 in [0, 1). Any index can be asked for at any time. */
-static inline float random_uniform(uint64_t state, uint64_t index)
-{
-    return (float)(random_mix(state + (index + 1) * RANDOM_STEP) >> 40) * 0x1p-24f;
-}
 
 #endif

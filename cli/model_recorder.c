@@ -72,11 +72,10 @@ static octavo_status stop(recorder *to)
     return OCTAVO_E_ARGUMENT;
 }
 
-/* The tensor of a piece on the host: contiguous, since the forward pass has it so. */
+/* The tensor of a piece on the host: its tokens are as far apart as they were. */
 static const void *fetch(recorder *to, const octavo_tensor *from)
 {
-    size_t bytes = octavo_dtype_bytes(from->dtype);
-    for (int32_t i = 0; i < from->ndim; i++) bytes *= (size_t)from->shape[i];
+    const size_t bytes = octavo_dtype_bytes(from->dtype) * (size_t)(from->shape[1] * from->strides[1]);
     if (bytes > to->staging_bytes) {
         void *staging = realloc(to->staging, bytes);
         if (!staging) {
@@ -118,7 +117,7 @@ static octavo_status take_tensor(recorder *to, recorder_tensor *kept, const octa
         for (int64_t head = 0; position >= 0 && position < kept->kept && head < kept->heads; head++) {
             const int64_t row = ((to->row * kept->heads + head) * kept->kept + position) * kept->dim;
             if (!store_row((char *)kept->tensor.data + (size_t)row * element, to->config.dtype, data, from->dtype,
-                           (t * kept->heads + head) * kept->dim, kept->dim)) {
+                           t * from->strides[1] + head * kept->dim, kept->dim)) {
                 cli_refuse("%s is not finite at position %" PRId64, kept->name, layer->first_position + t);
                 return stop(to);
             }

@@ -139,7 +139,7 @@ static int step(rollout *r, const rollout_prompt *prompt, const int64_t *order, 
         const uint64_t random = random_derive(random_derive((uint64_t)r->sampling->seed, (uint64_t)prompt->index), (uint64_t)order[i]);
         sequences[i] = answer->sequence;
         ids[i] = answer->count ? answer->ids[answer->count - 1] : prompt->ids[prompt->count - 1];
-        rows[i] = model_sampling_row(r->sampling, random_uniform(random, (uint64_t)answer->count));
+        rows[i] = model_sampling_row(r->sampling, octavo_random_uniform(random, (uint64_t)answer->count));
     }
     forward.batch = active;
     forward.tokens = 1;

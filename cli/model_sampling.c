@@ -15,6 +15,16 @@ void model_sampling_rows(model_sampling *sampling, const char *const defaults[SA
     memcpy(rows, all, sizeof all);
 }
 
+static double one_of(double given, float of_model, double otherwise) { return !isnan(given) ? given : of_model >= 0 ? (double)of_model : otherwise; }
+
+void model_sampling_fill(model_sampling *sampling, const octavo_model_config *config, const model_sampling *otherwise)
+{
+    sampling->temperature = one_of(sampling->temperature, config->temperature, otherwise->temperature);
+    sampling->top_p = one_of(sampling->top_p, config->top_p, otherwise->top_p);
+    sampling->min_p = one_of(sampling->min_p, config->min_p, otherwise->min_p);
+    if (sampling->top_k < 0) sampling->top_k = config->top_k >= 0 ? config->top_k : otherwise->top_k;
+}
+
 int model_sampling_check(const model_sampling *sampling)
 {
     if (sampling->temperature < 0 || sampling->temperature > 1e6)

@@ -86,6 +86,18 @@ int model_encode(model_run *run, const char *what, const char *text, size_t byte
     return EXIT_DONE;
 }
 
+int model_encode_prompt(model_run *run, const char *what, const char *text, size_t bytes, bos_rule rule, model_ids *ids)
+{
+    int status = run->tokenizer ? EXIT_DONE : model_run_open_tokenizer(run);
+    if (status != EXIT_DONE) return status;
+    const int adds = rule == BOS_ALWAYS || (rule == BOS_AS_TOKENIZER && octavo_tokenizer_adds_bos(run->tokenizer));
+    const int32_t bos = octavo_tokenizer_bos_id(run->tokenizer);
+    status = model_encode(run, what, text, bytes, OCTAVO_TOKENIZER_PARSE_SPECIAL | (adds ? OCTAVO_TOKENIZER_ADD_BOS : 0u), ids);
+    if (status == EXIT_DONE && adds && rule == BOS_AS_TOKENIZER && ids->tokens > 1 && ids->ids[0] == bos && ids->ids[1] == bos)
+        memmove(ids->ids, ids->ids + 1, (size_t)--ids->tokens * sizeof *ids->ids);
+    return status;
+}
+
 /* 0: one of them does not fit into an int32. */
 static int narrow_ids(const octavo_tensor *tensor, int32_t *ids, int64_t count)
 {

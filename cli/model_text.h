@@ -19,6 +19,11 @@ int model_read_text(const char *path, char **text, size_t *bytes);
 /* Opens the tokenizer if need be. flags: octavo_tokenizer_flags. `what` names the text in refusals. */
 int model_encode(model_run *run, const char *what, const char *text, size_t bytes, unsigned flags, model_ids *ids);
 
+/* Whether the token that begins a text goes in front of a prompt: as the tokenizer's post_processor has it, but not twice. */
+typedef enum bos_rule { BOS_AS_TOKENIZER, BOS_ALWAYS, BOS_NEVER } bos_rule;
+/* model_encode of a prompt, in which special tokens count as such. */
+int model_encode_prompt(model_run *run, const char *what, const char *text, size_t bytes, bos_rule rule, model_ids *ids);
+
 /* A text (`text_path`), in which special tokens count as such and to which none is added, or the tensor input_ids of a safetensors
  * file (`ids_path`): exactly one is not NULL. */
 int model_read_ids(model_run *run, const char *text_path, const char *ids_path, model_ids *ids);

@@ -68,6 +68,8 @@ void *kc_array(const char *name, octavo_dtype dtype, int64_t elements);
 void *kc_bytes(const char *name, int64_t bytes, int64_t alignment);
 /* A poisoned tensor over its own block: random padding and order of the leading axes, a contiguous last one. */
 octavo_tensor kc_tensor(const char *name, octavo_dtype dtype, int32_t ndim, const int64_t *shape);
+/* From here to the end of the case: blocks are aligned to 16 bytes, and tensors' strides are multiples of 8 elements. */
+void kc_align_wide(void);
 /* Memory of the test's own, which no kernel sees. */
 void *kc_scratch(int64_t bytes);
 
@@ -109,7 +111,8 @@ enum {
     KC_MEANS    = 2, /* with mean rows                             */
     KC_WRITABLE = 4, /* the view is an output: no page is shared, every block has one, unwritten rows stay poisoned */
     KC_BARE     = 8, /* lengths and sizes alone, and more of them: for operations that read no planes */
-    KC_LONG_Q   = 16 /* many query tokens                          */
+    KC_LONG_Q   = 16, /* many query tokens, of which half the cases suit kernels that copy tiles of them (`tiled`) */
+    KC_STREAMS  = 32 /* half the cases suit kernels that stream pages of one plane (`tiled`, too) */
 };
 
 /* A drawn decode input and its view. */
@@ -118,6 +121,7 @@ typedef struct kc_decode {
     octavo_kv_view view;
     int64_t view_rows; /* rows of lengths, page table and tensors */
     int64_t q_tokens, group, q_heads, rows, units;
+    int tiled; /* usual formats and sizes, rows of whole 16 bytes, lengths around the edges of tiles */
     const float *truth; /* [slots, kv_heads, block_tokens, head_dim] keys before they were encoded; slot: see kc_slot */
 } kc_decode;
 

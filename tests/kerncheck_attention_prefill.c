@@ -1,9 +1,10 @@
 /* kerncheck_attention_prefill.c - attention of many queries in every precision, under the PREFILL budget. */
 #include "budget.h"
 #include "kerncheck.h"
+#include "kernel/prefill_eight.h"
 #include "ref/prefill_operands_ref.h"
 
-enum { DIM_MAX = 512 };
+enum { DIM_MAX = 512, DEVICE_DIM = 256 };
 
 /* One case: what was drawn, the call, and the operands of one kv head as the reference defines them. */
 typedef struct prefill_case {
@@ -11,6 +12,7 @@ typedef struct prefill_case {
     octavo_attention_prefill_params p;
     octavo_ref_prefill of;
     int rounds_weights; /* they may become bf16 */
+    int coarse_weights; /* or even E4M3, on a GPU, whose sums then have 13 bits */
 } prefill_case;
 
 static const octavo_tensor *q_of(const prefill_case *at) { return &at->p.q; }
@@ -92,6 +94,7 @@ static void score_row(const prefill_case *at, prefill_row *row, int64_t q_head, 
     const double scale = (double)p->softmax_scale, cap = (double)p->soft_cap;
     const octavo_span span = octavo_prefill_span(p, of->b, i);
     const int in_terms = p->precision == OCTAVO_ATTENTION_EXACT && at->rounds_weights;
+    const double coarse = at->coarse_weights && p->precision == OCTAVO_ATTENTION_FP8 ? BUDGET_E4M3_SUMS : 0.0; /* sums of INT8 are exact */
     row->most = -INFINITY;
     for (int64_t t = 0; t < span.end; t++) {
         if (!octavo_span_sees(&span, t)) continue;
@@ -103,7 +106,7 @@ static void score_row(const prefill_case *at, prefill_row *row, int64_t q_head, 
         const double factor = scale * (double)of->q_scale[i] * (double)of->k_scale[t];
         sum *= factor, weight *= fabs(factor);
         row->score[t] = cap > 0.0 ? cap * tanh(sum / cap) : sum;
-        row->error[t] = budget_score((double)dim, weight, 0.0, cap) + (in_terms ? BUDGET_TERMS * weight : 0.0);
+        row->error[t] = budget_score((double)dim, weight, 0.0, cap) + (in_terms ? BUDGET_TERMS * weight : 0.0) + coarse * weight;
         row->most = fmax(row->most, row->score[t]);
     }
     row->shift = 0.0;
@@ -136,7 +139,8 @@ static void sum_row(const prefill_case *at, prefill_row *row, int64_t q_head, in
     const int64_t dim = p->kv->v_dim;
     const octavo_span span = octavo_prefill_span(p, of->b, i);
     const int coarse_v = p->precision == OCTAVO_ATTENTION_SAGE1 && (p->kv->v_format == OCTAVO_V_F16 || p->kv->v_format == OCTAVO_V_F32);
-    const double rounding = at->rounds_weights ? BUDGET_P_BF16 + (coarse_v ? BUDGET_P_BF16 : 0.0) : 0.0;
+    const double bf16 = at->rounds_weights ? BUDGET_P_BF16 + (coarse_v ? BUDGET_P_BF16 : 0.0) : 0.0;
+    const double rounding = at->coarse_weights ? BUDGET_P_E4M3 + BUDGET_E4M3_SUMS : bf16;
     const double sink = p->sink_logits && row->most > -INFINITY ? (double)p->sink_logits[q_head] - row->shift : -INFINITY;
     row->mass = row->mass_error = row->terms = row->largest = 0.0;
     row->most = fmax(row->most, sink);
@@ -156,13 +160,14 @@ static void sum_row(const prefill_case *at, prefill_row *row, int64_t q_head, in
     if (sink > -INFINITY) weigh(at, row, sink, row->shift_error);
 }
 
-static double output_budget(const prefill_row *row, int64_t d, octavo_dtype dtype)
+static double output_budget(const prefill_case *at, const prefill_row *row, int64_t d, octavo_dtype dtype)
 {
     const double unit = dtype == OCTAVO_F32 ? BUDGET_U : dtype == OCTAVO_F16 ? 0x1p-11 : 0x1p-8;
     const double out = row->mass > 0.0 ? fabs(row->out[d] / row->mass) : 0.0, size = row->mass > 0.0 ? row->size[d] / row->mass : 0.0;
     const double relative = row->mass > 0.0 ? row->mass_error / row->mass : 0.0, sums = budget_gamma(row->terms + 2 * BUDGET_SLACK);
     const double first = (row->mass > 0.0 ? row->size_error[d] / row->mass : 0.0) + out * relative + sums * (size + out);
-    const double faint = BUDGET_FAINT * row->terms * (1.0 + row->largest), tiny = dtype == OCTAVO_F16 ? 0x1p-24 : 0x1p-120;
+    const double least = at->coarse_weights && row->mass > 0.0 ? 2.0 * BUDGET_E4M3_FAINT * row->largest / row->mass : 0.0; /* of twice its block's scale */
+    const double faint = (BUDGET_FAINT * (1.0 + row->largest) + least) * row->terms, tiny = dtype == OCTAVO_F16 ? 0x1p-24 : 0x1p-120;
     return first * (1.0 + 2.0 * relative) + faint + tiny + 2.0 * unit * (out + first);
 }
 
@@ -174,7 +179,7 @@ static int check_row(prefill_case *at, prefill_row *row, int64_t q_head, int64_t
     score_row(at, row, q_head, i);
     sum_row(at, row, q_head, i);
     for (int64_t d = 0; d < p->kv->v_dim; d++) {
-        const double exact = row->mass > 0.0 ? row->out[d] / row->mass : 0.0, budget = output_budget(row, d, out->dtype);
+        const double exact = row->mass > 0.0 ? row->out[d] / row->mass : 0.0, budget = output_budget(at, row, d, out->dtype);
         const double wanted = kc_load(out->dtype, kc_want(out->data), to + d);
         if (!(fabs(wanted - exact) <= budget) && fabs(exact) < 60000.0)
             return kc_fail("out of the reference is %.9g at head %lld, query %lld, by definition %.9g", wanted, (long long)q_head, (long long)i,
@@ -227,11 +232,12 @@ static void draw_flags(prefill_case *at, int device)
     octavo_attention_prefill_params *p = &at->p;
     const int32_t dim = at->c.view.head_dim;
     p->precision = (octavo_attention_precision)kc_between(OCTAVO_ATTENTION_EXACT, OCTAVO_ATTENTION_SAGE2);
+    if (at->c.tiled && p->precision == OCTAVO_ATTENTION_SAGE1 && kc_chance(60)) p->precision = OCTAVO_ATTENTION_EXACT;
     p->sage_scales = (octavo_sage_scales)kc_between(OCTAVO_SAGE_PER_BLOCK, OCTAVO_SAGE_PER_TENSOR);
     if (kc_chance(30) || p->soft_cap > 0.0f) p->flags |= OCTAVO_PREFILL_NO_SMOOTH;
     if (kc_chance(40)) p->flags |= OCTAVO_PREFILL_SMOOTH_V;
     if (kc_chance(40) && !(dim & (dim - 1))) p->flags |= OCTAVO_PREFILL_ROTATE;
-    if (device) p->precision = OCTAVO_ATTENTION_EXACT; /* what there is */
+    if (device && (dim > DEVICE_DIM || at->c.view.v_dim > DEVICE_DIM)) p->precision = OCTAVO_ATTENTION_EXACT; /* what there is */
 }
 
 static void draw_lengths(prefill_case *at)
@@ -273,8 +279,8 @@ int kc_check_attention_prefill(const kc_pair *pair)
     p->mask = kc_chance(70) ? OCTAVO_MASK_CAUSAL : OCTAVO_MASK_FULL;
     draw_flags(&at, pair->device);
     draw_lengths(&at);
-    if (kc_chance(20)) p->softmax_scale = -p->softmax_scale;
-    if (kc_chance(15) && p->soft_cap == 0.0f) draw_means(&at);
+    if (kc_chance(c->tiled ? 4 : 20)) p->softmax_scale = -p->softmax_scale;
+    if (kc_chance(c->tiled ? 5 : 15) && p->soft_cap == 0.0f) draw_means(&at);
     if (kc_chance(30)) {
         float *sinks = kc_array("sink_logits", OCTAVO_F32, c->q_heads);
         for (int64_t h = 0; h < c->q_heads; h++) sinks[h] = 4.0f * kc_normal();
@@ -285,9 +291,11 @@ int kc_check_attention_prefill(const kc_pair *pair)
     if (kc_chance(70)) p->lse = kc_array("lse", OCTAVO_F32, c->view.batch * c->q_heads * c->q_tokens);
     if (pair->bench) set_bench(&at);
     at.rounds_weights = p->precision != OCTAVO_ATTENTION_EXACT || (c->view.k_format != OCTAVO_K_F32 && c->view.v_format != OCTAVO_V_F32);
+    at.coarse_weights = pair->device && (p->precision == OCTAVO_ATTENTION_FP8 || p->precision == OCTAVO_ATTENTION_SAGE2);
     kc_describe(" %s scales=%d flags=%u %s%s%s", octavo_attention_precision_name(p->precision), (int)p->sage_scales, p->flags,
                 p->mask == OCTAVO_MASK_FULL ? "full" : "causal", p->sink_logits ? " sink logits" : "", c->view.k_mean ? " k_mean" : "");
-    const kc_outcome outcome = kc_run(pair, KC_attention_prefill, p, octavo_attention_prefill_kernel_workspace(p));
+    const size_t bytes = octavo_attention_prefill_kernel_workspace(p), eight = octavo_prefill_eight_layout_of(p).bytes;
+    const kc_outcome outcome = kc_run(pair, KC_attention_prefill, p, pair->device && eight > bytes ? eight : bytes);
     if (outcome != KC_COMPARE) return outcome == KC_SETTLED;
     return compare(&at);
 }

@@ -93,8 +93,41 @@ static int redo_reference(const kc_pair *pair, const kc_decode *c, const octavo_
     return 1;
 }
 
+static int merged; /* by the kernel itself */
+
+/* A kernel that merges by itself leaves one part: what it put out, which is exact or rounded to bf16. */
+static int take_merged(const kc_decode *c, octavo_decode_fused_params *p)
+{
+    const octavo_tensor *out = &p->merged_out;
+    const int64_t dim = c->view.v_dim;
+    const size_t bytes = octavo_dtype_bytes(out->dtype);
+    for (int64_t flat = 0; flat < octavo_row_elements(&c->in); flat++) {
+        const int64_t b = flat / c->rows / c->view.kv_heads, head = flat / c->rows % c->view.kv_heads;
+        const float *logs = (const float *)kc_want(p->part_lse + flat * p->splits), *parts = (const float *)kc_want(p->part_out + flat * p->splits * dim);
+        const int64_t row = kc_q_row(out, c->group, b, head, flat % c->rows);
+        double whole = -INFINITY, most = 0.0;
+        for (int64_t s = 0; s < p->splits; s++) whole = kc_log_add(whole, (double)logs[s]);
+        for (int64_t i = 0; i < p->splits * dim; i++) most = fmax(most, logs[i / dim] > -INFINITY ? fabs((double)parts[i]) : 0.0);
+        for (int64_t i = 0; i < p->splits * dim; i++) {
+            float *part = p->part_out + flat * p->splits * dim + i;
+            *part = i < dim ? (float)kc_load(out->dtype, out->data, row + i * out->strides[3]) : 0.0f;
+            if (i >= dim || out->dtype == OCTAVO_F32) continue;
+            double exact = 0.0;
+            for (int64_t s = 0; s < p->splits; s++)
+                if (logs[s] > -INFINITY) exact += exp((double)logs[s] - whole) * (double)parts[s * dim + i];
+            if (!(fabs((double)*part - exact) <= 0x1p-6 * most)) return kc_fail("merged_out is %g, expected about %g", (double)*part, exact);
+            *part = (float)exact;
+        }
+        for (int64_t s = 0; s < p->splits; s++) p->part_lse[flat * p->splits + s] = s ? -INFINITY : p->merged_lse[flat];
+        for (int64_t i = 0; i < dim; i++) kc_accept((uint8_t *)out->data + bytes * (size_t)(row + i * out->strides[3]), bytes);
+    }
+    kc_accept(p->merged_lse, (size_t)octavo_row_elements(&c->in) * sizeof(float));
+    return 1;
+}
+
 static int compare(const kc_pair *pair, const kc_decode *c, octavo_decode_fused_params *p)
 {
+    if (merged && !take_merged(c, p)) return 0;
     const kc_scores base = kc_score_all(c, 1, KC_SCAN_QUANTISED);
     const kc_scores scores = kc_score_all(c, p->rule == OCTAVO_SELECT_BASE ? 1 : p->in.planes, KC_SCAN_EXACT_Q);
     const maxima all = unit_maxima(c, &base);
@@ -119,7 +152,7 @@ int kc_check_decode_fused(const kc_pair *pair)
     static const octavo_select_rule rules[] = { OCTAVO_SELECT_NONE, OCTAVO_SELECT_BASE, OCTAVO_SELECT_DELTA, OCTAVO_SELECT_DELTA };
     kc_decode c;
     octavo_decode_fused_params p = { .rule = pair->bench ? OCTAVO_SELECT_NONE : KC_PICK(rules) };
-    kc_draw_decode(&c, pair, p.rule == OCTAVO_SELECT_DELTA ? KC_MEANS : 0);
+    kc_draw_decode(&c, pair, p.rule == OCTAVO_SELECT_DELTA ? KC_MEANS : KC_STREAMS);
     p.in = c.in;
     if (p.rule == OCTAVO_SELECT_DELTA) {
         p.delta = kc_chance(20) ? 0.0f : (float)kc_uniform(0.0, 6.0);
@@ -132,14 +165,20 @@ int kc_check_decode_fused(const kc_pair *pair)
             p.thresholds = thresholds;
         }
     }
-    if (p.rule == OCTAVO_SELECT_DELTA || kc_chance(50)) p.kept = kc_array("kept", OCTAVO_UINT8, octavo_unit_elements(&c.view));
+    if (p.rule == OCTAVO_SELECT_DELTA || kc_chance(30)) p.kept = kc_array("kept", OCTAVO_UINT8, octavo_unit_elements(&c.view));
     kc_draw_splits(&c, pair, &p.splits, &p.split_units);
     const int64_t parts = octavo_row_elements(&c.in) * p.splits;
     p.part_out = kc_array("part_out", OCTAVO_F32, parts * c.view.v_dim);
     p.part_lse = kc_array("part_lse", OCTAVO_F32, parts);
-    if (kc_chance(50)) p.part_kept = kc_array("part_kept", OCTAVO_F32, parts), p.part_dropped = kc_array("part_dropped", OCTAVO_F32, parts);
-    kc_describe(" rule=%s delta=%g splits=%lld%s%s", octavo_select_rule_name(p.rule), (double)p.delta, (long long)p.splits,
-                p.compensate ? " compensated" : "", p.thresholds ? " thresholds" : "");
+    if (kc_chance(30)) p.part_kept = kc_array("part_kept", OCTAVO_F32, parts), p.part_dropped = kc_array("part_dropped", OCTAVO_F32, parts);
+    merged = 0, p.merged = &merged;
+    if (p.split_units == 0 && kc_chance(70)) {
+        const int64_t shape[] = { c.view.batch, c.q_tokens, c.q_heads, c.view.v_dim };
+        p.merged_out = kc_tensor("merged_out", kc_chance(80) ? OCTAVO_F32 : OCTAVO_BF16, 4, shape);
+        p.merged_lse = kc_array("merged_lse", OCTAVO_F32, octavo_row_elements(&c.in));
+    }
+    kc_describe(" rule=%s delta=%g splits=%lld%s%s%s", octavo_select_rule_name(p.rule), (double)p.delta, (long long)p.splits,
+                p.compensate ? " compensated" : "", p.thresholds ? " thresholds" : "", p.merged_out.data ? " merged" : "");
     const kc_outcome outcome = kc_run(pair, KC_decode_fused, &p, octavo_decode_fused_workspace(&p));
     if (outcome != KC_COMPARE) return outcome == KC_SETTLED;
     return compare(pair, &c, &p);

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { DIM_MAX = 512, WORK = 300000 };
+enum { DIM_MAX = 512, WORK = 400000, HIDDEN_MAX = 1200, WHOLE = 64 };
 
 /* One row of keys before it is encoded, and how far float32 may be from it. */
 typedef struct exact_row {
@@ -202,7 +202,8 @@ int kc_check_k_project(const kc_pair *pair)
     for (int64_t b = 0; b < c.view.batch; b++) positions[b] = (int32_t)kc_between(0, longest - tokens);
     p.positions = positions;
     const int64_t most = WORK / (tokens * c.view.batch * columns);
-    const int64_t hidden = pair->bench ? 4096 : kc_between(1, most < 1 ? 1 : most > 600 ? 600 : most);
+    int64_t hidden = pair->bench ? 4096 : kc_between(1, most < 1 ? 1 : most > HIDDEN_MAX ? HIDDEN_MAX : most);
+    if (hidden > WHOLE && kc_chance(60)) hidden -= hidden % WHOLE; /* as models have it, and kernels that read whole lines want it */
     const int64_t shape[] = { c.view.batch, tokens, hidden };
     p.h = draw_matrix("h", pair->bench ? OCTAVO_BF16 : KC_PICK(inputs), 3, shape, 1.0f);
     draw_weight(&p, pair->bench ? OCTAVO_BF16 : KC_PICK(weights), hidden);

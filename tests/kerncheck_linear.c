@@ -1,4 +1,4 @@
-/* kerncheck_linear.c - linear layers of every precision against the reference under the LINEAR budget, weights packed and as they lie.
+/* kerncheck_linear.c - linear layers of every precision, of one weight or of many experts, against the reference under the LINEAR budget.
  *
  * Packing belongs to a table, not to an operation: each weight is packed by the table under test, the guards behind what it wrote are
  * looked at, and the layer that reads it has to give what the reference gives for the weight itself. */
@@ -159,7 +159,7 @@ static double budget_of(const octavo_linear_params *p, const octavo_linear_part 
     return budget_linear(n, size, bias + (p->store == OCTAVO_STORE_ADD ? fabs(wanted) : 0.0), tiny) + ulp_of(part->y.dtype, wanted);
 }
 
-static int compare(const octavo_linear_params *p)
+static int compare_rows(const octavo_linear_params *p)
 {
     double row[IN_MAX];
     for (int64_t t = 0; t < p->x.shape[0]; t++) {
@@ -173,7 +173,16 @@ static int compare(const octavo_linear_params *p)
             }
         }
     }
-    return kc_finish();
+    return 1;
+}
+
+/* Rows of whole cache lines, some of them a line apart. */
+static octavo_tensor draw_lines(const char *name, const int64_t *shape)
+{
+    octavo_tensor x = octavo_tensor_view(NULL, OCTAVO_BF16, 2, shape);
+    x.strides[0] = shape[1] + 32 * kc_between(0, 2);
+    x.data = kc_bytes(name, shape[0] * x.strides[0] * 2, 64);
+    return x;
 }
 
 static int64_t draw_tokens(void)
@@ -191,11 +200,12 @@ int kc_check_linear(const kc_pair *pair)
     p.store = pair->bench || kc_chance(70) ? OCTAVO_STORE_SET : OCTAVO_STORE_ADD;
     const int parts = pair->bench ? 1 : (int)kc_between(1, OCTAVO_LINEAR_PARTS);
     const int64_t tokens = pair->bench ? 1 : draw_tokens(), area = WORK / tokens / parts;
-    const int64_t whole = pair->device && kc_chance(70) ? 16 : 1; /* columns and rows of whole pieces */
+    const int lines = !pair->device && !pair->bench && kc_chance(15);
+    const int64_t whole = lines ? 64 : pair->device && kc_chance(70) ? 16 : 1; /* columns and rows of whole pieces */
     const int64_t any = kc_chance(10) ? kc_between(1, 3000) : kc_between(1, area < 400 ? area : 400);
     const int64_t in = pair->bench ? 4096 : (any + whole - 1) / whole * whole;
     const int64_t most = area / in < 1 ? 1 : area / in, x_shape[] = { tokens, in };
-    p.x = kc_tensor("x", pair->bench ? OCTAVO_BF16 : KC_PICK(inputs), 2, x_shape);
+    p.x = lines ? draw_lines("x", x_shape) : kc_tensor("x", pair->bench ? OCTAVO_BF16 : KC_PICK(inputs), 2, x_shape);
     fill(&p.x, kc_chance(10) ? 0x1p-60f : 1.0f);
     if (!pair->bench) spoil_tokens(&p);
     if (kc_chance(25)) p.x_scale = draw_floats("x_scale", 1, 0.005, 0.03);
@@ -207,5 +217,84 @@ int kc_check_linear(const kc_pair *pair)
     }
     const kc_outcome outcome = kc_run(pair, KC_linear, &p, octavo_linear_kernel_workspace(&p));
     if (outcome != KC_COMPARE) return outcome == KC_SETTLED;
-    return compare(&p);
+    return compare_rows(&p) && kc_finish();
+}
+
+/* ---- experts ---- */
+
+static void draw_expert_part(const kc_pair *pair, octavo_linear_experts_params *p, int64_t out, octavo_dtype dtype)
+{
+    static const octavo_dtype outputs[] = { OCTAVO_F32, OCTAVO_F16, OCTAVO_BF16 };
+    const int i = p->of.part_count++;
+    const int64_t all[] = { p->experts * out, p->of.x.shape[1] }, y_shape[] = { p->of.x.shape[0], out };
+    octavo_linear_part *part = &p->of.parts[i];
+    part->weight.codes = draw_matrix(pair, "weight", dtype, all);
+    fill(&part->weight.codes, 1.0f / sqrtf((float)all[1]));
+    part->weight.codes.shape[0] = out;
+    p->codes_step[i] = out * part->weight.codes.strides[0] * (int64_t)octavo_dtype_bytes(dtype);
+    if (dtype == OCTAVO_E4M3 || dtype == OCTAVO_INT8) {
+        part->weight.block_rows = kc_chance(50) ? 1 : 0, part->weight.block_cols = p->of.precision != OCTAVO_LINEAR_INT8 && kc_chance(30) ? 64 : 0;
+        const int64_t count = octavo_weight_scale_count(&part->weight);
+        part->weight.scales = draw_floats("weight.scales", p->experts * count, 0.01, 0.03);
+        p->scales_step[i] = count * (int64_t)sizeof(float);
+    }
+    if (kc_chance(40)) part->bias = draw_floats("bias", p->experts * out, -2.0, 2.0), p->bias_step[i] = out * (int64_t)sizeof(float);
+    part->y = draw_matrix(pair, "y", KC_PICK(outputs), y_shape);
+    if (p->of.store == OCTAVO_STORE_ADD) fill(&part->y, 1.0f);
+    kc_describe(" [%lld %s y=%s%s]", (long long)out, octavo_dtype_name(dtype), octavo_dtype_name(part->y.dtype), part->bias ? " bias" : "");
+}
+
+/* Rows of each expert: some have none. */
+static const int32_t *draw_offsets(int64_t experts, int64_t rows)
+{
+    int32_t *offsets = kc_array("offsets", OCTAVO_INT32, experts + 1);
+    for (int64_t e = 0; e <= experts; e++) offsets[e] = 0;
+    for (int64_t r = 0; r < rows; r++) offsets[1 + (kc_chance(30) ? 0 : kc_between(0, experts - 1))]++;
+    for (int64_t e = 0; e < experts; e++) offsets[e + 1] += offsets[e];
+    return offsets;
+}
+
+static octavo_tensor rows_of(octavo_tensor x, int64_t first, int64_t rows)
+{
+    x.data = (uint8_t *)x.data + (size_t)(first * x.strides[0]) * octavo_dtype_bytes(x.dtype);
+    x.shape[0] = rows;
+    return x;
+}
+
+/* Expert by expert, as its own layer. */
+static int compare_experts(const octavo_linear_experts_params *p)
+{
+    for (int64_t e = 0; e < p->experts; e++) {
+        octavo_linear_params its = p->of;
+        const int64_t first = p->offsets[e], rows = p->offsets[e + 1] - first;
+        its.x = rows_of(its.x, first, rows);
+        for (int i = 0; i < its.part_count; i++) {
+            its.parts[i] = octavo_linear_expert_part(p, i, e);
+            its.parts[i].y = rows_of(its.parts[i].y, first, rows);
+        }
+        if (!compare_rows(&its)) return kc_fail("expert %lld", (long long)e);
+    }
+    return kc_finish();
+}
+
+int kc_check_linear_experts(const kc_pair *pair)
+{
+    static const octavo_dtype inputs[] = { OCTAVO_F32, OCTAVO_F16, OCTAVO_BF16 };
+    octavo_linear_experts_params p = { .of = OCTAVO_LINEAR_PARAMS_INIT, .experts = pair->bench ? 8 : kc_between(1, 12) };
+    p.of.precision = pair->bench ? OCTAVO_LINEAR_BF16 : (octavo_linear_precision)kc_between(OCTAVO_LINEAR_F32, OCTAVO_LINEAR_INT8);
+    p.of.store = kc_chance(70) ? OCTAVO_STORE_SET : OCTAVO_STORE_ADD;
+    const int64_t rows = pair->bench ? 8 : kc_chance(20) ? kc_between(1, 60) : kc_between(1, 12), in = pair->bench ? 1024 : kc_between(1, 200);
+    p.of.x = kc_tensor("x", pair->bench ? OCTAVO_BF16 : KC_PICK(inputs), 2, (const int64_t[]){ rows, in });
+    fill(&p.of.x, 1.0f);
+    if (!pair->bench) spoil_tokens(&p.of);
+    if (kc_chance(25)) p.of.x_scale = draw_floats("x_scale", 1, 0.005, 0.03);
+    p.offsets = draw_offsets(p.experts, rows);
+    kc_describe("experts=%lld rows=%lld in=%lld x=%s %s%s", (long long)p.experts, (long long)rows, (long long)in, octavo_dtype_name(p.of.x.dtype),
+                (const char *[]){ "f32", "bf16", "fp8", "int8" }[p.of.precision], p.of.store == OCTAVO_STORE_ADD ? " add" : "");
+    const int parts = pair->bench ? 2 : (int)kc_between(1, 3);
+    for (int i = 0; i < parts; i++)
+        draw_expert_part(pair, &p, pair->bench ? 1024 : kc_between(1, 50), pair->bench ? OCTAVO_BF16 : draw_weight_dtype(p.of.precision));
+    const kc_outcome outcome = kc_run(pair, KC_linear_experts, &p, octavo_linear_kernel_workspace(&p.of));
+    if (outcome != KC_COMPARE) return outcome == KC_SETTLED;
+    return compare_experts(&p);
 }

@@ -48,20 +48,26 @@ static void *reserve(size_t bytes)
     return memory;
 }
 
+enum { WIDE_BYTES = 16, WIDE_ELEMENTS = 8 };
+static int wide; /* every block and row begins at whole pieces */
+
 void kc_begin(void)
 {
     if (!arena) {
         arena = reserve(ARENA_BYTES), before = reserve(ARENA_BYTES), want = reserve(ARENA_BYTES), other = reserve(ARENA_BYTES);
         scratch = reserve(SCRATCH_BYTES);
     }
-    used = scratch_used = 0, block_count = 0, description[0] = 0;
+    used = scratch_used = 0, block_count = 0, description[0] = 0, wide = 0;
     poison = kc_chance(50) ? 0xFF : 0x5A; /* a NaN in most formats; a number that is not 0 */
     memset(arena, poison, GUARD);
     used = GUARD;
 }
 
+void kc_align_wide(void) { wide = 1; }
+
 static void *add_block(const char *name, octavo_dtype dtype, size_t bytes, size_t alignment)
 {
+    if (wide && alignment < WIDE_BYTES) alignment = WIDE_BYTES;
     const size_t odd = alignment < 64 ? alignment * (size_t)kc_between(0, (int64_t)(64 / alignment) - 1) : 0;
     const size_t offset = (used + 63) / 64 * 64 + odd, end = offset + bytes + GUARD;
     if (block_count == BLOCKS_MAX || end > ARENA_BYTES) {
@@ -99,7 +105,7 @@ octavo_tensor kc_tensor(const char *name, octavo_dtype dtype, int32_t ndim, cons
     for (int i = 0; i < ndim; i++) {
         tensor.shape[order[i]] = shape[order[i]];
         tensor.strides[order[i]] = stride;
-        stride = stride * (shape[order[i]] > 0 ? shape[order[i]] : 1) + (padded && kc_chance(60) ? kc_between(0, 9) : 0);
+        stride = stride * (shape[order[i]] > 0 ? shape[order[i]] : 1) + (padded && kc_chance(60) ? kc_between(0, 9) * (wide ? WIDE_ELEMENTS : 1) : 0);
     }
     int64_t last = 0;
     for (int i = 0; i < ndim; i++) last += (shape[i] > 0 ? shape[i] - 1 : 0) * tensor.strides[i];

@@ -96,8 +96,9 @@ static double output_budget(const part *of, int64_t i)
     const double out = fabs(of->sum[i] / of->mass), size = of->size[i] / of->mass;
     const double relative = of->mass_error / of->mass, sums = budget_gamma(of->terms + 2 * BUDGET_SLACK);
     const double underflow = 0x1p-99 * of->terms * (1.0 + of->largest); /* weights below 2^-99 of the largest may become 0 */
-    /* int8 rows may meet fixed-point weights of 32 bits below the largest of their span */
-    const double fixed = of->c->view.v_format == OCTAVO_V_INT8 ? 0x1p-32 * of->terms * of->largest : 0.0;
+    /* rows of 8 bits and of f16 may meet weights of 32 bits below the largest of their span */
+    const octavo_v_format format = of->c->view.v_format;
+    const double fixed = format == OCTAVO_V_INT8 || format == OCTAVO_V_E4M3 || format == OCTAVO_V_F16 ? 0x1p-32 * of->terms * of->largest : 0.0;
     const double first = of->size_error[i] / of->mass + out * relative + sums * (size + out) + underflow + fixed;
     return first * (1.0 + 2.0 * relative) + 0x1p-140;
 }

@@ -234,7 +234,8 @@ void kc_draw_q(kc_decode *c, const kc_mood *mood)
     static const octavo_dtype dtypes[] = { OCTAVO_F32, OCTAVO_F16, OCTAVO_BF16 };
     const int64_t dim = c->view.head_dim, shape[] = { c->view.batch, c->q_tokens, c->q_heads, dim };
     const float root = sqrtf((float)dim);
-    c->in.q = kc_tensor("q", KC_PICK(dtypes), 4, shape);
+    const octavo_dtype like_k = c->view.k_format == OCTAVO_K_F16 ? OCTAVO_F16 : OCTAVO_BF16;
+    c->in.q = kc_tensor("q", c->tiled && kc_chance(80) ? like_k : KC_PICK(dtypes), 4, shape);
     const int64_t *strides = c->in.q.strides;
     for (int64_t b = 0; b < shape[0]; b++)
         for (int64_t i = 0; i < shape[1]; i++)

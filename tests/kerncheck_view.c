@@ -41,7 +41,46 @@ static void draw_formats(octavo_kv_view *view, unsigned flags)
     view->k_residual_exponent = view->k_format == OCTAVO_K_E4M3X2 && kc_chance(75) ? 4 : 0;
 }
 
-enum { WORK = 160000, LONG_WORK = 1000000, BARE_WORK = 200000, BENCH_TOKENS = 8192 };
+enum { WIDE_BYTES = 16 };
+enum { WORK = 160000, LONG_WORK = 1000000, TILED_WORK = 5000000, BARE_WORK = 200000, BENCH_TOKENS = 8192 };
+
+/* What kernels that copy whole tiles of rows take. */
+static void draw_tiled(kc_decode *c, plan *of)
+{
+    static const int32_t dims[] = { 64, 64, 128, 128, 256, 96 }, blocks[] = { 16, 32, 64, 128 };
+    static const int tiles[] = { 64, 128 };
+    octavo_kv_view *view = &c->view;
+    if (kc_chance(70)) {
+        const int halves = kc_chance(40);
+        view->k_format = halves ? OCTAVO_K_F16 : OCTAVO_K_BF16, view->v_format = halves ? OCTAVO_V_F16 : OCTAVO_V_BF16;
+    }
+    do {
+        view->head_dim = view->v_dim = KC_PICK(dims);
+        view->kv_heads = (int32_t)kc_between(1, 2), view->batch = kc_between(1, 3), c->group = kc_between(1, 3);
+        c->q_tokens = kc_chance(50) ? kc_between(1, 300) : KC_PICK(tiles) * kc_between(1, 3) + kc_between(-1, 1);
+        of->longest = kc_chance(40) ? kc_between(1, 600) : KC_PICK(tiles) * kc_between(1, 5) + kc_between(-1, 1);
+    } while (view->batch * view->kv_heads * c->group * c->q_tokens * view->head_dim * of->longest > TILED_WORK);
+    view->block_tokens = view->sub_block_tokens = KC_PICK(blocks);
+    kc_align_wide();
+}
+
+/* What kernels that stream pages of one plane take. */
+static void draw_streamed(kc_decode *c, plan *of)
+{
+    static const octavo_k_format keys[] = { OCTAVO_K_BF16, OCTAVO_K_F16, OCTAVO_K_E4M3, OCTAVO_K_E5M2, OCTAVO_K_INT8, OCTAVO_K_E4M3X2 };
+    static const octavo_v_format values[] = { OCTAVO_V_BF16, OCTAVO_V_F16, OCTAVO_V_E4M3, OCTAVO_V_E4M3, OCTAVO_V_INT8, OCTAVO_V_E4M3 };
+    static const int32_t dims[] = { 64, 128, 128, 256 }, blocks[] = { 32, 64, 128 };
+    octavo_kv_view *view = &c->view;
+    const int64_t pair = kc_between(0, 5);
+    view->k_format = keys[pair], view->v_format = pair == 2 && kc_chance(20) ? OCTAVO_V_BF16 : values[pair];
+    do {
+        view->head_dim = view->v_dim = KC_PICK(dims);
+        view->kv_heads = (int32_t)kc_between(1, 4), view->batch = kc_between(1, 3), c->group = kc_between(1, 8);
+        c->q_tokens = kc_chance(60) ? 1 : kc_between(1, 8 / c->group + 1), of->longest = kc_between(1, kc_chance(70) ? 300 : 1500);
+    } while (view->batch * view->kv_heads * c->group * c->q_tokens * view->head_dim * of->longest > LONG_WORK);
+    view->block_tokens = view->sub_block_tokens = KC_PICK(blocks);
+    kc_align_wide();
+}
 
 /* Dimensions whose product with some dozens of tokens is work that a scalar reference does in milliseconds. */
 static void draw_dims(kc_decode *c, plan *of)
@@ -115,7 +154,7 @@ static void draw_visibility(kc_decode *c, int bench)
     in->softmax_scale = kc_chance(80) ? (float)(1.0 / sqrt((double)c->view.head_dim)) : (float)kc_uniform(0.01, 0.5);
     in->planes = octavo_k_plane_count(c->view.k_format);
     if (bench) return;
-    if (kc_chance(25)) in->soft_cap = (float)kc_uniform(0.5, 60.0);
+    if (kc_chance(c->tiled ? 8 : 25)) in->soft_cap = (float)kc_uniform(0.5, 60.0);
     if (kc_chance(35)) {
         in->window = kc_between(1, c->view.max_tokens + 3);
         in->sink_tokens = kc_chance(50) ? kc_between(0, 2 * c->view.block_tokens) : 0;
@@ -168,6 +207,7 @@ static void draw_section(const kc_decode *c, const plan *of, octavo_section *sec
     const int64_t count = of->kind == TENSORS ? all_entries : entries; /* of a sequence, of a page */
     const int padded = kc_chance(50), by_token = kc_chance(50);
     int64_t token, head, span;
+    if (c->tiled && row_bytes % WIDE_BYTES == 0) align = WIDE_BYTES;
     if (by_token) { /* [token][head][dim] */
         head = row_bytes + (padded ? align * kc_between(0, 5) : 0);
         token = heads * head + (padded ? align * kc_between(0, 5) : 0);
@@ -301,7 +341,10 @@ void kc_draw_decode(kc_decode *c, const kc_pair *pair, unsigned flags)
         set_bench(c, &of);
     } else {
         draw_formats(&c->view, flags);
-        draw_dims(c, &of);
+        c->tiled = flags & (KC_LONG_Q | KC_STREAMS) && kc_chance(50);
+        if (c->tiled && flags & KC_STREAMS) draw_streamed(c, &of);
+        else if (c->tiled) draw_tiled(c, &of);
+        else draw_dims(c, &of);
     }
     c->q_heads = c->group * c->view.kv_heads, c->rows = c->group * c->q_tokens;
     draw_lengths(c, &of, pair->bench);

@@ -41,6 +41,7 @@ static void test_wrong_use(void **state)
         { "generate -m @ -p a --stop= -n 2", "empty" },
         { "generate -m @ -p a --stop \xc3 -n 2", "not UTF-8" },
         { "generate -m @ -p a --stop x --ids", "exclude" },
+        { "generate -m @ -p a --bos --no-bos", "exclude" },
         { "generate -m @ -p a -c 257", "made for 256" },
         { "generate -m @ --prompt-ids 1,2,3 -c 2", "room for 2" },
     };
@@ -222,22 +223,106 @@ static void test_prompts(void **state)
     assert_non_null(strstr(result.err, "prompt is empty"));
 }
 
-/* A checkpoint without tokenizer.json serves ids. */
-static void test_without_tokenizer(void **state)
+/* A folder of links to files of the tiny checkpoint; the names end with NULL. */
+static void linked_checkpoint(char path[2 * FIXTURE_PATH_BYTES], const char *const *names)
 {
-    (void)state;
-    char bare[2 * FIXTURE_PATH_BYTES], from[3 * FIXTURE_PATH_BYTES], to[3 * FIXTURE_PATH_BYTES], line[LINE_BYTES];
-    static const char *const FILES[] = { "config.json", "model.safetensors" };
-    path_in_folder(bare, "bare-XXXXXX");
-    assert_non_null(mkdtemp(bare));
-    for (size_t i = 0; i < sizeof FILES / sizeof *FILES; i++) {
-        snprintf(from, sizeof from, "%s/%s", model, FILES[i]);
-        snprintf(to, sizeof to, "%s/%s", bare, FILES[i]);
+    char from[3 * FIXTURE_PATH_BYTES], to[3 * FIXTURE_PATH_BYTES];
+    path_in_folder(path, "linked-XXXXXX");
+    assert_non_null(mkdtemp(path));
+    for (; *names; names++) {
+        snprintf(from, sizeof from, "%s/%s", model, *names);
+        snprintf(to, sizeof to, "%s/%s", path, *names);
         char *const source = realpath(from, NULL);
         assert_non_null(source);
         assert_int_equal(symlink(source, to), 0);
         free(source);
     }
+}
+
+static json_t *generate_in(const char *checkpoint, const char *options)
+{
+    char line[LINE_BYTES];
+    snprintf(line, sizeof line, "generate -m %s --json %s", checkpoint, options);
+    run_model(line);
+    return parse_output();
+}
+
+static void write_text(const char *path, const char *content) { write_file(path, content, strlen(content)); }
+
+static int close_to(const json_t *sampling, const char *name, double value) { return fabs(number(sampling, name) - value) < 1e-6; }
+
+/* generation_config.json gives the defaults of sampling and more ends; options have the last word. */
+static void test_generation_config(void **state)
+{
+    (void)state;
+    static const char *const FILES[] = { "config.json", "model.safetensors", "tokenizer.json", NULL };
+    char path[2 * FIXTURE_PATH_BYTES], file[3 * FIXTURE_PATH_BYTES], text_of[128];
+    linked_checkpoint(path, FILES);
+    snprintf(file, sizeof file, "%s/generation_config.json", path);
+    write_text(file, "{\"temperature\":0.25,\"top_p\":0.5}");
+    json_t *by_file = generate_in(path, "-p def -n 12");
+    const json_t *sampling = json_object_get(by_file, "sampling");
+    assert_true(close_to(sampling, "temperature", 0.25) && close_to(sampling, "top_p", 0.5));
+    assert_true(close_to(sampling, "top_k", 40) && close_to(sampling, "min_p", 0.05));
+    json_t *by_options = generate("-p def -n 12 --temperature 0.25 --top-p 0.5");
+    assert_same_ids(by_file, by_options, 1);
+    json_t *given = generate_in(path, "-p def -n 12 --temperature 0.8 --top-p 0.95");
+    json_t *plain = generate("-p def -n 12");
+    assert_same_ids(given, plain, 1);
+
+    write_text(file, "{\"do_sample\":false}");
+    json_t *greedy = generate_in(path, "-p def -n 12"), *zero = generate("-p def -n 12 --temperature 0");
+    assert_true(close_to(json_object_get(greedy, "sampling"), "temperature", 0));
+    assert_same_ids(greedy, zero, 1);
+
+    const json_int_t third = json_integer_value(json_array_get(json_object_get(zero, "ids"), 2));
+    snprintf(text_of, sizeof text_of, "{\"eos_token_id\":[%lld],\"do_sample\":false}", (long long)third);
+    write_text(file, text_of);
+    json_t *ended = generate_in(path, "-p def -n 12");
+    assert_string_equal(text(ended, "finish"), "eos");
+    assert_true(number(ended, "tokens") <= 3);
+    json_t *all[] = { by_file, by_options, given, plain, greedy, zero, ended };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) json_decref(all[i]);
+
+    char line[LINE_BYTES];
+    write_text(file, "{\"top_p\":7}");
+    snprintf(line, sizeof line, "generate -m %s -p def -n 2", path);
+    assert_refused(line, "generation_config.json: field 'top_p' is 7");
+}
+
+/* A tokenizer whose post_processor begins texts with a token has it in front of prompts, once. */
+static void test_begin_of_text(void **state)
+{
+    (void)state;
+    static const char *const FILES[] = { "config.json", "model.safetensors", NULL };
+    char path[2 * FIXTURE_PATH_BYTES], file[3 * FIXTURE_PATH_BYTES];
+    snprintf(file, sizeof file, "%s/tokenizer.json", model);
+    json_t *tokenizer = json_load_file(file, 0, NULL);
+    assert_non_null(tokenizer);
+    json_object_set_new(tokenizer, "post_processor", json_pack("{s:s, s:[{s:{s:s, s:i}}, {s:{s:s, s:i}}], s:[], s:{s:{s:s, s:[i], s:[s]}}}", "type",
+                        "TemplateProcessing", "single", "SpecialToken", "id", "<|begin_of_text|>", "type_id", 0, "Sequence", "id", "A", "type_id", 0,
+                        "pair", "special_tokens", "<|begin_of_text|>", "id", "<|begin_of_text|>", "ids", 0, "tokens", "<|begin_of_text|>"));
+    linked_checkpoint(path, FILES);
+    snprintf(file, sizeof file, "%s/tokenizer.json", path);
+    assert_int_equal(json_dump_file(tokenizer, file, 0), 0);
+    json_decref(tokenizer);
+    json_t *with = generate_in(path, "-p def -n 2"), *twice = generate_in(path, "-p <|begin_of_text|>def -n 2");
+    json_t *without = generate_in(path, "-p def -n 2 --no-bos"), *plain = generate("-p def -n 2"), *forced = generate("-p def -n 2 --bos");
+    assert_true(json_equal(json_object_get(with, "prompt_ids"), json_object_get(forced, "prompt_ids")));
+    assert_true(json_equal(json_object_get(with, "prompt_ids"), json_object_get(twice, "prompt_ids")));
+    assert_true(json_equal(json_object_get(without, "prompt_ids"), json_object_get(plain, "prompt_ids")));
+    assert_false(json_equal(json_object_get(with, "prompt_ids"), json_object_get(without, "prompt_ids")));
+    json_t *all[] = { with, twice, without, plain, forced };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) json_decref(all[i]);
+}
+
+/* A checkpoint without tokenizer.json serves ids. */
+static void test_without_tokenizer(void **state)
+{
+    (void)state;
+    static const char *const FILES[] = { "config.json", "model.safetensors", NULL };
+    char bare[2 * FIXTURE_PATH_BYTES], line[LINE_BYTES];
+    linked_checkpoint(bare, FILES);
     snprintf(line, sizeof line, "generate -m %s --prompt-ids 5,6 -n 3 --ids", bare);
     run_model(line);
     assert_int_equal(result.status, 0);
@@ -303,7 +388,7 @@ int main(void)
         cmocka_unit_test(test_wrong_use), cmocka_unit_test(test_seeds),       cmocka_unit_test(test_greedy),
         cmocka_unit_test(test_stream),    cmocka_unit_test(test_figures),     cmocka_unit_test(test_context),
         cmocka_unit_test(test_end_of_text), cmocka_unit_test(test_stop),      cmocka_unit_test(test_prompts),
-        cmocka_unit_test(test_without_tokenizer), cmocka_unit_test(test_terminal),
+        cmocka_unit_test(test_generation_config), cmocka_unit_test(test_begin_of_text), cmocka_unit_test(test_without_tokenizer), cmocka_unit_test(test_terminal),
     };
     if (!program_path()) {
         fprintf(stderr, "skipped: OCTAVO_PROGRAM does not name the program\n");

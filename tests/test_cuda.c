@@ -52,6 +52,30 @@ static void a_gpu_that_is_not_there_is_refused(void **state)
     assert_true(strlen(octavo_last_error()) > 0);
 }
 
+/* With a GPU: asking for too much says so and leaves the device as it was. */
+static void a_gpu_that_is_full_says_so(void **state)
+{
+    (void)state;
+    octavo_device *gpu;
+    void *memory = &gpu;
+    if (octavo_device_open(context, "cuda:0", &gpu) != OCTAVO_OK) {
+        print_message("no GPU is tried: %s\n", octavo_last_error());
+        skip();
+    }
+    assert_int_equal(octavo_device_allocate(gpu, (size_t)1 << 50, &memory), OCTAVO_E_NOMEM);
+    assert_null(memory);
+    assert_says("cuda:0");
+    octavo_kvcache_config config = OCTAVO_KVCACHE_CONFIG_INIT;
+    octavo_kvcache *cache;
+    config.page.k_format = OCTAVO_K_BF16, config.page.v_format = OCTAVO_V_BF16, config.page.kv_heads = 64, config.page.head_dim = 256;
+    config.layers = 80, config.max_sequences = 1, config.max_tokens = INT32_MAX, config.pages = INT32_MAX / 64;
+    assert_int_equal(octavo_kvcache_create(gpu, &config, &cache), OCTAVO_E_NOMEM);
+    assert_null(cache);
+    assert_int_equal(octavo_device_allocate(gpu, 4096, &memory), OCTAVO_OK);
+    octavo_device_release(gpu, memory, 4096);
+    octavo_device_close(gpu);
+}
+
 static void a_plugin_is_named_by_an_absolute_path(void **state)
 {
     (void)state;
@@ -167,6 +191,7 @@ int main(void)
         cmocka_unit_test(device_names_are_read_exactly),
         cmocka_unit_test(a_device_that_is_none_is_refused),
         cmocka_unit_test(a_gpu_that_is_not_there_is_refused),
+        cmocka_unit_test(a_gpu_that_is_full_says_so),
         cmocka_unit_test(a_plugin_is_named_by_an_absolute_path),
         cmocka_unit_test(a_file_that_is_no_library_is_refused),
         cmocka_unit_test(plugins_of_other_builds_are_refused),

@@ -76,6 +76,54 @@ static void reads_options_of_llama(void **state)
     octavo_model_description_fini(&d);
 }
 
+/* Reads config.json with eos 2, then `text` as generation_config.json. */
+static octavo_status read_generation(const char *text, octavo_model_description *d)
+{
+    expect(FIXTURE_LLAMA, "{}", d);
+    return octavo_model_description_add_generation(d, "generation_config.json", text, strlen(text));
+}
+
+static void reads_generation(void **state)
+{
+    (void)state;
+    octavo_model_description d;
+    const octavo_model_config *c = &d.config;
+    assert_int_equal(read_generation("{\"eos_token_id\":[5,2,7,5],\"temperature\":0.6,\"top_p\":0.9,\"transformers_version\":\"4\"}", &d), OCTAVO_OK);
+    assert_true(c->eos_count == 3 && c->eos[0] == 2 && c->eos[1] == 5 && c->eos[2] == 7);
+    assert_true(c->temperature == 0.6f && c->top_p == 0.9f && c->min_p == -1 && c->top_k == -1);
+    octavo_model_description_fini(&d);
+    assert_int_equal(read_generation("{\"eos_token_id\":3,\"do_sample\":false,\"temperature\":0.6,\"top_k\":-1,\"min_p\":0.05}", &d), OCTAVO_OK);
+    assert_true(c->eos_count == 2 && c->eos[1] == 3 && c->temperature == 0 && c->top_k == 0 && c->min_p == 0.05f && c->top_p == -1);
+    octavo_model_description_fini(&d);
+    assert_int_equal(read_generation("{\"top_k\":null,\"eos_token_id\":null}", &d), OCTAVO_OK);
+    assert_true(c->eos_count == 1 && c->temperature == -1 && c->top_k == -1);
+    octavo_model_description_fini(&d);
+}
+
+static void refuses_generation(void **state)
+{
+    (void)state;
+    static const struct { const char *text, *fragment; octavo_status status; } CASES[] = {
+        { "{\"temperature\":-1}", "'temperature' is -1", OCTAVO_E_FORMAT },
+        { "{\"temperature\":\"hot\"}", "'temperature' is not a number", OCTAVO_E_FORMAT },
+        { "{\"top_p\":1.5}", "'top_p' is 1.5", OCTAVO_E_FORMAT },
+        { "{\"min_p\":2}", "'min_p' is 2", OCTAVO_E_FORMAT },
+        { "{\"top_k\":-2}", "'top_k' is -2", OCTAVO_E_FORMAT },
+        { "{\"top_k\":0.5}", "'top_k' is not a whole number", OCTAVO_E_FORMAT },
+        { "{\"do_sample\":1}", "'do_sample' is not true or false", OCTAVO_E_FORMAT },
+        { "{\"eos_token_id\":[1,-2]}", "'eos_token_id' is not a token", OCTAVO_E_FORMAT },
+        { "{\"eos_token_id\":[1,3,4,5,6,7,8,9]}", "'eos_token_id' names the model more than 8", OCTAVO_E_UNSUPPORTED },
+        { "[]", "is not a JSON object", OCTAVO_E_FORMAT },
+    };
+    for (size_t i = 0; i < LENGTH(CASES); i++) {
+        octavo_model_description d;
+        assert_int_equal(read_generation(CASES[i].text, &d), CASES[i].status);
+        if (!strstr(octavo_last_error(), CASES[i].fragment) || !strstr(octavo_last_error(), "generation_config.json"))
+            fail_msg("%s gives '%s'", CASES[i].text, octavo_last_error());
+        assert_true(d.windows == NULL);
+    }
+}
+
 static void reads_gpt2(void **state)
 {
     (void)state;
@@ -349,7 +397,7 @@ static void refuses_what_nothing_does(void **state)
         { "{\"scale_attn_by_inverse_layer_idx\":true}", "'scale_attn_by_inverse_layer_idx' is true" },
         { "{\"add_cross_attention\":true}", "'add_cross_attention' is true" },
         { "{\"hidden_act\":\"quick_gelu\"}", "'quick_gelu'" },
-        { "{\"eos_token_id\":[1,2,3,4,5,6,7,8,9]}", "'eos_token_id' lists 9" },
+        { "{\"eos_token_id\":[1,2,3,4,5,6,7,8,9]}", "'eos_token_id' names the model more than 8" },
         { "{\"partial_rotary_factor\":0.5}", "'partial_rotary_factor' is 0.5" },
         { "{\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2}}", "'dynamic'" },
         { "{\"rope_scaling\":{\"rope_type\":\"longrope\"}}", "'longrope'" },
@@ -394,6 +442,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_llama),           cmocka_unit_test(reads_options_of_llama),
+        cmocka_unit_test(reads_generation),      cmocka_unit_test(refuses_generation),
         cmocka_unit_test(reads_gpt2),            cmocka_unit_test(reads_windows),
         cmocka_unit_test(reads_norms_and_biases), cmocka_unit_test(reads_experts),
         cmocka_unit_test(computes_frequencies),  cmocka_unit_test(finds_positions_elsewhere),

@@ -378,7 +378,7 @@ static void joins_shards(void **state)
     checkpoint_llama(&at, OCTAVO_F32);
     for (size_t i = 0; i < at.count; i++) {
         char entry[CHECKPOINT_NAME + 40];
-        snprintf(entry, sizeof entry, "%s\"%s\":\"part-%c.safetensors\"", i ? "," : "", at.names[i], i < 7 ? 'b' : 'a');
+        snprintf(entry, sizeof entry, "%s\"%.*s\":\"part-%c.safetensors\"", i ? "," : "", CHECKPOINT_NAME, at.names[i], i < 7 ? 'b' : 'a');
         strcat(index, entry);
     }
     strcat(index, "}}");

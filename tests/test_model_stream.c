@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 #include "model_random.h"
+#include "octavo/layer.h"
 #include "model_stream.h"
 #include <stdlib.h>
 #include <string.h>
@@ -155,7 +156,7 @@ static void test_random(void **state)
     assert_true(random_mix(RANDOM_STEP) == UINT64_C(0xe220a8397b1dcdaf));
     assert_true(random_mix(2 * RANDOM_STEP) == UINT64_C(0x6e789e6aa1b965f4));
     for (uint64_t i = 0; i < COUNT; i++) {
-        const float u = random_uniform(random_derive(random_derive(3, i % 100), 5), i / 100);
+        const float u = octavo_random_uniform(random_derive(random_derive(3, i % 100), 5), i / 100);
         assert_true(u >= 0 && u < 1);
         bins[(int)(u * BINS)]++;
     }

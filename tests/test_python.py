@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""test_python.py - python/octavo.py against NumPy: quantise, a cache of nested planes, the caller's own tensors, refusals.
+"""test_python.py - python/octavo.py against NumPy: quantise, a cache of nested planes, the caller's own tensors, prefill, refusals; and
+the same from PyTorch's tensors on a GPU, on its current stream and in a CUDA graph, where there is one.
 
 Ends with status 77 (skipped) where NumPy is missing."""
 import os
@@ -17,7 +18,7 @@ import octavo  # noqa: E402
 
 STRUCTS = {"octavo_tensor": octavo._Tensor, "octavo_exec": octavo._Exec, "octavo_section": octavo._Section, "octavo_kv_view": octavo._View,
            "octavo_page_config": octavo._PageConfig, "octavo_kvcache_config": octavo._CacheConfig, "octavo_decode_params": octavo._Decode,
-           "octavo_quantize_params": octavo._Quantize, "octavo_dequantize_params": octavo._Dequantize}
+           "octavo_prefill_params": octavo._Prefill, "octavo_quantize_params": octavo._Quantize, "octavo_dequantize_params": octavo._Dequantize}
 BATCH, TOKENS, Q_HEADS, KV_HEADS, DIM = 2, 700, 6, 2, 64
 
 
@@ -46,6 +47,11 @@ def attention(q, k, v):
     return out
 
 
+def many(q, k, v):
+    """The same of as many queries as keys, causal; q [B, T, HQ, D]."""
+    return np.concatenate([attention(q[:, t:t + 1], k[:, :t + 1], v[:, :t + 1]) for t in range(q.shape[1])], axis=1)
+
+
 def distance(a, b):
     return np.linalg.norm(a - b) / np.linalg.norm(b)
 
@@ -57,6 +63,106 @@ def expect_error(word, call):
         assert word in str(error), str(error)
         return
     raise AssertionError(f"no error that speaks of {word}")
+
+
+def e5m2_bits(x):
+    """The codes nearest to x: the upper bytes of f16, rounded."""
+    half = x.astype(np.float16).view(np.uint16).astype(np.uint32)
+    return ((half + 0x7f + (half >> 8 & 1)) >> 8).astype(np.uint8)
+
+
+def e5m2_values(codes):
+    return (codes.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
+
+
+def check_own_tensors(device, q, k, v):
+    """Planes and prefill over the caller's own arrays."""
+    base = e5m2_bits(k)
+    residual = e5m2_bits(k - e5m2_values(base))
+    assert distance(device.decode(q, base, v, k_residual=residual, k_dtype="e5m2").out, attention(q, k, v)) < 0.02
+    exact = many(q[:, :1].repeat(40, axis=1), k[:, :40], v[:, :40])
+    causal = device.prefill(q[:, :1].repeat(40, axis=1), k[:, :40], v[:, :40])
+    assert distance(causal.out, exact) < 1e-5 and causal.lse.shape == (BATCH, Q_HEADS, 40)
+    assert distance(device.prefill(q, k, v, mask="full", precision="sage1", results=()).out, attention(q, k, v)) < 0.05
+
+
+def random_inputs(torch, tokens):
+    generator = torch.Generator("cuda").manual_seed(5)
+    return [scale * torch.randn(BATCH, count, heads, DIM, device="cuda", dtype=torch.bfloat16, generator=generator)
+            for scale, count, heads in ((3, 1, Q_HEADS), (1, tokens, KV_HEADS), (1, tokens, KV_HEADS))]
+
+
+def on_host(x):
+    return x.detach().double().cpu().numpy()
+
+
+def check_gpu(torch):
+    device = octavo.Device("cuda:0")
+    q, k, v = random_inputs(torch, TOKENS)
+    exact = attention(on_host(q), on_host(k), on_host(v))
+
+    x = k[0, :, 0].float()
+    codes, scales = device.quantize(x, "e4m3", per="token")
+    assert codes.dtype == torch.float8_e4m3fn and codes.is_cuda and distance(on_host(device.dequantize(codes, scales)), on_host(x)) < 0.04
+    there, factors = octavo.Device("cpu").quantize(x.cpu().numpy(), "e4m3", per="token")
+    assert (codes.view(torch.uint8).cpu().numpy() == there).all() and (scales.cpu().numpy() == factors).all()
+
+    cache = device.cache(kv_heads=KV_HEADS, head_dim=DIM, k="e4m3x2", v="int8", max_tokens=1024, max_sequences=BATCH)
+    sequences = [cache.sequence() for _ in range(BATCH)]
+    cache.append(sequences, k, v)
+    out = torch.full_like(q, float("nan"))
+    dense = cache.decode(sequences, q, out=out, results=("bytes_read",))
+    assert dense.out is out and dense.lse is None and distance(on_host(out), exact) < 0.02
+    pruned = cache.decode(sequences, q, select="mass", epsilon=0.6)
+    assert distance(on_host(pruned.out), exact) < 0.6 and bool((pruned.bytes_read < dense.bytes_read).all()) and bool((pruned.kept == 2).any())
+    device.check()
+    k[0, 0, 0, 0] = float("nan")
+    cache.append(sequences, k[:, :1], v[:, :1])
+    expect_error("cuda:0", device.check)
+    device.check()
+
+    q, k, v = random_inputs(torch, TOKENS)
+    base = k.to(torch.float8_e5m2)
+    residual = (k.float() - base.float()).to(torch.float8_e5m2)
+    assert distance(on_host(device.decode(q, base, v, k_residual=residual).out), exact) < 0.03
+    bits = device.decode(q, k, v).out
+    assert distance(on_host(bits), exact) < 0.005
+    assert bool((device.decode(q, k.transpose(1, 2).contiguous(), v.transpose(1, 2).contiguous(), head_major=True).out == bits).all())
+    queries = q.repeat(1, TOKENS, 1, 1)
+    wanted = many(on_host(queries[:, :50]), on_host(k[:, :50]), on_host(v[:, :50]))
+    assert distance(on_host(device.prefill(queries[:, :50], k[:, :50], v[:, :50]).out), wanted) < 0.01
+
+    # in order with the work on the current stream, which is not the default one
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        late = torch.zeros_like(k)
+        torch.cuda._sleep(50_000_000)
+        late.copy_(k)
+        after = device.decode(q, late, v).out
+    stream.synchronize()
+    assert bool((after == bits).all())
+
+    # captured, and replayed with other inputs
+    asked, answer, graph = torch.zeros_like(q), torch.empty_like(q), torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        device.decode(asked, k, v, out=answer, results=())
+    asked.copy_(q)
+    graph.replay()
+    assert bool((answer == bits).all())
+    print(f"liboctavo {octavo.version()}: the Python API agrees with NumPy on {torch.cuda.get_device_name()}, too")
+
+
+def try_gpu():
+    try:
+        import torch
+    except ImportError:
+        print("no PyTorch: the Python API is not tried on a GPU")
+        return
+    if torch.cuda.is_available():
+        check_gpu(torch)
+    else:
+        print("no GPU for PyTorch: the Python API is not tried on one")
 
 
 def main():
@@ -95,11 +201,13 @@ def main():
     cache.truncate(child, 100)
     assert distance(cache.decode([child], q[:1]).out, attention(q[:1], k[:1, :100], v[:1, :100])) < 0.02
 
+    check_own_tensors(device, q, k, v)
     expect_error("epsilon", lambda: cache.decode(sequences, q, select="mass", epsilon=2.0))
     expect_error("there is no device", lambda: octavo.Device("tpu"))
     expect_error("1024", lambda: cache.append(sequences, k, v))
     expect_error("head_dim", lambda: octavo.Device("cpu").cache(kv_heads=1, head_dim=0, max_tokens=64))
     print(f"liboctavo {octavo.version()}: the Python API agrees with NumPy ({os.environ.get('OCTAVO_LIBRARY', 'found by itself')})")
+    try_gpu()
 
 
 main()

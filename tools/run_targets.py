@@ -5,7 +5,8 @@ run_targets.py [WORD]     only rows whose name holds WORD
 Columns, separated by tabs: name, command, field, relation (<= >= ==), limit, device. Lines that begin with '#' are comments.
 command   run by sh in the root of the tree, the built program in PATH, $OCTAVO_SHARED set; rows with the same command share one run
 field     a path into the JSON that the command prints, as results[0].rel_error; A / B divides two of them; `status` is the exit status
-device    cpu; cpu+shared: needs the folder $OCTAVO_SHARED; h100: needs that GPU"""
+device    cpu; cpu+shared: needs the folder $OCTAVO_SHARED; h100: needs that GPU;
+          h100+shared: both"""
 import json
 import os
 import pathlib
@@ -35,6 +36,8 @@ def read_rows(word):
 def fits(device, shared):
     if device == "cpu+shared":
         return shared.is_dir()
+    if device == "h100+shared":
+        return shared.is_dir() and fits("h100", shared)
     if device == "h100":
         if not shutil.which("nvidia-smi"):
             return False

@@ -166,6 +166,24 @@ OCTAVO_API octavo_status octavo_kvcache_reserve(octavo_kvcache *cache, int32_t s
 OCTAVO_API octavo_status octavo_kvcache_append(const octavo_exec *exec, octavo_kvcache *cache, int32_t layer, int64_t batch,
                                                const int32_t *sequences, const octavo_tensor *k, const octavo_tensor *v);
 
+/* `tokens` new tokens of each of `batch` sequences, for all layers at once: what can be recorded in a graph of a whole decode step. */
+typedef struct octavo_kvcache_step {
+    size_t struct_size;
+    int64_t batch, tokens;
+    const int32_t *sequences;        /* [batch] on the host, none twice                                   */
+    const int32_t *device_sequences; /* [batch] the same on the device; on the CPU it may be `sequences`  */
+    int32_t *first;                  /* [batch] on the device: position of each sequence's first new token */
+    int32_t *positions;              /* [batch, tokens] on the device: of all new tokens, or NULL         */
+} octavo_kvcache_step;
+#define OCTAVO_KVCACHE_STEP_INIT OCTAVO_INIT_STRUCT(octavo_kvcache_step)
+
+/* The host's part of a step: checks that there is room in every layer, flushes, and counts the tokens. A replay needs it, too.
+ * OCTAVO_E_ARGUMENT: a sequence is named twice; OCTAVO_E_RANGE: reserve first. Nothing was changed. */
+OCTAVO_API octavo_status octavo_kvcache_step_begin(const octavo_exec *exec, octavo_kvcache *cache, const octavo_kvcache_step *step);
+/* The device's part, once behind each begin, called or replayed: the lengths grow, `first` and `positions` are written. Then
+ * octavo_kv_append fills each layer's view at `first`; if it fails, truncate. */
+OCTAVO_API octavo_status octavo_kvcache_step_advance(const octavo_exec *exec, octavo_kvcache *cache, const octavo_kvcache_step *step);
+
 /* Forgets all tokens from `length` on, in every layer, and reserved room with them. OCTAVO_E_RANGE: longer than the sequence, or
  * the window's pages that the shorter sequence would see are gone. */
 OCTAVO_API octavo_status octavo_kvcache_truncate(octavo_kvcache *cache, int32_t sequence, int64_t length);
@@ -175,8 +193,8 @@ OCTAVO_API int64_t octavo_kvcache_length(const octavo_kvcache *cache, int32_t se
 /* Pages of a group that are free. */
 OCTAVO_API int64_t octavo_kvcache_free_pages(const octavo_kvcache *cache, int32_t group);
 
-/* On a GPU: puts what reserve, fork, truncate and free changed in order with the work on exec->stream. append does so by itself; call it
- * where a decode follows one of those without an append between. On the CPU there is nothing to do. */
+/* On a GPU: puts what reserve, fork, truncate and free changed in order with the work on exec->stream. append and step_begin do so by
+ * themselves; call it where a decode follows one of those without an append between. On the CPU there is nothing to do. */
 OCTAVO_API octavo_status octavo_kvcache_flush(const octavo_exec *exec, octavo_kvcache *cache);
 
 /* The layer of these sequences as a view. `sequences` is borrowed and must outlive the view, which a reserve, append, fork,

@@ -119,6 +119,16 @@ OCTAVO_API octavo_status octavo_sample_workspace(const octavo_exec *exec, const 
 /* OCTAVO_E_NONFINITE: a row of logits has a NaN, +Inf or no finite value (-Inf beside finite ones is allowed); nothing was written. */
 OCTAVO_API octavo_status octavo_sample(const octavo_exec *exec, const octavo_sample_params *params);
 
+/* A token and its log-probabilities: under the filtered distribution, and under softmax(logits). */
+typedef struct octavo_drawn_token {
+    int32_t token;
+    float sampled_logprob, logprob;
+} octavo_drawn_token;
+
+/* Number `index` of the generator (SplitMix64) whose state this is: a multiple of 2^-24 in [0, 1), for octavo_sample_row. Any state
+ * is fine, and any index at any time. */
+OCTAVO_API float octavo_random_uniform(uint64_t state, uint64_t index);
+
 /* logprob[r] = log softmax(logits[r])[tokens[r]], and which token is largest. A row with a NaN, +Inf or no finite value: NaN, and the
  * largest of those that are no NaN (0 where all are NaN or -Inf). */
 typedef struct octavo_token_logprob_params {

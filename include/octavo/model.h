@@ -61,7 +61,9 @@ typedef struct octavo_model_config {
     octavo_route_weights route;
     const uint8_t *sparse; /* [layers] 1: experts stand in for the FFN; NULL: all, where there are experts */
     int32_t bos;           /* -1: none */
-    int32_t eos[OCTAVO_MODEL_EOS], eos_count;
+    int32_t eos[OCTAVO_MODEL_EOS], eos_count; /* of config.json and of generation_config.json, where there is one */
+    float temperature, top_p, min_p; /* how generation_config.json draws (0: the likeliest token); -1: it does not say */
+    int32_t top_k;                   /* likewise; 0: all */
 } octavo_model_config;
 
 /* ---- Opening. ---- */
@@ -168,6 +170,28 @@ typedef struct octavo_forward_params {
 
 OCTAVO_API octavo_status octavo_session_forward(octavo_session *session, const octavo_forward_params *params);
 
+/* Whether octavo_session_generate goes on after a step. */
+typedef enum octavo_generate_next { OCTAVO_GENERATE_ON = 0, OCTAVO_GENERATE_STOP = 1 } octavo_generate_next;
+
+/* Draws `steps` tokens, one after the other, of each of `batch` sequences. A token goes into the next step on the device; steps run
+ * ahead of the host, which takes back those behind a stop. */
+typedef struct octavo_generate_params {
+    size_t struct_size;
+    int64_t batch, steps;
+    const int32_t *sequences;        /* [batch]                                                                 */
+    const int32_t *ids;              /* [batch] the newest token of each, which the cache does not hold yet     */
+    const octavo_sample_row *sample; /* [batch] `uniform` is not read:                                          */
+    const uint64_t *random;          /* [batch] step s draws with octavo_random_uniform(random[b], first + s)   */
+    uint64_t first;
+    octavo_generate_next (*drawn)(void *user, int64_t step, const octavo_drawn_token *tokens); /* [batch]; called in order of steps */
+    void *user;
+} octavo_generate_params;
+#define OCTAVO_GENERATE_PARAMS_INIT OCTAVO_INIT_STRUCT(octavo_generate_params)
+
+/* The cache then holds all but the last token that `drawn` was given, as if each had gone through octavo_session_forward. On failure
+ * the sequences hold what belongs to the tokens that were given. */
+OCTAVO_API octavo_status octavo_session_generate(octavo_session *session, const octavo_generate_params *params);
+
 /* What the session has done since it was made or reset. */
 typedef struct octavo_session_stats {
     int64_t prefill_tokens, decode_tokens;
@@ -176,6 +200,7 @@ typedef struct octavo_session_stats {
     double prefill_product_seconds;  /* in linear layers, likewise                    */
     double prefill_product_flop;     /* 2 * tokens * in * out of each                 */
     int64_t decode_cache_bytes; /* read by decode attention, all layers                          */
+    int64_t graph_replays;      /* decode steps that were replays of a recorded graph            */
     double skip_ratio;          /* dropped / visible units, the mean over decode tokens, layers and kv heads */
 } octavo_session_stats;
 OCTAVO_API void octavo_session_stats_of(const octavo_session *session, octavo_session_stats *stats);

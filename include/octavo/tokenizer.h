@@ -31,6 +31,8 @@ OCTAVO_API int32_t octavo_tokenizer_vocab_size(const octavo_tokenizer *tokenizer
  * names; -1: none can be told. A model's config.json has the last word about the end. */
 OCTAVO_API int32_t octavo_tokenizer_bos_id(const octavo_tokenizer *tokenizer);
 OCTAVO_API int32_t octavo_tokenizer_eos_id(const octavo_tokenizer *tokenizer);
+/* 1: the file's post_processor puts the token that begins a text in front of every text. Encoding does so when it is told to. */
+OCTAVO_API int octavo_tokenizer_adds_bos(const octavo_tokenizer *tokenizer);
 
 /* The id of a token by its text: that of an added token as it stands, that of any other as the vocabulary spells it, such as
  * "\u0120the" or "<0x0A>". -1: no such token. */

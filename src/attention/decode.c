@@ -29,15 +29,18 @@ static uint8_t *kept_mask(const decode_call *call)
     return call->params->kept ? call->params->kept : bytes(call, call->plan.kept);
 }
 
-static octavo_status run_fused(const decode_call *call)
+/* *merged: whether the kernel merged, too. */
+static octavo_status run_fused(const decode_call *call, int *merged)
 {
     const octavo_decode_params *params = call->params;
+    const int merge_alone = params->sink_logits || params->kv->k_mean || params->dropped_mass;
     const octavo_decode_fused_params fused = {
         .in = call->plan.in, .rule = params->select, .delta = params->delta, .thresholds = params->thresholds,
         .compensate = params->compensate, .keep_first_blocks = params->keep_first_blocks,
         .keep_last_blocks = params->keep_last_blocks, .splits = call->plan.splits, .split_units = call->plan.split_units,
         .kept = kept_mask(call), .part_out = floats(call, call->plan.part_out), .part_lse = floats(call, call->plan.part_lse),
         .part_kept = floats(call, call->plan.part_kept), .part_dropped = floats(call, call->plan.part_dropped),
+        .merged_out = merge_alone ? (octavo_tensor){ 0 } : params->out, .merged_lse = params->lse, .merged = merged,
     };
     return call->kernels->decode_fused(&call->exec, &fused);
 }
@@ -161,7 +164,8 @@ octavo_status octavo_attention_decode(const octavo_exec *exec, const octavo_deco
     call.exec.workspace = call.workspace + call.plan.scratch;
     call.exec.workspace_bytes = call.plan.scratch_bytes;
     const int two_pass = params->select == OCTAVO_SELECT_MASS || params->select == OCTAVO_SELECT_CERTIFIED;
-    OCTAVO_TRY(two_pass ? run_two_pass(&call) : run_fused(&call));
-    OCTAVO_TRY(merge(&call));
+    int merged = 0;
+    OCTAVO_TRY(two_pass ? run_two_pass(&call) : run_fused(&call, &merged));
+    if (!merged) OCTAVO_TRY(merge(&call));
     return account(&call);
 }

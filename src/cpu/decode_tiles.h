@@ -94,10 +94,28 @@ typedef struct octavo_decode_units {
 /* Rows [row, row + rows) of q against the base of all units, q rounded to 15 bits or more; rows <= DECODE_ROWS. */
 typedef void octavo_decode_scan(const octavo_decode_q *q, int64_t row, int64_t rows, const octavo_decode_units *units);
 
+/* DECODE_TOKENS tokens of one kv head, which every row sees, and where the sums of their split grow. */
+typedef struct octavo_decode_unit {
+    const uint8_t *k[OCTAVO_MAX_PLANES], *v, *k_scale, *v_scale; /* of the first token */
+    float *max, *sum, *out; /* [rows], and row r of the output at r * out_stride: weights relative to the largest score so far */
+} octavo_decode_unit;
+
+typedef struct octavo_decode_pass {
+    const octavo_decode_unit *units; /* [count + 1]: of the last only as what comes next */
+    int64_t count, rows;
+    int64_t k_stride[OCTAVO_MAX_PLANES], v_stride, out_stride; /* bytes; out_stride: floats */
+    float softmax_scale;
+} octavo_decode_pass;
+
+/* Attends units one after the other. */
+typedef void octavo_decode_attend(const octavo_decode_q *q, const octavo_decode_pass *pass);
+
 typedef struct octavo_decode_tiles {
     octavo_decode_dot *(*dot)(const octavo_kv_view *kv, int32_t planes);
     octavo_decode_axpy *(*axpy)(octavo_v_format format);
     octavo_decode_scan *(*scan)(const octavo_kv_view *kv); /* of views that the level scans unit by unit; else, or returns, NULL */
+    /* Of views, planes and queries whose units the level attends together; else, or returns, NULL. */
+    octavo_decode_attend *(*attend)(const octavo_kv_view *kv, int32_t planes, int64_t rows, octavo_dtype q_dtype);
     /* Writes octavo_decode_packed_bytes() at most; NULL: the level reads the float rows. */
     void (*pack)(const octavo_decode_q *q, uint8_t *packed);
     void (*enter)(void), (*leave)(void); /* around a task, on its thread; NULL: nothing to do */

@@ -1,5 +1,6 @@
 /* prefill_workspace.c - how a prefill call is cut, and how much workspace it takes, the same for every CPU level. */
 #include "cpu/prefill_tasks.h"
+#include "kernel/prefill_eight.h"
 
 static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -73,6 +74,8 @@ octavo_prefill_layout octavo_prefill_layout_of(const octavo_prefill_params *p)
 
 size_t octavo_attention_prefill_kernel_workspace(const octavo_attention_prefill_params *p)
 {
-    const size_t levels = octavo_prefill_layout_of(p).bytes, reference = octavo_prefill_ref_layout_of(p).bytes;
-    return levels > reference ? levels : reference;
+    const int on_gpu = p->kv->device_kind == OCTAVO_DEVICE_CUDA && p->precision != OCTAVO_ATTENTION_EXACT;
+    const size_t levels = octavo_prefill_layout_of(p).bytes, reference = octavo_prefill_ref_layout_of(p).bytes, most = levels > reference ? levels : reference;
+    const size_t eight = on_gpu ? octavo_prefill_eight_layout_of(p).bytes : 0;
+    return most > eight ? most : eight;
 }

@@ -10,6 +10,8 @@
     X(dequantize)     \
     X(kv_append)      \
     X(block_metadata) \
+    X(kv_advance)     \
+    X(step_end)       \
     X(block_score)    \
     X(block_select)   \
     X(block_attend)   \
@@ -26,6 +28,7 @@
     X(sample)         \
     X(token_logprob)  \
     X(linear)         \
+    X(linear_experts) \
     X(attention_prefill)
 
 #define X(op) octavo_status octavo_##op##_cuda(const octavo_exec *exec, const octavo_##op##_params *p);
@@ -40,9 +43,20 @@ static inline void octavo_install_sm80(octavo_kernels *kernels)
 }
 
 /* For compute capability 9.0, over what octavo_install_sm80 set; each hands down what it does not do faster. */
+octavo_status octavo_block_score_sm90(const octavo_exec *exec, const octavo_block_score_params *p);
+octavo_status octavo_block_select_sm90(const octavo_exec *exec, const octavo_block_select_params *p);
+octavo_status octavo_decode_fused_sm90(const octavo_exec *exec, const octavo_decode_fused_params *p);
 octavo_status octavo_attention_prefill_sm90(const octavo_exec *exec, const octavo_attention_prefill_params *p);
+octavo_status octavo_k_project_sm90(const octavo_exec *exec, const octavo_k_project_params *p);
 
-static inline void octavo_install_sm90(octavo_kernels *kernels) { kernels->attention_prefill = octavo_attention_prefill_sm90; }
+static inline void octavo_install_sm90(octavo_kernels *kernels)
+{
+    kernels->block_score = octavo_block_score_sm90;
+    kernels->block_select = octavo_block_select_sm90;
+    kernels->decode_fused = octavo_decode_fused_sm90;
+    kernels->attention_prefill = octavo_attention_prefill_sm90;
+    kernels->k_project = octavo_k_project_sm90;
+}
 
 /* *sum: the sum of the data's 64-bit words; `bytes` is a multiple of 16. */
 octavo_status octavo_cuda_checksum(cudaStream_t stream, const void *data, size_t bytes, uint64_t *sum);

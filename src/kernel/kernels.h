@@ -138,6 +138,10 @@ typedef struct octavo_decode_fused_params {
     int64_t splits, split_units; /* as block_attend         */
     uint8_t *kept;             /* [batch, kv_heads, units]; may be NULL for NONE and BASE */
     float *part_out, *part_lse, *part_kept, *part_dropped; /* as block_attend          */
+    octavo_tensor merged_out;  /* [batch, q_tokens, q_heads, v_dim] f32, f16, bf16: where a merge without sinks and shifts is to follow,
+                                * a kernel may do it at once; data NULL: it may not */
+    float *merged_lse;         /* [batch, kv_heads, rows] or NULL */
+    int *merged;               /* on the host, 0 at first: 1 says that the kernel did, and then nothing of part_* is defined */
 } octavo_decode_fused_params;
 
 #define OCTAVO_OPERANDS_decode_fused(A, T, V)                                                         \
@@ -148,7 +152,9 @@ typedef struct octavo_decode_fused_params {
     A(OUT, part_out, F32, octavo_row_elements(&p->in) * p->splits * p->in.kv->v_dim)                  \
     A(OUT, part_lse, F32, octavo_row_elements(&p->in) * p->splits)                                    \
     A(OUT, part_kept, F32, octavo_row_elements(&p->in) * p->splits)                                   \
-    A(OUT, part_dropped, F32, octavo_row_elements(&p->in) * p->splits)
+    A(OUT, part_dropped, F32, octavo_row_elements(&p->in) * p->splits)                                \
+    T(OUT, merged_out)                                                                                \
+    A(OUT, merged_lse, F32, octavo_row_elements(&p->in))
 
 /* Merges splits by log-sum-exp. */
 typedef struct octavo_partial_merge_params {
@@ -224,6 +230,58 @@ typedef struct octavo_kv_append_params {
     T(IN, v)                                                                                          \
     A(IN, positions, INT32, p->kv->batch)
 
+/* Where the new tokens of a step go, found out where the lengths lie, so that a recorded step finds its own place at each replay.
+ * OCTAVO_E_RANGE: a row that is none, or a length that max_tokens does not allow; on a GPU the other sequences advance all the same. */
+typedef struct octavo_kv_advance_params {
+    int64_t layers, rows, batch, tokens, max_tokens;
+    const int32_t *sequences;  /* [batch] rows, none of them twice                            */
+    int32_t *lengths;          /* [layers, rows] those of `sequences` grow by `tokens`        */
+    int32_t *first;            /* [batch] length in layer 0 before, or NULL                   */
+    int32_t *positions;        /* [batch, tokens] first[b] + 0, 1, 2, ..., or NULL            */
+} octavo_kv_advance_params;
+
+#define OCTAVO_OPERANDS_kv_advance(A, T, V)                                                           \
+    A(IN, sequences, INT32, p->batch)                                                                 \
+    A(INOUT, lengths, INT32, p->layers * p->rows)                                                     \
+    A(OUT, first, INT32, p->batch)                                                                    \
+    A(OUT, positions, INT32, p->batch * p->tokens)
+
+/* What a decode step read, all sequences together. */
+typedef struct octavo_step_record {
+    int64_t bytes_read;
+    double skip_sum; /* of skip_ratio over layers, sequences and kv heads */
+} octavo_step_record;
+
+/* The end of a decode step: it is put on record, and what the next one needs is made of it. OCTAVO_E_RANGE: *count is past `capacity`,
+ * and nothing was written. */
+typedef struct octavo_step_end_params {
+    int64_t batch, capacity;
+    int32_t *count;              /* [1] which step this is, from 0 on; then one more                              */
+    octavo_step_record *records; /* [capacity]                                                                    */
+    octavo_drawn_token *draws;   /* [capacity, batch], with tokens; log-probabilities that were not given are 0   */
+    const int32_t *tokens;       /* [batch] drawn in this step; NULL: none, and neither ids nor rows are made     */
+    const float *sampled_logprob, *logprob; /* [batch] or NULL                                                    */
+    int32_t *ids;                /* [batch] become the tokens, or NULL                                            */
+    octavo_sample_row *rows;     /* [batch] `uniform` becomes number count + 1 of the sequence's generator, or NULL */
+    const uint64_t *random;      /* [batch] states of the generators, with rows                                   */
+    int64_t layers, stride, values; /* statistics: `values` at the head of every `stride`                         */
+    const float *skip_ratio;     /* [layers, stride] */
+    const int64_t *bytes_read;   /* [layers, stride] */
+} octavo_step_end_params;
+
+#define OCTAVO_OPERANDS_step_end(A, T, V)                                                             \
+    A(INOUT, count, INT32, 1)                                                                         \
+    A(INOUT, records, UINT8, p->capacity * (int64_t)sizeof *p->records)                               \
+    A(INOUT, draws, UINT8, p->capacity * p->batch * (int64_t)sizeof *p->draws)                        \
+    A(IN, tokens, INT32, p->batch)                                                                    \
+    A(IN, sampled_logprob, F32, p->batch)                                                             \
+    A(IN, logprob, F32, p->batch)                                                                     \
+    A(OUT, ids, INT32, p->batch)                                                                      \
+    A(INOUT, rows, UINT8, p->batch * (int64_t)sizeof *p->rows)                                        \
+    A(IN, random, INT64, p->batch)                                                                    \
+    A(IN, skip_ratio, F32, p->layers * p->stride)                                                     \
+    A(IN, bytes_read, INT64, p->layers * p->stride)
+
 typedef struct octavo_block_metadata_params {
     const octavo_kv_view *kv;  /* k_norm, v_mean and v_mean_scale are written where present */
 } octavo_block_metadata_params;
@@ -292,6 +350,45 @@ static inline int64_t octavo_linear_part_scales(const octavo_linear_params *p, i
     OCTAVO_OPERANDS_linear_part(A, T, 2)                                                              \
     OCTAVO_OPERANDS_linear_part(A, T, 3)
 
+/* The linear layers of experts at once. Rows offsets[e] ... offsets[e + 1] - 1 of x and of every y belong to expert e, whose weights lie
+ * so many bytes behind those of expert 0, which `of` names; nothing is packed, and x_scale is shared by all. */
+typedef struct octavo_linear_experts_params {
+    octavo_linear_params of;   /* x [rows, in] with two axes */
+    int64_t experts;
+    const int32_t *offsets;    /* [experts + 1] from 0 up to rows */
+    int64_t codes_step[OCTAVO_LINEAR_PARTS], scales_step[OCTAVO_LINEAR_PARTS], bias_step[OCTAVO_LINEAR_PARTS];
+} octavo_linear_experts_params;
+
+/* Part i of expert e. */
+static inline octavo_linear_part octavo_linear_expert_part(const octavo_linear_experts_params *p, int i, int64_t e)
+{
+    octavo_linear_part part = p->of.parts[i];
+    part.weight.codes.data = (uint8_t *)part.weight.codes.data + e * p->codes_step[i];
+    if (part.weight.scales) part.weight.scales = (const float *)(const void *)((const uint8_t *)part.weight.scales + e * p->scales_step[i]);
+    if (part.bias) part.bias = (const float *)(const void *)((const uint8_t *)part.bias + e * p->bias_step[i]);
+    return part;
+}
+
+static inline int64_t octavo_linear_expert_scales(const octavo_linear_experts_params *p, int part)
+{
+    return part < p->of.part_count ? p->experts * octavo_weight_scale_count(&p->of.parts[part].weight) : 0;
+}
+
+#define OCTAVO_OPERANDS_linear_experts_part(A, T, i)                                                  \
+    T(IN, of.parts[i].weight.codes)                                                                   \
+    A(IN, of.parts[i].weight.scales, F32, octavo_linear_expert_scales(p, i))                          \
+    A(IN, of.parts[i].bias, F32, p->experts * p->of.parts[i].weight.codes.shape[0])                   \
+    T(INOUT, of.parts[i].y)
+
+#define OCTAVO_OPERANDS_linear_experts(A, T, V)                                                       \
+    T(IN, of.x)                                                                                       \
+    A(IN, of.x_scale, F32, 1)                                                                         \
+    A(IN, offsets, INT32, p->experts + 1)                                                             \
+    OCTAVO_OPERANDS_linear_experts_part(A, T, 0)                                                      \
+    OCTAVO_OPERANDS_linear_experts_part(A, T, 1)                                                      \
+    OCTAVO_OPERANDS_linear_experts_part(A, T, 2)                                                      \
+    OCTAVO_OPERANDS_linear_experts_part(A, T, 3)
+
 /* Of layer.h and rope.h. A kernel must bear y over its input, element by element, where the header allows it. */
 static inline int64_t octavo_norm_width(const octavo_norm_params *p) { return p->x.shape[p->x.ndim - 1]; }
 
@@ -348,6 +445,8 @@ static inline int64_t octavo_norm_width(const octavo_norm_params *p) { return p-
     X(dequantize,     OCTAVO_BUDGET_EXACT)  \
     X(kv_append,      OCTAVO_BUDGET_EXACT)  \
     X(block_metadata, OCTAVO_BUDGET_EXACT)  \
+    X(kv_advance,     OCTAVO_BUDGET_EXACT)  \
+    X(step_end,       OCTAVO_BUDGET_EXACT)  \
     X(block_score,    OCTAVO_BUDGET_SCORE)  \
     X(block_select,   OCTAVO_BUDGET_SELECT) \
     X(block_attend,   OCTAVO_BUDGET_ATTEND) \
@@ -364,7 +463,8 @@ static inline int64_t octavo_norm_width(const octavo_norm_params *p) { return p-
     X(route,          OCTAVO_BUDGET_ROUTE)  \
     X(sample,         OCTAVO_BUDGET_SAMPLE) \
     X(token_logprob,  OCTAVO_BUDGET_LOGPROB) \
-    X(linear,         OCTAVO_BUDGET_LINEAR)
+    X(linear,         OCTAVO_BUDGET_LINEAR) \
+    X(linear_experts, OCTAVO_BUDGET_LINEAR)
 
 typedef struct octavo_kernels {
 #define X(op, budget) octavo_status (*op)(const octavo_exec *exec, const octavo_##op##_params *p);

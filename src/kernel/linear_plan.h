@@ -13,7 +13,8 @@ enum {
     OCTAVO_LINEAR_STRIP = 256, /* rows of W of such a strip at most                                                   */
     OCTAVO_LINEAR_STRIP_LEAST = 64, /* and at least                                                                   */
     OCTAVO_LINEAR_SLOTS = 64,  /* that many of them at once at most                                                   */
-    OCTAVO_LINEAR_FEW = 64     /* tokens up to which sums are on a task's stack                                       */
+    OCTAVO_LINEAR_FEW = 64,    /* tokens up to which sums are on a task's stack                                       */
+    OCTAVO_LINEAR_CHUNK_WORDS = 8 /* of a chunk's state: a cache line                                                 */
 };
 
 /* Tokens of a call. x may have a third, leading axis inside the library: [batch, tokens, in]. */
@@ -74,6 +75,7 @@ typedef struct octavo_linear_layout {
     size_t factors; /* [tokens] f32: scale of the codes or 1, NaN where a token is not finite                          */
     size_t sums;    /* [slots, strip, chunk] f32 or int32, where tokens are many                                       */
     size_t slots;   /* how many                                                                                         */
+    size_t chunks;  /* [chunks, OCTAVO_LINEAR_CHUNK_WORDS] int64: how far the work on each is                              */
     size_t bytes;   /* SIZE_MAX: it does not fit                                                                        */
 } octavo_linear_layout;
 
@@ -101,17 +103,18 @@ static inline int64_t octavo_linear_blocks(const octavo_linear_params *p)
 static inline octavo_linear_layout octavo_linear_layout_of(const octavo_linear_params *p)
 {
     if (octavo_linear_tokens(p) > INT64_MAX >> 24 || octavo_linear_in(p) > INT64_MAX >> 24) {
-        const octavo_linear_layout none = { 0, 0, 0, 0, SIZE_MAX };
+        const octavo_linear_layout none = { 0, 0, 0, 0, 0, SIZE_MAX };
         return none;
     }
     const int64_t tokens = octavo_round_up(octavo_linear_tokens(p), OCTAVO_LINEAR_GROUP), blocks = octavo_linear_blocks(p);
     const size_t x_bytes = p->precision == OCTAVO_LINEAR_F32 && p->x.dtype == OCTAVO_F32 ? 6 : 4; /* three terms; else float32 is the widest copy */
     const int64_t chunk = tokens < OCTAVO_LINEAR_CHUNK ? tokens : (int64_t)OCTAVO_LINEAR_CHUNK;
-    octavo_linear_layout at = { 0, 0, 0, 0, 0 };
+    octavo_linear_layout at = { 0, 0, 0, 0, 0, 0 };
     if (tokens > OCTAVO_LINEAR_FEW) at.slots = (size_t)(blocks < OCTAVO_LINEAR_SLOTS ? blocks : (int64_t)OCTAVO_LINEAR_SLOTS);
     at.x       = octavo_workspace_place(&at.bytes, tokens, octavo_round_up(octavo_linear_in(p), OCTAVO_LINEAR_STEP), x_bytes);
     at.factors = octavo_workspace_place(&at.bytes, tokens, 1, sizeof(float));
-    at.sums    = octavo_workspace_place(&at.bytes, (int64_t)at.slots * OCTAVO_LINEAR_STRIP, chunk, sizeof(float));
+    at.sums    = octavo_workspace_place(&at.bytes, (int64_t)at.slots * OCTAVO_LINEAR_STRIP, octavo_round_up(chunk, 2 * OCTAVO_LINEAR_GROUP), sizeof(float));
+    at.chunks  = octavo_workspace_place(&at.bytes, (tokens + OCTAVO_LINEAR_CHUNK - 1) / OCTAVO_LINEAR_CHUNK, OCTAVO_LINEAR_CHUNK_WORDS, sizeof(int64_t));
     return at;
 }
 

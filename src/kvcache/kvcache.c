@@ -117,7 +117,7 @@ static octavo_page_group place_group(const cache_shape *shape, int32_t g, arena 
     const octavo_kvcache_group *wanted = shape_group(shape, g);
     const int32_t block_tokens = shape->page.block_tokens;
     octavo_page_group group = { .layers = wanted->layers, .window = wanted->window, .free_count = shape->pages,
-                                .table_stale = shape->mirrored };
+                                .stale_end = shape->mirrored ? shape->max_sequences : 0 };
     group.sink_blocks = ((int64_t)wanted->sink_tokens + block_tokens - 1) / block_tokens;
     group.pool       = arena_take(device, wanted->layers, shape->pages, shape->page_bytes, MEMORY_ALIGN);
     group.page_table = take_mirrored(shape, shape->max_sequences, shape->table_blocks, host, device, &group.device_page_table);

@@ -40,8 +40,7 @@ octavo_status octavo_kvcache_view(const octavo_kvcache *cache, int32_t layer, in
     return OCTAVO_OK;
 }
 
-/* Every block that the tokens touch has a page, and nobody else holds it. */
-static octavo_status check_room(const octavo_kvcache *cache, int32_t layer, int32_t sequence, int64_t tokens)
+octavo_status octavo_kvcache_check_room(const octavo_kvcache *cache, int32_t layer, int32_t sequence, int64_t tokens)
 {
     const octavo_page_group *group = &cache->groups[cache->group_of_layer[layer]];
     const int64_t length = *octavo_kvcache_length_at(cache, layer, sequence);
@@ -79,7 +78,7 @@ octavo_status octavo_kvcache_append(const octavo_exec *exec, octavo_kvcache *cac
         if (cache->last_append[sequences[b]] == cache->appends)
             return octavo_fail(OCTAVO_E_ARGUMENT, "argument 'sequences' names sequence %d twice", sequences[b]);
         cache->last_append[sequences[b]] = cache->appends;
-        OCTAVO_TRY(check_room(cache, layer, sequences[b], tokens));
+        OCTAVO_TRY(octavo_kvcache_check_room(cache, layer, sequences[b], tokens));
         cache->call[b] = *octavo_kvcache_length_at(cache, layer, sequences[b]);
         cache->call[cache->max_sequences + b] = sequences[b];
     }

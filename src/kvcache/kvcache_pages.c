@@ -89,11 +89,12 @@ octavo_status octavo_kvcache_flush(const octavo_exec *exec, octavo_kvcache *cach
         }
     }
     cache->copy_count = 0;
-    const size_t table_bytes = (size_t)cache->max_sequences * (size_t)cache->table_blocks * sizeof(int32_t);
     for (int32_t g = 0; g < cache->group_count; g++) {
         octavo_page_group *group = &cache->groups[g];
-        if (group->table_stale) OCTAVO_TRY(octavo_device_upload(exec, group->device_page_table, group->page_table, table_bytes));
-        group->table_stale = false;
+        const int64_t first = group->stale_begin * cache->table_blocks, end = group->stale_end * cache->table_blocks;
+        if (first < end)
+            OCTAVO_TRY(octavo_device_upload(exec, group->device_page_table + first, group->page_table + first, (size_t)(end - first) * sizeof(int32_t)));
+        group->stale_begin = group->stale_end = 0;
     }
     const size_t length_bytes = (size_t)cache->layers * (size_t)cache->max_sequences * sizeof(int32_t);
     if (cache->lengths_stale) OCTAVO_TRY(octavo_device_upload(exec, cache->device_lengths, cache->lengths, length_bytes));
@@ -101,10 +102,18 @@ octavo_status octavo_kvcache_flush(const octavo_exec *exec, octavo_kvcache *cach
     return OCTAVO_OK;
 }
 
-/* Every change of page tables and lengths, but for what append adds to the lengths. */
-static void mark_stale(octavo_kvcache *cache)
+static void mark_table_stale(const octavo_kvcache *cache, octavo_page_group *group, int32_t sequence)
 {
-    for (int32_t g = 0; g < cache->group_count; g++) cache->groups[g].table_stale = cache->mirrored;
+    if (!cache->mirrored) return;
+    const bool none = group->stale_begin == group->stale_end;
+    if (none || sequence < group->stale_begin) group->stale_begin = sequence;
+    if (none || sequence >= group->stale_end) group->stale_end = sequence + 1;
+}
+
+/* Every change of a sequence's pages and lengths, but for what append and steps add to the lengths. */
+static void mark_stale(octavo_kvcache *cache, int32_t sequence)
+{
+    for (int32_t g = 0; g < cache->group_count; g++) mark_table_stale(cache, &cache->groups[g], sequence);
     cache->lengths_stale = cache->mirrored;
 }
 
@@ -174,7 +183,7 @@ octavo_status octavo_kvcache_fork(octavo_kvcache *cache, int32_t parent, int32_t
     for (int32_t layer = 0; layer < cache->layers; layer++)
         *octavo_kvcache_length_at(cache, layer, *child) = *octavo_kvcache_length_at(cache, layer, parent);
     cache->alive[*child] = 1;
-    mark_stale(cache);
+    mark_stale(cache, *child);
     return OCTAVO_OK;
 }
 
@@ -214,7 +223,7 @@ static reserve_plan plan_reserve(const octavo_kvcache *cache, const octavo_page_
 static void apply_reserve(octavo_kvcache *cache, int32_t g, int32_t sequence, const reserve_plan *plan)
 {
     octavo_page_group *group = &cache->groups[g];
-    if (plan->released > group->released[sequence] || plan->takes > 0) group->table_stale = cache->mirrored;
+    if (plan->released > group->released[sequence] || plan->takes > 0) mark_table_stale(cache, group, sequence);
     drop_blocks(cache, group, sequence, group->released[sequence], plan->released);
     group->released[sequence] = plan->released;
     for (int64_t block = plan->write_begin; block < plan->write_end; block++)
@@ -275,7 +284,7 @@ octavo_status octavo_kvcache_truncate(octavo_kvcache *cache, int32_t sequence, i
         int32_t *tokens = octavo_kvcache_length_at(cache, layer, sequence);
         if (*tokens > length) *tokens = (int32_t)length;
     }
-    mark_stale(cache);
+    mark_stale(cache, sequence);
     for (int32_t g = 0; g < cache->group_count; g++) {
         octavo_page_group *group = &cache->groups[g];
         const int64_t keep = octavo_kvcache_blocks_of(cache, group_lengths(cache, group, sequence).longest);

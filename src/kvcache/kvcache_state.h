@@ -22,7 +22,7 @@ typedef struct octavo_page_group {
     uint8_t *pool;       /* (device) [layers, pages, page_bytes]                                        */
     int32_t *page_table; /* [max_sequences, table_blocks] OCTAVO_NO_PAGE where there is none            */
     int32_t *device_page_table; /* (device) its mirror; on the CPU the same memory                      */
-    bool table_stale;    /* the mirror lags                                                             */
+    int32_t stale_begin, stale_end; /* rows of the mirror that may lag                                  */
     int32_t *references; /* [pages] sequences that hold the page; 0: free                               */
     int32_t *free_pages; /* [pages] the first free_count are free, the last of them is taken next       */
     int64_t free_count;
@@ -61,6 +61,9 @@ struct octavo_kvcache {
 
 /* OCTAVO_E_RANGE: it is not alive. */
 octavo_status octavo_kvcache_check_sequence(const octavo_kvcache *cache, int32_t sequence);
+
+/* Every block of the layer that the tokens touch has a page, and nobody else holds it. OCTAVO_E_RANGE: reserve first. */
+octavo_status octavo_kvcache_check_room(const octavo_kvcache *cache, int32_t layer, int32_t sequence, int64_t tokens);
 
 static inline int32_t *octavo_kvcache_length_at(const octavo_kvcache *cache, int32_t layer, int32_t sequence)
 {

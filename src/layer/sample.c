@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "base/tensor_match.h"
 #include "device/device.h"
+#include "kernel/random.h"
 #include "layer/layer_check.h"
 #include <math.h>
 
@@ -53,6 +54,8 @@ static octavo_status check(const octavo_sample_params *p)
                                             octavo_named_tensor("logits", &p->logits) };
     return octavo_extents_check(extents, 5, 3);
 }
+
+float octavo_random_uniform(uint64_t state, uint64_t index) { return octavo_random_number(state, index); }
 
 octavo_status octavo_sample_workspace(const octavo_exec *exec, const octavo_sample_params *params, size_t *bytes)
 {

@@ -3,6 +3,8 @@
  * Shapes: rows = batch * tokens. The residual stream x is float32; what enters a product has the activations' dtype. */
 #include "base/clock.h"
 #include "base/error.h"
+#include "layer/linear_experts.h"
+#include "layer/step_end.h"
 #include "model/session.h"
 
 typedef struct forward {
@@ -42,6 +44,23 @@ static octavo_tensor matrix(const forward *f, void *data, octavo_dtype dtype, in
     return octavo_session_tensor(f->session, data, dtype, 2, (int64_t[]){ rows, columns });
 }
 
+/* Rows that enter a product. */
+static octavo_tensor operand(const forward *f, void *data, int64_t rows, int64_t columns)
+{
+    octavo_tensor tensor = matrix(f, data, f->at->dtype, rows, columns);
+    tensor.strides[0] = octavo_session_stride(f->session, columns);
+    return tensor;
+}
+
+/* The same rows as [batch, tokens, ...]. */
+static octavo_tensor by_token(const forward *f, octavo_tensor rows, int32_t ndim, const int64_t *shape)
+{
+    octavo_tensor tensor = octavo_session_tensor(f->session, rows.data, rows.dtype, ndim, shape);
+    tensor.strides[1] = rows.strides[0];
+    tensor.strides[0] = f->piece->tokens * rows.strides[0];
+    return tensor;
+}
+
 static octavo_tensor heads(const forward *f, void *data, octavo_dtype dtype, int32_t count)
 {
     return octavo_session_tensor(f->session, data, dtype, 4, (int64_t[]){ f->piece->batch, f->piece->tokens, count, f->config->head_dim });
@@ -53,7 +72,7 @@ static octavo_status embed(const forward *f)
 {
     octavo_gather_rows_params p = OCTAVO_GATHER_ROWS_PARAMS_INIT;
     p.table = f->weights->embedding;
-    p.rows = f->at->ids;
+    p.rows = f->at->in.ids;
     p.y = matrix(f, f->at->x, OCTAVO_F32, f->rows, f->config->hidden);
     if (f->config->position == OCTAVO_POSITION_LEARNED) {
         p.add = f->weights->positions;
@@ -132,7 +151,7 @@ static octavo_status branch_input(const forward *f, const octavo_lm_norm *weight
     const octavo_tensor x = matrix(f, f->at->x, OCTAVO_F32, f->rows, f->config->hidden);
     *h = x;
     if (f->config->norm_place != OCTAVO_NORM_BEFORE) return OCTAVO_OK;
-    *h = matrix(f, f->at->h, f->at->dtype, f->rows, f->config->hidden);
+    *h = operand(f, f->at->h, f->rows, f->config->hidden);
     return norm(f, weights, x, *h);
 }
 
@@ -156,13 +175,13 @@ static octavo_status branch_output(const forward *f, const octavo_lm_norm *weigh
 
 /* ---- attention ---- */
 
-static octavo_status qk_norm(const forward *f, const octavo_lm_norm *weights, float *x, int32_t head_count)
+static octavo_status qk_norm(const forward *f, const octavo_lm_norm *weights, void *x, octavo_dtype dtype, int32_t head_count)
 {
     const octavo_model_config *config = f->config;
     if (config->qk_norm == OCTAVO_QK_NORM_NONE) return OCTAVO_OK;
     const int full = config->qk_norm == OCTAVO_QK_NORM_FULL;
     const int64_t width = full ? (int64_t)head_count * config->head_dim : config->head_dim;
-    const octavo_tensor rows = matrix(f, x, OCTAVO_F32, full ? f->rows : f->rows * head_count, width);
+    const octavo_tensor rows = matrix(f, x, dtype, full ? f->rows : f->rows * head_count, width);
     return norm(f, weights, rows, rows);
 }
 
@@ -184,7 +203,7 @@ static octavo_status record(const forward *f, int32_t layer, octavo_tensor h, oc
     OCTAVO_TRY(octavo_device_synchronize(&f->session->exec));
     const octavo_layer_record it = {
         .layer = layer, .first_position = f->piece->longest - f->piece->tokens,
-        .h = octavo_session_tensor(f->session, h.data, h.dtype, 3, (int64_t[]){ f->piece->batch, f->piece->tokens, f->config->hidden }),
+        .h = by_token(f, h, 3, (int64_t[]){ f->piece->batch, f->piece->tokens, f->config->hidden }),
         .q = q, .k = k, .v = v, .rotated = rotated,
     };
     return f->piece->record(f->piece->record_user, &it);
@@ -239,17 +258,17 @@ static octavo_status attention(const forward *f, int32_t layer)
     const octavo_activations *at = f->at;
     octavo_session *session = f->session;
     const int64_t q_width = (int64_t)config->q_heads * config->head_dim, kv_width = (int64_t)config->kv_heads * config->head_dim;
-    const octavo_tensor q = heads(f, at->q, OCTAVO_F32, config->q_heads), k = heads(f, at->k, OCTAVO_F32, config->kv_heads);
+    const octavo_tensor q = heads(f, at->q, at->q_dtype, config->q_heads), k = heads(f, at->k, OCTAVO_F32, config->kv_heads);
     const octavo_tensor v = heads(f, at->v, OCTAVO_F32, config->kv_heads);
     octavo_tensor h;
 
     /* 1. q, k, v = W h */
     OCTAVO_TRY(branch_input(f, &w->attention_norm, &h));
     OCTAVO_TRY(multiply_all(f, h, 3, (const octavo_lm_linear *const[]){ &w->q, &w->k, &w->v },
-                            (const octavo_tensor[]){ matrix(f, at->q, OCTAVO_F32, f->rows, q_width), matrix(f, at->k, OCTAVO_F32, f->rows, kv_width),
+                            (const octavo_tensor[]){ matrix(f, at->q, at->q_dtype, f->rows, q_width), matrix(f, at->k, OCTAVO_F32, f->rows, kv_width),
                                                      matrix(f, at->v, OCTAVO_F32, f->rows, kv_width) }));
-    OCTAVO_TRY(qk_norm(f, &w->q_norm, at->q, config->q_heads));
-    OCTAVO_TRY(qk_norm(f, &w->k_norm, at->k, config->kv_heads));
+    OCTAVO_TRY(qk_norm(f, &w->q_norm, at->q, at->q_dtype, config->q_heads));
+    OCTAVO_TRY(qk_norm(f, &w->k_norm, at->k, OCTAVO_F32, config->kv_heads));
 
     /* 2. positions */
     OCTAVO_TRY(record(f, layer, h, q, k, v, 0));
@@ -259,15 +278,15 @@ static octavo_status attention(const forward *f, int32_t layer)
 
     /* 3. into the cache, and attention over all of it */
     octavo_kv_view view;
-    if (!f->need)
-        OCTAVO_TRY(octavo_kvcache_append(&session->exec, session->cache, session->cache_layer[layer], f->piece->batch, f->piece->sequences, &k, &v));
     OCTAVO_TRY(octavo_session_view(session, layer, f->piece, f->need != NULL, &view));
-    const octavo_tensor out = heads(f, at->attended, at->dtype, config->q_heads);
+    if (!f->need) OCTAVO_TRY(octavo_kv_append(&session->exec, &view, &k, &v, at->first));
+    const octavo_tensor attended = operand(f, at->attended, f->rows, q_width);
+    const octavo_tensor out = by_token(f, attended, 4, (int64_t[]){ f->piece->batch, f->piece->tokens, config->q_heads, config->head_dim });
     if (f->piece->path == OCTAVO_PATH_DECODE) OCTAVO_TRY(decode(f, layer, &view, q, out));
     else OCTAVO_TRY(prefill(f, layer, &view, q, out));
 
     /* 4. x += W_o out */
-    OCTAVO_TRY(multiply_out(f, matrix(f, at->attended, at->dtype, f->rows, q_width), &w->o));
+    OCTAVO_TRY(multiply_out(f, attended, &w->o));
     return branch_output(f, &w->attention_norm);
 }
 
@@ -278,12 +297,12 @@ static octavo_status ffn_inner(const forward *f, const octavo_lm_ffn *ffn, octav
                                octavo_tensor *inner)
 {
     const octavo_activations *at = f->at;
-    const size_t offset = (size_t)(first * width) * octavo_dtype_bytes(at->dtype);
-    const octavo_tensor up = matrix(f, (uint8_t *)at->up + offset, at->dtype, rows, width);
+    const size_t offset = (size_t)(first * octavo_session_stride(f->session, width)) * octavo_dtype_bytes(at->dtype);
+    const octavo_tensor up = operand(f, (uint8_t *)at->up + offset, rows, width);
     octavo_activate_params p = OCTAVO_ACTIVATE_PARAMS_INIT;
     p.activation = f->config->activation;
     if (f->config->ffn == OCTAVO_FFN_GATED) {
-        p.gate = matrix(f, (uint8_t *)at->gate + offset, at->dtype, rows, width);
+        p.gate = operand(f, (uint8_t *)at->gate + offset, rows, width);
         p.up = up;
         OCTAVO_TRY(multiply_all(f, h, 2, (const octavo_lm_linear *const[]){ &ffn->gate, &ffn->up }, (const octavo_tensor[]){ p.gate, up }));
     } else {
@@ -295,18 +314,70 @@ static octavo_status ffn_inner(const forward *f, const octavo_lm_ffn *ffn, octav
     return OCTAVO_OK;
 }
 
-/* Rows of each expert: the host has to know them, since each expert is a product of its own. */
-static octavo_status expert_rows(const forward *f, const octavo_route_params *route)
+/* Rows of each expert, where each expert is a product of its own: the host has to know them. */
+static octavo_status expert_rows(const forward *f)
 {
     octavo_session *session = f->session;
     const int32_t experts = f->config->experts;
-    if (f->need) { /* the most that one expert can get */
-        for (int32_t e = 0; e <= experts; e++) session->host_offsets[e] = e ? (int32_t)f->rows : 0;
-        return OCTAVO_OK;
+    for (int32_t e = 0; e <= experts && f->need; e++) session->host_offsets[e] = e ? (int32_t)f->rows : 0; /* the most that one can get */
+    if (f->need) return OCTAVO_OK;
+    return octavo_device_download(&session->exec, session->host_offsets, f->at->offsets, (size_t)(experts + 1) * sizeof(int32_t));
+}
+
+/* Each expert's feed-forward over its own rows. */
+static octavo_status experts_in_turn(const forward *f, const octavo_lm_layer *w)
+{
+    const octavo_activations *at = f->at;
+    const int64_t hidden = f->config->hidden;
+    OCTAVO_TRY(expert_rows(f));
+    for (int32_t e = 0; e < f->config->experts; e++) {
+        const int64_t first = f->session->host_offsets[e], rows = f->session->host_offsets[e + 1] - first;
+        if (rows == 0) continue;
+        octavo_tensor inner, input = matrix(f, (uint8_t *)at->expert_in + (size_t)(first * hidden) * octavo_dtype_bytes(at->dtype), at->dtype, rows, hidden);
+        OCTAVO_TRY(ffn_inner(f, &w->experts[e], input, first, rows, f->config->expert_intermediate, &inner));
+        const octavo_linear_part down = part_of(&w->experts[e].down, matrix(f, at->expert_out + first * hidden, OCTAVO_F32, rows, hidden));
+        OCTAVO_TRY(multiply(f, octavo_model_linear(f->session->model), OCTAVO_STORE_SET, inner, w->experts[e].down.x_scale, 1, &down));
     }
-    OCTAVO_TRY(octavo_route(&session->exec, route));
-    OCTAVO_TRY(octavo_device_download(&session->exec, session->host_offsets, route->offsets, (size_t)(experts + 1) * sizeof(int32_t)));
-    return octavo_device_synchronize(&session->exec);
+    return OCTAVO_OK;
+}
+
+/* Products of all experts with their rows of x; first and next: expert 0's and expert 1's weights. */
+static octavo_status multiply_experts(const forward *f, octavo_tensor x, int32_t count, const octavo_lm_linear *const *first,
+                                      const octavo_lm_linear *const *next, const octavo_tensor *y)
+{
+    octavo_linear_experts_params p = { .of = OCTAVO_LINEAR_PARAMS_INIT, .experts = f->config->experts, .offsets = f->at->offsets };
+    p.of.x = x;
+    p.of.x_scale = first[0]->x_scale;
+    p.of.precision = octavo_model_linear(f->session->model);
+    p.of.part_count = count;
+    for (int32_t i = 0; i < count; i++) {
+        p.of.parts[i] = part_of(first[i], y[i]);
+        p.of.parts[i].packed = NULL;
+        p.codes_step[i] = (const char *)next[i]->weight.codes.data - (const char *)first[i]->weight.codes.data;
+        if (first[i]->weight.scales) p.scales_step[i] = (const char *)next[i]->weight.scales - (const char *)first[i]->weight.scales;
+        if (first[i]->bias) p.bias_step[i] = (const char *)next[i]->bias - (const char *)first[i]->bias;
+    }
+    FORWARD_RUN(f, octavo_linear_experts, octavo_linear_experts_workspace, &p);
+    return OCTAVO_OK;
+}
+
+/* The same in calls that find their rows on the device. */
+static octavo_status experts_at_once(const forward *f, const octavo_lm_layer *w, octavo_tensor x)
+{
+    const octavo_activations *at = f->at;
+    const octavo_lm_ffn *first = &w->experts[0], *next = &w->experts[f->config->experts > 1];
+    const int64_t width = f->config->expert_intermediate;
+    const octavo_tensor up = matrix(f, at->up, at->dtype, x.shape[0], width), out = matrix(f, at->expert_out, OCTAVO_F32, x.shape[0], f->config->hidden);
+    octavo_activate_params p = OCTAVO_ACTIVATE_PARAMS_INIT;
+    p.activation = f->config->activation;
+    p.gate = up;
+    if (f->config->ffn == OCTAVO_FFN_GATED) p.gate = matrix(f, at->gate, at->dtype, x.shape[0], width), p.up = up;
+    p.y = p.gate;
+    const int32_t gated = f->config->ffn == OCTAVO_FFN_GATED;
+    OCTAVO_TRY(multiply_experts(f, x, 1 + gated, (const octavo_lm_linear *const[]){ &first->up, &first->gate },
+                                (const octavo_lm_linear *const[]){ &next->up, &next->gate }, (const octavo_tensor[]){ up, p.gate }));
+    FORWARD_RUN_BARE(f, octavo_activate, &p);
+    return multiply_experts(f, p.y, 1, (const octavo_lm_linear *const[]){ &first->down }, (const octavo_lm_linear *const[]){ &next->down }, &out);
 }
 
 static octavo_status mixture(const forward *f, const octavo_lm_layer *w, octavo_tensor h)
@@ -324,7 +395,7 @@ static octavo_status mixture(const forward *f, const octavo_lm_layer *w, octavo_
     route.order = at->order, route.slots = at->slots;
     const octavo_linear_part logits = part_of(&w->router, route.logits);
     OCTAVO_TRY(multiply(f, octavo_model_head_precision(f->session->model), OCTAVO_STORE_SET, h, NULL, 1, &logits));
-    OCTAVO_TRY(expert_rows(f, &route));
+    FORWARD_RUN_BARE(f, octavo_route, &route);
 
     /* 2. rows sorted by expert */
     octavo_gather_rows_params gather = OCTAVO_GATHER_ROWS_PARAMS_INIT;
@@ -334,14 +405,8 @@ static octavo_status mixture(const forward *f, const octavo_lm_layer *w, octavo_
     FORWARD_RUN_BARE(f, octavo_gather_rows, &gather);
 
     /* 3. each expert's feed-forward over its own rows */
-    for (int32_t e = 0; e < config->experts; e++) {
-        const int64_t first = f->session->host_offsets[e], rows = f->session->host_offsets[e + 1] - first;
-        if (rows == 0) continue;
-        octavo_tensor inner, input = matrix(f, (uint8_t *)at->expert_in + (size_t)(first * hidden) * octavo_dtype_bytes(at->dtype), at->dtype, rows, hidden);
-        OCTAVO_TRY(ffn_inner(f, &w->experts[e], input, first, rows, config->expert_intermediate, &inner));
-        const octavo_linear_part down = part_of(&w->experts[e].down, matrix(f, at->expert_out + first * hidden, OCTAVO_F32, rows, hidden));
-        OCTAVO_TRY(multiply(f, octavo_model_linear(f->session->model), OCTAVO_STORE_SET, inner, w->experts[e].down.x_scale, 1, &down));
-    }
+    const int at_once = f->session->experts_even && f->piece->path == OCTAVO_PATH_DECODE;
+    OCTAVO_TRY(at_once ? experts_at_once(f, w, gather.y) : experts_in_turn(f, w));
 
     /* 4. x += weighted sum of the chosen */
     octavo_combine_rows_params combine = OCTAVO_COMBINE_ROWS_PARAMS_INIT;
@@ -388,7 +453,7 @@ octavo_status octavo_forward_head(octavo_session *session, int64_t first, int64_
     octavo_tensor x = matrix(&f, f.at->x + first * hidden, OCTAVO_F32, rows, hidden), h = x;
     x.strides[0] = h.strides[0] = stride * hidden;
     if (f.weights->final_norm.weight) {
-        h = matrix(&f, f.at->h, f.at->dtype, rows, hidden);
+        h = operand(&f, f.at->h, rows, hidden);
         OCTAVO_TRY(norm(&f, &f.weights->final_norm, x, h));
     }
     const octavo_linear_part head = part_of(&f.weights->head, matrix(&f, f.at->logits, OCTAVO_F32, rows, f.config->vocab));
@@ -400,10 +465,35 @@ octavo_status octavo_forward_sample(octavo_session *session, int64_t rows, size_
     const forward f = forward_of(session, NULL, need);
     octavo_sample_params p = OCTAVO_SAMPLE_PARAMS_INIT;
     p.logits = matrix(&f, f.at->logits, OCTAVO_F32, rows, f.config->vocab);
-    p.rows = f.at->sample;
+    p.rows = f.at->in.rows;
     p.tokens = f.at->sampled;
     p.sampled_logprob = f.at->sampled_logprob;
     p.logprob = f.at->exact_logprob;
     FORWARD_RUN(&f, octavo_sample, octavo_sample_workspace, &p);
     return OCTAVO_OK;
+}
+
+octavo_status octavo_forward_score(octavo_session *session, int64_t first, int64_t rows)
+{
+    octavo_token_logprob_params p = OCTAVO_TOKEN_LOGPROB_PARAMS_INIT;
+    p.logits = octavo_session_tensor(session, session->at.logits, OCTAVO_F32, 2, (int64_t[]){ rows, octavo_model_config_of(session->model)->vocab });
+    p.tokens = session->at.targets + first;
+    p.logprob = session->at.logprob + first;
+    p.top = session->at.top + first;
+    return octavo_token_logprob(&session->exec, &p);
+}
+
+octavo_status octavo_forward_end(octavo_session *session, int64_t batch, unsigned wants)
+{
+    const octavo_model_config *config = octavo_model_config_of(session->model);
+    const octavo_activations *at = &session->at;
+    octavo_step_end_params p = {
+        .batch = batch, .capacity = OCTAVO_STEPS_AHEAD, .count = at->in.count, .records = at->out.records, .draws = at->out.draws,
+        .layers = wants & OCTAVO_STEP_COUNT ? config->layers : 0, .stride = (int64_t)session->config.max_sequences * config->kv_heads,
+        .values = batch * config->kv_heads,
+        .skip_ratio = at->skip_ratio, .bytes_read = at->bytes_read,
+    };
+    if (wants & OCTAVO_STEP_SAMPLE) p.tokens = at->sampled, p.sampled_logprob = at->sampled_logprob, p.logprob = at->exact_logprob;
+    if (wants & OCTAVO_STEP_FEED) p.ids = at->in.ids, p.rows = at->in.rows, p.random = at->in.random;
+    return octavo_step_end(&session->exec, &p);
 }

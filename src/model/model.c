@@ -27,20 +27,33 @@ static char *join(const char *folder, const char *name)
     return path;
 }
 
-static octavo_status read_config(octavo_model *model, const char *folder)
+typedef octavo_status description_reader(octavo_model_description *description, const char *label, const char *text, size_t bytes);
+
+static octavo_status read_file(octavo_model *model, const char *path, description_reader *reader)
 {
     octavo_mapped_file map;
+    OCTAVO_TRY(octavo_mapped_file_init(&map, path, OCTAVO_MAP_SEQUENTIAL));
+    const octavo_status status = reader(&model->description, path, (const char *)map.data, map.bytes);
+    octavo_mapped_file_fini(&map);
+    return status;
+}
+
+static octavo_status read_file_if_any(octavo_model *model, const char *path, description_reader *reader)
+{
     struct stat info;
+    return stat(path, &info) != 0 && errno == ENOENT ? OCTAVO_OK : read_file(model, path, reader);
+}
+
+static octavo_status read_config(octavo_model *model, const char *folder)
+{
     model->config_path = join(folder, "config.json");
     model->quant_path = join(folder, "hf_quant_config.json");
-    if (!model->config_path || !model->quant_path) return octavo_fail(OCTAVO_E_NOMEM, "no memory for a path");
-    OCTAVO_TRY(octavo_mapped_file_init(&map, model->config_path, OCTAVO_MAP_SEQUENTIAL));
-    octavo_status status = octavo_model_description_init(&model->description, model->config_path, (const char *)map.data, map.bytes);
-    octavo_mapped_file_fini(&map);
-    if (status != OCTAVO_OK || (stat(model->quant_path, &info) != 0 && errno == ENOENT)) return status;
-    OCTAVO_TRY(octavo_mapped_file_init(&map, model->quant_path, OCTAVO_MAP_SEQUENTIAL));
-    status = octavo_model_description_add_quant(&model->description, model->quant_path, (const char *)map.data, map.bytes);
-    octavo_mapped_file_fini(&map);
+    char *generation = join(folder, "generation_config.json");
+    octavo_status status = model->config_path && model->quant_path && generation ? OCTAVO_OK : octavo_fail(OCTAVO_E_NOMEM, "no memory for a path");
+    if (status == OCTAVO_OK) status = read_file(model, model->config_path, octavo_model_description_init);
+    if (status == OCTAVO_OK) status = read_file_if_any(model, model->quant_path, octavo_model_description_add_quant);
+    if (status == OCTAVO_OK) status = read_file_if_any(model, generation, octavo_model_description_add_generation);
+    free(generation);
     return status;
 }
 

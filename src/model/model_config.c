@@ -112,22 +112,34 @@ static octavo_status read_token(const octavo_json_object *root, const char *key,
     return octavo_fail(OCTAVO_E_FORMAT, "%s: field '%s' is not a token: a whole number from 0", root->label, key);
 }
 
+static octavo_status add_eos(const octavo_json_object *root, const json_t *value, octavo_model_config *c)
+{
+    int32_t token = 0;
+    OCTAVO_TRY(read_token(root, "eos_token_id", value, &token));
+    for (int32_t i = 0; i < c->eos_count; i++)
+        if (c->eos[i] == token) return OCTAVO_OK;
+    if (c->eos_count == OCTAVO_MODEL_EOS)
+        return octavo_fail(OCTAVO_E_UNSUPPORTED, "%s: field 'eos_token_id' names the model more than %d tokens that end a text", root->label,
+                           OCTAVO_MODEL_EOS);
+    c->eos[c->eos_count++] = token;
+    return OCTAVO_OK;
+}
+
+octavo_status octavo_model_config_eos(const octavo_json_object *root, octavo_model_config *config)
+{
+    const json_t *eos = json_object_get(root->json, "eos_token_id");
+    if (!eos || json_is_null(eos)) return OCTAVO_OK;
+    if (!json_is_array(eos)) return add_eos(root, eos, config);
+    for (size_t i = 0; i < json_array_size(eos); i++) OCTAVO_TRY(add_eos(root, json_array_get(eos, i), config));
+    return OCTAVO_OK;
+}
+
 static octavo_status read_tokens(const octavo_json_object *root, octavo_model_config *c)
 {
-    const json_t *bos = json_object_get(root->json, "bos_token_id"), *eos = json_object_get(root->json, "eos_token_id");
+    const json_t *bos = json_object_get(root->json, "bos_token_id");
     c->bos = -1;
     if (bos && !json_is_null(bos)) OCTAVO_TRY(read_token(root, "bos_token_id", bos, &c->bos));
-    if (!eos || json_is_null(eos)) return OCTAVO_OK;
-    if (!json_is_array(eos)) {
-        c->eos_count = 1;
-        return read_token(root, "eos_token_id", eos, &c->eos[0]);
-    }
-    if (json_array_size(eos) > OCTAVO_MODEL_EOS)
-        return octavo_fail(OCTAVO_E_UNSUPPORTED, "%s: field 'eos_token_id' lists %zu tokens, expected at most %d", root->label,
-                           json_array_size(eos), OCTAVO_MODEL_EOS);
-    for (; c->eos_count < (int32_t)json_array_size(eos); c->eos_count++)
-        OCTAVO_TRY(read_token(root, "eos_token_id", json_array_get(eos, (size_t)c->eos_count), &c->eos[c->eos_count]));
-    return OCTAVO_OK;
+    return octavo_model_config_eos(root, c);
 }
 
 /* layer_types has the last word; files from before it have max_window_layers. */
@@ -225,6 +237,8 @@ static octavo_status read_all(const octavo_json_object *root, octavo_model_descr
     c->qk_norm = family->qk_norm;
     c->position = family->position;
     c->ffn = family->ffn;
+    c->temperature = c->top_p = c->min_p = -1.0f;
+    c->top_k = -1;
     d->tied = family->tied;
     OCTAVO_TRY(read_sizes(root, family, c));
     OCTAVO_TRY(read_activation(root, family, &c->activation));

@@ -100,10 +100,14 @@ enum { OCTAVO_CONFIG_BYTES_MAX = 16 << 20 };
  * they must outlive the description. After a failure there is nothing to finish. */
 octavo_status octavo_model_description_init(octavo_model_description *description, const char *label, const char *text, size_t bytes);
 octavo_status octavo_model_description_add_quant(octavo_model_description *description, const char *label, const char *text, size_t bytes);
+/* The same of generation_config.json: more tokens that end a text, and how tokens are drawn. */
+octavo_status octavo_model_description_add_generation(octavo_model_description *description, const char *label, const char *text, size_t bytes);
 void octavo_model_description_fini(octavo_model_description *description);
 
 /* model_config_rope.c: inv_freq, rope and, where the scaling says so, max_tokens. head_dim and max_tokens are known. */
 octavo_status octavo_model_config_rope(const octavo_json_object *root, octavo_model_description *description);
+/* The tokens of 'eos_token_id', a number or a list, that *config does not have yet. */
+octavo_status octavo_model_config_eos(const octavo_json_object *root, octavo_model_config *config);
 /* model_config_quant.c */
 octavo_status octavo_model_config_quant(const octavo_json_object *root, octavo_model_quant *quant);
 octavo_status octavo_model_modelopt_quant(const octavo_json_object *root, octavo_model_quant *quant);

@@ -40,6 +40,9 @@ typedef struct octavo_lm_weights {
     octavo_lm_linear head;      /* [vocab, hidden]: the embedding itself where tied       */
 } octavo_lm_weights;
 
+/* 1: the weights of all experts are alike and evenly apart, and share their static scales. */
+int octavo_experts_are_even(const octavo_lm_ffn *experts, int32_t count);
+
 octavo_device *octavo_model_device(const octavo_model *model);
 const octavo_lm_weights *octavo_model_weights(const octavo_model *model);
 /* The precision of embedding-sized and routing products: f32 where the model's is f32, else bf16. */

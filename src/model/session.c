@@ -153,14 +153,32 @@ static int64_t frequencies_of(const octavo_model_config *of)
     return of->position != OCTAVO_POSITION_ROPE ? 0 : (of->rope.rotary_dim ? of->rope.rotary_dim : of->head_dim) / 2;
 }
 
+/* One after the other: what a call sends is one copy. */
+static void lay_out_inputs(int64_t sequences, int64_t rows, layout *to, octavo_step_inputs *in)
+{
+    in->count = take(to, 1, 1, sizeof *in->count);
+    in->random = take(to, sequences, 1, sizeof *in->random);
+    in->rows = take(to, sequences, 1, sizeof *in->rows);
+    in->sequences = take(to, sequences, 1, sizeof *in->sequences);
+    in->ids = take(to, rows, 1, sizeof *in->ids);
+}
+
+static void lay_out_results(int64_t sequences, layout *to, octavo_step_results *out)
+{
+    out->status = take(to, 1, 1, sizeof *out->status);
+    out->records = take(to, OCTAVO_STEPS_AHEAD, 1, sizeof *out->records);
+    out->draws = take(to, OCTAVO_STEPS_AHEAD, sequences, sizeof *out->draws);
+}
+
 static void lay_out_steps(const octavo_session *s, const octavo_model_config *of, layout *to, octavo_activations *at)
 {
     const int64_t sequences = s->config.max_sequences, statistics = (int64_t)of->layers * sequences;
-    at->sample = take(to, sequences, 1, sizeof *at->sample);
+    lay_out_inputs(sequences, at->rows, to, &at->in);
+    lay_out_results(sequences, to, &at->out);
+    at->first = take(to, sequences, 1, sizeof(int32_t));
     at->sampled = take(to, sequences, 1, sizeof(int32_t));
     at->sampled_logprob = take(to, sequences, 1, sizeof(float));
     at->exact_logprob = take(to, sequences, 1, sizeof(float));
-    at->sequences = take(to, sequences, 1, sizeof(int32_t));
     at->skip_ratio = take(to, statistics, of->kv_heads, sizeof(float));
     at->bytes_read = take(to, statistics, of->kv_heads, sizeof(int64_t));
 }
@@ -176,19 +194,20 @@ static void lay_out(octavo_session *s, layout *to)
     at->logit_rows = larger(at->logit_rows > at->rows ? at->rows : at->logit_rows, s->config.max_sequences);
     const size_t element = octavo_dtype_bytes(at->dtype);
     const int64_t q_width = (int64_t)of->q_heads * of->head_dim, kv_width = (int64_t)of->kv_heads * of->head_dim;
-    const int64_t inner = larger(of->intermediate, (int64_t)of->experts_per_token * of->expert_intermediate);
+    const int64_t inner = larger(octavo_session_stride(s, of->intermediate),
+                                 (int64_t)of->experts_per_token * octavo_session_stride(s, of->expert_intermediate));
     at->x = take(to, at->rows, of->hidden, sizeof(float));
     at->branch = of->norm_place == OCTAVO_NORM_AFTER ? take(to, at->rows, of->hidden, sizeof(float)) : NULL;
-    at->h = take(to, at->rows, of->hidden, element);
-    at->q = take(to, at->rows, q_width, sizeof(float));
+    at->h = take(to, at->rows, octavo_session_stride(s, of->hidden), element);
+    at->q_dtype = octavo_model_linear(s->model) == OCTAVO_LINEAR_F32 ? OCTAVO_F32 : OCTAVO_BF16;
+    at->q = take(to, at->rows, q_width, octavo_dtype_bytes(at->q_dtype));
     at->k = take(to, at->rows, kv_width, sizeof(float));
     at->v = take(to, at->rows, kv_width, sizeof(float));
-    at->attended = take(to, at->rows, q_width, element);
+    at->attended = take(to, at->rows, octavo_session_stride(s, q_width), element);
     at->gate = of->ffn == OCTAVO_FFN_GATED ? take(to, at->rows, inner, element) : NULL;
     at->up = take(to, at->rows, inner, element);
     if (of->experts > 0) lay_out_experts(of, to, at);
     at->logits = take(to, at->logit_rows, of->vocab, sizeof(float));
-    at->ids = take(to, at->rows, 1, sizeof(int32_t));
     at->positions = take(to, at->rows, 1, sizeof(int32_t));
     at->identity = take(to, at->rows, 1, sizeof(int32_t));
     at->ones = take(to, at->rows, 1, sizeof(float));
@@ -196,20 +215,19 @@ static void lay_out(octavo_session *s, layout *to)
     at->top = take(to, at->rows, 1, sizeof(int32_t));
     at->logprob = take(to, at->rows, 1, sizeof(float));
     at->inv_freq = take(to, frequencies_of(of), 1, sizeof(float));
-    at->status = take(to, 1, 1, sizeof(int32_t));
     lay_out_steps(s, of, to, at);
 }
 
 static void lay_out_host(octavo_session *s, layout *to)
 {
     const octavo_model_config *of = octavo_model_config_of(s->model);
-    const int64_t statistics = (int64_t)of->layers * s->config.max_sequences;
+    const int64_t rows = larger(s->config.chunk_tokens, s->config.max_sequences);
+    lay_out_inputs(s->config.max_sequences, rows, to, &s->in);
+    lay_out_results(s->config.max_sequences, to, &s->out);
     s->cache_layer = take(to, of->layers, 1, sizeof(int32_t));
     s->dense = take(to, of->layers, 1, 1);
-    s->host_positions = take(to, larger(s->config.chunk_tokens, s->config.max_sequences), 1, sizeof(int32_t));
+    s->host_rows = take(to, rows, 1, sizeof(int32_t));
     s->host_offsets = take(to, of->experts + 1, 1, sizeof(int32_t));
-    s->host_skip = take(to, statistics, of->kv_heads, sizeof(float));
-    s->host_bytes_read = take(to, statistics, of->kv_heads, sizeof(int64_t));
     s->start = take(to, s->config.max_sequences, 1, sizeof(int64_t));
     s->groups = take(to, of->layers, 1, sizeof *s->groups);
 }
@@ -222,7 +240,7 @@ static octavo_status view_to_measure(octavo_session *s)
     *view = (octavo_kv_view)OCTAVO_KV_VIEW_INIT;
     OCTAVO_TRY(octavo_kv_view_over_pool(&page, (void *)DUMMY_POOL, INT32_MAX, 0, view));
     view->device_kind = octavo_device_kind_of(s->exec.device);
-    view->lengths = s->host_positions; /* one a sequence; zeros, since nothing has run */
+    view->lengths = s->host_rows; /* one a sequence; zeros, since nothing has run */
     view->max_tokens = s->config.max_tokens;
     return OCTAVO_OK;
 }
@@ -231,9 +249,9 @@ static octavo_status view_to_measure(octavo_session *s)
 static octavo_status workspace_need(octavo_session *s, size_t *need)
 {
     const int64_t sequences = s->config.max_sequences;
-    const octavo_piece prompt = { .batch = 1, .tokens = s->config.chunk_tokens, .longest = s->config.max_tokens, .path = OCTAVO_PATH_AUTO };
-    const octavo_piece prompts = { .batch = sequences, .tokens = larger(1, s->config.chunk_tokens / sequences), .longest = s->config.max_tokens, .path = OCTAVO_PATH_AUTO };
-    const octavo_piece step = { .batch = sequences, .tokens = 1, .longest = s->config.max_tokens, .path = OCTAVO_PATH_DECODE };
+    const octavo_piece prompt = { .batch = 1, .tokens = s->config.chunk_tokens, .view_tokens = s->config.max_tokens, .path = OCTAVO_PATH_AUTO };
+    const octavo_piece prompts = { .batch = sequences, .tokens = larger(1, s->config.chunk_tokens / sequences), .view_tokens = s->config.max_tokens, .path = OCTAVO_PATH_AUTO };
+    const octavo_piece step = { .batch = sequences, .tokens = 1, .view_tokens = s->config.max_tokens, .path = OCTAVO_PATH_DECODE };
     *need = 0;
     OCTAVO_TRY(view_to_measure(s));
     OCTAVO_TRY(octavo_forward_piece(s, &prompt, need));
@@ -241,6 +259,16 @@ static octavo_status workspace_need(octavo_session *s, size_t *need)
     OCTAVO_TRY(octavo_forward_piece(s, &step, need));
     OCTAVO_TRY(octavo_forward_head(s, 0, s->at.logit_rows, 1, need));
     return octavo_forward_sample(s, sequences, need);
+}
+
+/* Only a GPU, where a step must not wait for the host: on the CPU an expert's products are faster by themselves. */
+static int experts_are_even(const octavo_session *s, const octavo_model_config *of)
+{
+    const octavo_lm_layer *layers = octavo_model_weights(s->model)->layers;
+    if (octavo_device_kind_of(s->exec.device) == OCTAVO_DEVICE_CPU) return 0;
+    for (int32_t i = 0; i < of->layers; i++)
+        if (layers[i].experts && !octavo_experts_are_even(layers[i].experts, of->experts)) return 0;
+    return 1;
 }
 
 /* Everything but the cache: host bookkeeping first, since measuring needs it. */
@@ -258,6 +286,7 @@ static octavo_status measure(octavo_session *s, size_t *cache_bytes, int32_t *gr
 
     const octavo_model_config *of = octavo_model_config_of(s->model);
     *group_count = group_layers(of, s->groups, s->cache_layer);
+    s->experts_even = experts_are_even(s, of);
     for (int32_t i = 0; i < s->config.select.dense_count; i++) s->dense[s->config.select.dense_layers[i]] = 1;
     s->config.select.dense_layers = NULL;
     const octavo_kvcache_config cache = cache_config_of(s->model, &s->config, s->groups, *group_count);
@@ -290,6 +319,8 @@ static octavo_status begin(octavo_session *s, const octavo_model *model, const o
 static void end(octavo_session *s)
 {
     if (!s->exec.device) return;
+    for (int32_t i = 0; i < OCTAVO_STEP_GRAPHS; i++) octavo_device_graph_destroy(s->exec.device, s->graphs[i].graph);
+    octavo_device_stream_destroy(s->exec.device, s->exec.stream);
     octavo_kvcache_destroy(s->cache);
     octavo_device_release(s->exec.device, s->memory, s->memory_bytes);
     octavo_context_release(octavo_device_context(s->exec.device), s->host, s->host_bytes);
@@ -323,20 +354,22 @@ static octavo_status fill_constants(octavo_session *s)
 {
     const int64_t rows = s->at.rows;
     const size_t bytes = (size_t)rows * sizeof(int32_t);
-    for (int64_t i = 0; i < rows; i++) s->host_positions[i] = (int32_t)i;
-    OCTAVO_TRY(octavo_device_upload(&s->exec, s->at.identity, s->host_positions, bytes));
-    for (int64_t i = 0; i < rows; i++) memcpy(&s->host_positions[i], &(float){ 1.0f }, sizeof(float));
-    OCTAVO_TRY(octavo_device_upload(&s->exec, s->at.ones, s->host_positions, bytes));
+    for (int64_t i = 0; i < rows; i++) s->host_rows[i] = (int32_t)i;
+    OCTAVO_TRY(octavo_device_upload(&s->exec, s->at.identity, s->host_rows, bytes));
+    for (int64_t i = 0; i < rows; i++) memcpy(&s->host_rows[i], &(float){ 1.0f }, sizeof(float));
+    OCTAVO_TRY(octavo_device_upload(&s->exec, s->at.ones, s->host_rows, bytes));
     const octavo_model_config *of = octavo_model_config_of(s->model);
     OCTAVO_TRY(octavo_device_upload(&s->exec, s->at.inv_freq, of->rope.inv_freq, (size_t)frequencies_of(of) * sizeof(float)));
-    s->exec.device_status = s->at.status;
-    return octavo_device_upload(&s->exec, s->at.status, &(int32_t){ 0 }, sizeof(int32_t));
+    s->exec.device_status = s->at.out.status;
+    const octavo_drawn_token *end = s->out.draws + (int64_t)OCTAVO_STEPS_AHEAD * s->config.max_sequences; /* zeros, here */
+    return octavo_device_upload(&s->exec, s->at.out.status, s->out.status, (size_t)((const uint8_t *)end - (const uint8_t *)s->out.status));
 }
 
 static octavo_status claim(octavo_session *s, size_t cache_bytes, int32_t group_count)
 {
     OCTAVO_TRY(check_memory(s, cache_bytes));
     const octavo_kvcache_config cache = cache_config_of(s->model, &s->config, s->groups, group_count);
+    OCTAVO_TRY(octavo_device_stream_create(s->exec.device, &s->exec.stream)); /* of its own: others cannot be recorded */
     OCTAVO_TRY(octavo_kvcache_create(s->exec.device, &cache, &s->cache));
     OCTAVO_TRY(octavo_device_allocate(s->exec.device, s->memory_bytes, &s->memory));
     lay_out(s, &(layout){ .base = s->memory });

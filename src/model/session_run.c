@@ -66,96 +66,111 @@ octavo_status octavo_session_view(const octavo_session *session, int32_t layer, 
         view->batch = piece->batch;
     } else {
         OCTAVO_TRY(octavo_kvcache_view(session->cache, session->cache_layer[layer], piece->batch, piece->sequences, view));
-        view->sequences = session->at.sequences;
+        view->sequences = session->at.in.sequences;
     }
-    view->max_tokens = piece->longest;
+    view->max_tokens = piece->view_tokens;
     return OCTAVO_OK;
 }
 
 /* ---- one piece ---- */
 
-static octavo_status upload_piece(octavo_session *session, const octavo_forward_params *p, const octavo_piece *piece, int64_t first)
+static octavo_status send_piece(octavo_session *session, const octavo_forward_params *p, const octavo_piece *piece, int64_t first)
 {
-    int32_t *staging = session->host_positions;
-    const size_t bytes = (size_t)(piece->batch * piece->tokens) * sizeof *staging;
-    for (int64_t b = 0; b < piece->batch; b++)
-        for (int64_t t = 0; t < piece->tokens; t++) staging[b * piece->tokens + t] = p->ids[b * p->tokens + first + t];
-    OCTAVO_TRY(octavo_device_upload(&session->exec, session->at.ids, staging, bytes));
-    if (p->targets) {
-        for (int64_t b = 0; b < piece->batch; b++)
-            for (int64_t t = 0; t < piece->tokens; t++) staging[b * piece->tokens + t] = p->targets[b * p->tokens + first + t];
-        OCTAVO_TRY(octavo_device_upload(&session->exec, session->at.targets, staging, bytes));
-    }
-    for (int64_t b = 0; b < piece->batch; b++)
-        for (int64_t t = 0; t < piece->tokens; t++)
-            staging[b * piece->tokens + t] = (int32_t)(octavo_session_length(session, piece->sequences[b]) + t);
-    return octavo_device_upload(&session->exec, session->at.positions, staging, bytes);
+    const int64_t rows = piece->batch * piece->tokens;
+    for (int64_t i = 0; i < rows; i++) session->in.ids[i] = p->ids[i / piece->tokens * p->tokens + first + i % piece->tokens];
+    OCTAVO_TRY(octavo_session_send(session, rows));
+    if (!p->targets) return OCTAVO_OK;
+    for (int64_t i = 0; i < rows; i++) session->host_rows[i] = p->targets[i / piece->tokens * p->tokens + first + i % piece->tokens];
+    return octavo_device_upload(&session->exec, session->at.targets, session->host_rows, (size_t)rows * sizeof(int32_t));
 }
 
-/* Bytes and blocks that this step's decode read. */
-static octavo_status count_step(octavo_session *session, int64_t batch)
+static octavo_status fetch_scores(octavo_session *session, const octavo_forward_params *p, const octavo_piece *piece, int64_t first)
 {
-    const octavo_model_config *config = octavo_model_config_of(session->model);
-    const int64_t stride = (int64_t)session->config.max_sequences * config->kv_heads, count = config->layers * stride;
-    OCTAVO_TRY(octavo_device_download(&session->exec, session->host_skip, session->at.skip_ratio, (size_t)count * sizeof(float)));
-    OCTAVO_TRY(octavo_device_download(&session->exec, session->host_bytes_read, session->at.bytes_read, (size_t)count * sizeof(int64_t)));
-    OCTAVO_TRY(octavo_device_synchronize(&session->exec));
-    for (int64_t layer = 0; layer < config->layers; layer++)
-        for (int64_t i = 0; i < batch * config->kv_heads; i++) {
-            session->skip_sum += (double)session->host_skip[layer * stride + i];
-            session->stats.decode_cache_bytes += session->host_bytes_read[layer * stride + i];
-        }
-    session->skip_count += config->layers * batch * config->kv_heads;
+    for (int64_t b = 0; p->targets && b < piece->batch; b++) {
+        const int64_t to = b * p->tokens + first, from = b * piece->tokens;
+        OCTAVO_TRY(octavo_device_download(&session->exec, p->logprob + to, session->at.logprob + from, (size_t)piece->tokens * sizeof(float)));
+        if (p->top)
+            OCTAVO_TRY(octavo_device_download(&session->exec, p->top + to, session->at.top + from, (size_t)piece->tokens * sizeof(int32_t)));
+    }
+    return OCTAVO_OK;
+}
+
+/* Logits of `rows` tokens of the piece from number `begin` on. */
+static octavo_status fetch_logits(octavo_session *session, const octavo_forward_params *p, const octavo_piece *piece, int64_t first,
+                                  int64_t begin, int64_t rows)
+{
+    const int64_t vocab = octavo_model_config_of(session->model)->vocab;
+    for (int64_t i = 0; p->all_logits && i < rows; i++) {
+        const int64_t b = (begin + i) / piece->tokens, t = (begin + i) % piece->tokens;
+        OCTAVO_TRY(octavo_device_download(&session->exec, p->all_logits + (b * p->tokens + first + t) * vocab, session->at.logits + i * vocab,
+                                          (size_t)vocab * sizeof(float)));
+    }
+    return OCTAVO_OK;
+}
+
+static octavo_status fetch_draws(octavo_session *session, const octavo_forward_params *p)
+{
+    if (p->logits)
+        OCTAVO_TRY(octavo_device_download(&session->exec, p->logits, session->at.logits,
+                                          (size_t)p->batch * (size_t)octavo_model_config_of(session->model)->vocab * sizeof(float)));
+    if (!p->sample) return OCTAVO_OK;
+    for (int64_t b = 0; b < p->batch; b++) {
+        const octavo_drawn_token *drawn = &session->out.draws[b];
+        p->sampled[b] = drawn->token;
+        if (p->sampled_logprob) p->sampled_logprob[b] = drawn->sampled_logprob;
+        if (p->sampled_exact_logprob) p->sampled_exact_logprob[b] = drawn->logprob;
+    }
     return OCTAVO_OK;
 }
 
 /* What is asked of every token of the piece, as many rows at a time as the logits have room for. */
 static octavo_status score_piece(octavo_session *session, const octavo_forward_params *p, const octavo_piece *piece, int64_t first)
 {
-    octavo_activations *at = &session->at;
-    const int64_t rows = piece->batch * piece->tokens, vocab = octavo_model_config_of(session->model)->vocab;
+    const int64_t rows = piece->batch * piece->tokens;
     for (int64_t begin = 0, n; begin < rows; begin += n) {
-        n = rows - begin < at->logit_rows ? rows - begin : at->logit_rows;
+        n = rows - begin < session->at.logit_rows ? rows - begin : session->at.logit_rows;
         OCTAVO_TRY(octavo_forward_head(session, begin, n, 1, NULL));
-        octavo_token_logprob_params score = OCTAVO_TOKEN_LOGPROB_PARAMS_INIT;
-        score.logits = octavo_session_tensor(session, at->logits, OCTAVO_F32, 2, (int64_t[]){ n, vocab });
-        score.tokens = at->targets + begin, score.logprob = at->logprob + begin, score.top = at->top + begin;
-        if (p->targets) OCTAVO_TRY(octavo_token_logprob(&session->exec, &score));
-        for (int64_t i = 0; p->all_logits && i < n; i++) {
-            const int64_t b = (begin + i) / piece->tokens, t = (begin + i) % piece->tokens;
-            OCTAVO_TRY(octavo_device_download(&session->exec, p->all_logits + (b * p->tokens + first + t) * vocab, at->logits + i * vocab,
-                                              (size_t)vocab * sizeof(float)));
-        }
+        if (p->targets) OCTAVO_TRY(octavo_forward_score(session, begin, n));
+        OCTAVO_TRY(fetch_logits(session, p, piece, first, begin, n));
     }
-    for (int64_t b = 0; p->targets && b < piece->batch; b++) {
-        const int64_t to = b * p->tokens + first, from = b * piece->tokens;
-        OCTAVO_TRY(octavo_device_download(&session->exec, p->logprob + to, at->logprob + from, (size_t)piece->tokens * sizeof(float)));
-        if (p->top) OCTAVO_TRY(octavo_device_download(&session->exec, p->top + to, at->top + from, (size_t)piece->tokens * sizeof(int32_t)));
-    }
-    return OCTAVO_OK;
+    return fetch_scores(session, p, piece, first);
 }
 
-/* What is asked of each sequence's last token. */
-static octavo_status finish(octavo_session *session, const octavo_forward_params *p, const octavo_piece *piece)
+/* Many tokens at once. */
+static octavo_status run_prompt(octavo_session *session, const octavo_forward_params *p, const octavo_piece *piece, int64_t first)
 {
-    octavo_activations *at = &session->at;
-    const size_t floats = (size_t)p->batch * sizeof(float);
-    OCTAVO_TRY(octavo_forward_head(session, piece->tokens - 1, p->batch, piece->tokens, NULL));
-    if (p->logits)
-        OCTAVO_TRY(octavo_device_download(&session->exec, p->logits, at->logits,
-                                          (size_t)octavo_model_config_of(session->model)->vocab * floats));
-    if (!p->sample) return OCTAVO_OK;
-    OCTAVO_TRY(octavo_device_upload(&session->exec, at->sample, p->sample, (size_t)p->batch * sizeof *p->sample));
-    OCTAVO_TRY(octavo_forward_sample(session, p->batch, NULL));
-    OCTAVO_TRY(octavo_device_download(&session->exec, p->sampled, at->sampled, (size_t)p->batch * sizeof(int32_t)));
-    if (p->sampled_logprob) OCTAVO_TRY(octavo_device_download(&session->exec, p->sampled_logprob, at->sampled_logprob, floats));
-    if (p->sampled_exact_logprob) OCTAVO_TRY(octavo_device_download(&session->exec, p->sampled_exact_logprob, at->exact_logprob, floats));
-    return OCTAVO_OK;
+    const octavo_kvcache_step step = octavo_session_cache_step(session, piece);
+    const int asked = first + piece->tokens == p->tokens && (p->logits || p->sample);
+    OCTAVO_TRY(octavo_kvcache_step_begin(&session->exec, session->cache, &step));
+    OCTAVO_TRY(octavo_kvcache_step_advance(&session->exec, session->cache, &step));
+    OCTAVO_TRY(octavo_forward_piece(session, piece, NULL));
+    if (p->targets || p->all_logits) OCTAVO_TRY(score_piece(session, p, piece, first));
+    if (asked) OCTAVO_TRY(octavo_forward_head(session, piece->tokens - 1, p->batch, piece->tokens, NULL));
+    if (asked && p->sample) {
+        OCTAVO_TRY(octavo_forward_sample(session, p->batch, NULL));
+        OCTAVO_TRY(octavo_forward_end(session, p->batch, OCTAVO_STEP_SAMPLE));
+    }
+    OCTAVO_TRY(octavo_session_fetch(session, p->batch, 1));
+    return asked ? fetch_draws(session, p) : OCTAVO_OK;
+}
+
+/* One token of each sequence. */
+static octavo_status run_step(octavo_session *session, const octavo_forward_params *p, const octavo_piece *piece, int64_t first)
+{
+    const int asked = first + 1 == p->tokens && (p->logits || p->sample);
+    const unsigned wants = (p->all_logits || asked ? OCTAVO_STEP_LOGITS : 0u) | (p->targets ? OCTAVO_STEP_SCORE : 0u) |
+                           (asked && p->sample ? OCTAVO_STEP_SAMPLE : 0u);
+    OCTAVO_TRY(octavo_session_step(session, piece, wants));
+    OCTAVO_TRY(octavo_session_fetch(session, p->batch, 1));
+    octavo_session_count(session, p->batch, 0);
+    OCTAVO_TRY(fetch_logits(session, p, piece, first, 0, p->batch));
+    OCTAVO_TRY(fetch_scores(session, p, piece, first));
+    return asked ? fetch_draws(session, p) : OCTAVO_OK;
 }
 
 /* ---- a call ---- */
 
-static octavo_status check_ids(const char *name, const int32_t *ids, int64_t count, int32_t vocab)
+octavo_status octavo_session_check_ids(const char *name, const int32_t *ids, int64_t count, int32_t vocab)
 {
     for (int64_t i = 0; i < count; i++)
         if (ids[i] < 0 || ids[i] >= vocab)
@@ -163,17 +178,16 @@ static octavo_status check_ids(const char *name, const int32_t *ids, int64_t cou
     return OCTAVO_OK;
 }
 
-static octavo_status check_sequences(octavo_session *session, const octavo_forward_params *p)
+octavo_status octavo_session_check_sequences(octavo_session *session, const int32_t *sequences, int64_t batch, int64_t tokens)
 {
-    for (int64_t b = 0; b < p->batch; b++) {
-        const int64_t length = octavo_session_length(session, p->sequences[b]);
-        if (length < 0) return octavo_fail(OCTAVO_E_RANGE, "sequences[%lld] is %d, which is not alive", (long long)b, p->sequences[b]);
-        if (p->tokens > session->config.max_tokens - length)
+    for (int64_t b = 0; b < batch; b++) {
+        const int64_t length = octavo_session_length(session, sequences[b]);
+        if (length < 0) return octavo_fail(OCTAVO_E_RANGE, "sequences[%lld] is %d, which is not alive", (long long)b, sequences[b]);
+        if (tokens > session->config.max_tokens - length)
             return octavo_fail(OCTAVO_E_RANGE, "%lld tokens do not fit behind the %lld of sequence %d: the session has room for %lld a sequence",
-                               (long long)p->tokens, (long long)length, p->sequences[b], (long long)session->config.max_tokens);
+                               (long long)tokens, (long long)length, sequences[b], (long long)session->config.max_tokens);
         for (int64_t i = 0; i < b; i++)
-            if (p->sequences[i] == p->sequences[b])
-                return octavo_fail(OCTAVO_E_ARGUMENT, "sequences names sequence %d twice", p->sequences[b]);
+            if (sequences[i] == sequences[b]) return octavo_fail(OCTAVO_E_ARGUMENT, "sequences names sequence %d twice", sequences[b]);
     }
     return OCTAVO_OK;
 }
@@ -192,29 +206,9 @@ static octavo_status check_call(octavo_session *session, const octavo_forward_pa
     if ((p->targets && !p->logprob) || (p->sample && !p->sampled))
         return octavo_fail(OCTAVO_E_ARGUMENT, "%s is NULL, expected where to put what was asked for", p->targets ? "logprob" : "sampled");
     const int32_t vocab = octavo_model_config_of(session->model)->vocab;
-    OCTAVO_TRY(check_ids("ids", p->ids, p->batch * p->tokens, vocab));
-    if (p->targets) OCTAVO_TRY(check_ids("targets", p->targets, p->batch * p->tokens, vocab));
-    return check_sequences(session, p);
-}
-
-static octavo_status run_piece(octavo_session *session, const octavo_forward_params *p, const octavo_piece *piece, int64_t first)
-{
-    OCTAVO_TRY(upload_piece(session, p, piece, first));
-    OCTAVO_TRY(octavo_forward_piece(session, piece, NULL));
-    if (p->targets || p->all_logits) OCTAVO_TRY(score_piece(session, p, piece, first));
-    if (first + piece->tokens == p->tokens && (p->logits || p->sample)) OCTAVO_TRY(finish(session, p, piece));
-    return piece->path == OCTAVO_PATH_DECODE ? count_step(session, piece->batch) : octavo_device_synchronize(&session->exec);
-}
-
-/* What kernels found in what they were given: on the CPU the calls themselves return it. */
-static octavo_status check_word(octavo_session *session)
-{
-    int32_t word = 0;
-    if (octavo_device_kind_of(session->exec.device) == OCTAVO_DEVICE_CPU) return OCTAVO_OK;
-    OCTAVO_TRY(octavo_device_download(&session->exec, &word, session->at.status, sizeof word));
-    if (word == OCTAVO_OK) return OCTAVO_OK;
-    OCTAVO_TRY(octavo_device_upload(&session->exec, session->at.status, &(int32_t){ 0 }, sizeof word));
-    return octavo_fail((octavo_status)word, "%s reports: %s", octavo_device_name(session->exec.device), octavo_status_text((octavo_status)word));
+    OCTAVO_TRY(octavo_session_check_ids("ids", p->ids, p->batch * p->tokens, vocab));
+    if (p->targets) OCTAVO_TRY(octavo_session_check_ids("targets", p->targets, p->batch * p->tokens, vocab));
+    return octavo_session_check_sequences(session, p->sequences, p->batch, p->tokens);
 }
 
 static octavo_status run_pieces(octavo_session *session, const octavo_forward_params *p)
@@ -229,7 +223,9 @@ static octavo_status run_pieces(octavo_session *session, const octavo_forward_pa
             const int64_t end = session->start[b] + first + piece.tokens;
             if (end > piece.longest) piece.longest = end;
         }
-        OCTAVO_TRY(run_piece(session, p, &piece, first));
+        piece.view_tokens = path == OCTAVO_PATH_DECODE ? octavo_session_plan_tokens(session, piece.longest) : piece.longest;
+        OCTAVO_TRY(send_piece(session, p, &piece, first));
+        OCTAVO_TRY(path == OCTAVO_PATH_DECODE ? run_step(session, p, &piece, first) : run_prompt(session, p, &piece, first));
     }
     return OCTAVO_OK;
 }
@@ -238,12 +234,13 @@ octavo_status octavo_session_forward(octavo_session *session, const octavo_forwa
 {
     OCTAVO_TRY(check_call(session, params));
     const double before = octavo_clock_seconds();
+    octavo_status status = OCTAVO_OK;
     for (int64_t b = 0; b < params->batch; b++) session->start[b] = octavo_session_length(session, params->sequences[b]);
-    octavo_status status = octavo_device_upload(&session->exec, session->at.sequences, params->sequences, (size_t)params->batch * sizeof(int32_t));
+    memcpy(session->in.sequences, params->sequences, (size_t)params->batch * sizeof(int32_t));
+    if (params->sample) memcpy(session->in.rows, params->sample, (size_t)params->batch * sizeof *params->sample);
     for (int64_t b = 0; b < params->batch && status == OCTAVO_OK; b++)
         status = octavo_kvcache_reserve(session->cache, params->sequences[b], params->tokens);
     if (status == OCTAVO_OK) status = run_pieces(session, params);
-    if (status == OCTAVO_OK) status = check_word(session);
     const double seconds = octavo_clock_seconds() - before;
     if (status != OCTAVO_OK) { /* the sentence of the failure stays: these cannot fail, the tokens are the newest */
         for (int64_t b = 0; b < params->batch; b++) octavo_kvcache_truncate(session->cache, params->sequences[b], session->start[b]);

@@ -80,8 +80,9 @@ octavo_status octavo_special_ids_read(octavo_special_ids *ids, const octavo_voca
 {
     static const char *const BOS[] = { "<s>", "<|begin_of_text|>", "<bos>", "<|bos|>", "<|startoftext|>", "<｜begin▁of▁sentence｜>" };
     static const char *const EOS[] = { "</s>", "<|end_of_text|>", "<eos>", "<|eos|>", "<|endoftext|>", "<｜end▁of▁sentence｜>" };
-    *ids = (octavo_special_ids){ -1, -1 };
+    *ids = (octavo_special_ids){ -1, -1, 0 };
     if (!octavo_json_absent(post_processor)) OCTAVO_TRY(read_any(ids, vocab, post_processor, 0));
+    ids->adds_bos = ids->bos >= 0;
     if (ids->bos < 0) ids->bos = first_known(vocab, BOS, sizeof BOS / sizeof *BOS);
     if (ids->eos < 0) ids->eos = first_known(vocab, EOS, sizeof EOS / sizeof *EOS);
     return OCTAVO_OK;

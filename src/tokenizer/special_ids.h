@@ -6,7 +6,8 @@
 #include "tokenizer/vocab.h"
 
 typedef struct octavo_special_ids {
-    int32_t bos, eos; /* -1: not known */
+    int32_t bos, eos; /* -1: not known                                 */
+    int adds_bos;     /* 1: the post_processor puts bos in front of a text */
 } octavo_special_ids;
 
 /* From a post_processor, else from the usual names. OCTAVO_E_FORMAT: it names what is no token. */

@@ -81,6 +81,7 @@ int32_t octavo_tokenizer_vocab_size(const octavo_tokenizer *tokenizer)
     return tokenizer ? tokenizer->vocab.tokens[tokenizer->vocab.by_id[tokenizer->vocab.count - 1]].id + 1 : 0;
 }
 
+int octavo_tokenizer_adds_bos(const octavo_tokenizer *tokenizer) { return tokenizer ? tokenizer->ids.adds_bos : 0; }
 int32_t octavo_tokenizer_bos_id(const octavo_tokenizer *tokenizer) { return tokenizer ? tokenizer->ids.bos : -1; }
 
 int32_t octavo_tokenizer_eos_id(const octavo_tokenizer *tokenizer) { return tokenizer ? tokenizer->ids.eos : -1; }

@@ -1,5 +1,5 @@
 /* fuzz_model_config.c - a config.json is refused, or describes a model whose sizes belong together.
- * Reads with src/model/model_config.c, src/model/model_config_rope.c, src/model/model_config_quant.c and src/model/model_config_json.c. */
+ * Reads with src/model/model_config.c, src/model/model_config_rope.c, src/model/model_config_quant.c, src/model/model_config_generation.c and src/model/model_config_json.c. */
 #include "model/model_config.h"
 #include "octavo/status.h"
 #include <math.h>
@@ -33,18 +33,45 @@ static void check_config(const octavo_model_config *c)
     for (int32_t i = 0; i < c->rope.rotary_dim / 2; i++) require(isfinite(c->rope.inv_freq[i]) && c->rope.inv_freq[i] >= 0);
 }
 
-/* Up to the first zero byte it is config.json, behind it hf_quant_config.json. */
+static void check_generation(const octavo_model_config *c)
+{
+    check_config(c);
+    require(c->temperature == -1 || (c->temperature >= 0 && isfinite(c->temperature)));
+    require((c->top_p == -1 || (c->top_p >= 0 && c->top_p <= 1)) && (c->min_p == -1 || (c->min_p >= 0 && c->min_p <= 1)) && c->top_k >= -1);
+    for (int32_t i = 0; i < c->eos_count; i++) require(c->eos[i] >= 0);
+}
+
+/* The text up to the next zero byte; *data is NULL behind the last. */
+static size_t next_text(const uint8_t **data, size_t *size, const char **text)
+{
+    const uint8_t *zero = *size ? memchr(*data, 0, *size) : NULL;
+    const size_t length = zero ? (size_t)(zero - *data) : *size;
+    *text = (const char *)*data;
+    *size -= zero ? length + 1 : length;
+    *data = zero ? zero + 1 : NULL;
+    return length;
+}
+
+/* Three texts with zero bytes between them: config.json, hf_quant_config.json, generation_config.json. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     octavo_model_description d;
-    const uint8_t *zero = size ? memchr(data, 0, size) : NULL;
-    const size_t length = zero ? (size_t)(zero - data) : size;
-    if (octavo_model_description_init(&d, "config.json", (const char *)data, length) != OCTAVO_OK) {
+    const char *text;
+    size_t length = next_text(&data, &size, &text);
+    if (octavo_model_description_init(&d, "config.json", text, length) != OCTAVO_OK) {
         require(octavo_last_error()[0] != 0 && d.windows == NULL);
         return 0;
     }
     check_config(&d.config);
-    if (zero && octavo_model_description_add_quant(&d, "hf_quant_config.json", (const char *)zero + 1, size - length - 1) != OCTAVO_OK) return 0;
+    if (data) {
+        length = next_text(&data, &size, &text);
+        if (length > 0 && octavo_model_description_add_quant(&d, "hf_quant_config.json", text, length) != OCTAVO_OK) return 0;
+    }
+    if (data) {
+        length = next_text(&data, &size, &text);
+        if (octavo_model_description_add_generation(&d, "generation_config.json", text, length) != OCTAVO_OK) return 0;
+        check_generation(&d.config);
+    }
     require(d.quant.source || (!d.quant.layouts && !d.quant.excluded && !d.quant.patterns));
     require(!(d.quant.layouts & OCTAVO_SCALE_BLOCK) || (d.quant.block_rows >= 1 && d.quant.block_cols >= 1));
     octavo_model_quant_excludes(&d.quant, "model.layers.0.mlp.gate_proj");

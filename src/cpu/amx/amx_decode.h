@@ -84,6 +84,25 @@ INLINE void amx_transpose(const __m512 z[4], __m512 columns[4])
     columns[3] = _mm512_shuffle_ps(b, d, 0xEE);
 }
 
+/* Sums of 64 columns to columns in order. Here quarter q of tile j holds columns 16 q + 4 j .. + 3, */
+INLINE void amx_order_by_quarters(const __m512 tile[4], __m512 in_order[4])
+{
+    const __m512 a = _mm512_shuffle_f32x4(tile[0], tile[1], 0x44), b = _mm512_shuffle_f32x4(tile[2], tile[3], 0x44);
+    const __m512 c = _mm512_shuffle_f32x4(tile[0], tile[1], 0xEE), d = _mm512_shuffle_f32x4(tile[2], tile[3], 0xEE);
+    in_order[0] = _mm512_shuffle_f32x4(a, b, 0x88);
+    in_order[1] = _mm512_shuffle_f32x4(a, b, 0xDD);
+    in_order[2] = _mm512_shuffle_f32x4(c, d, 0x88);
+    in_order[3] = _mm512_shuffle_f32x4(c, d, 0xDD);
+}
+
+/* here 16 q + (0, 2, 4, 6), of tile 1 eight more, and of tiles 2 and 3 the odd ones behind those. */
+INLINE void amx_order_by_parity(const __m512 tile[4], __m512 in_order[4])
+{
+    const __m512 quads[4] = { _mm512_unpacklo_ps(tile[0], tile[2]), _mm512_unpackhi_ps(tile[0], tile[2]),
+                              _mm512_unpacklo_ps(tile[1], tile[3]), _mm512_unpackhi_ps(tile[1], tile[3]) };
+    amx_order_by_quarters(quads, in_order);
+}
+
 /* x as the sum of `terms` bf16 numbers, each what is left rounded to nearest. */
 INLINE void amx_split(__m512 x, int terms, __m256i *term)
 {
@@ -141,6 +160,7 @@ extern const octavo_amx_tiles octavo_amx_whole_tiles; /* eight of AMX_TILE_BYTES
 octavo_decode_dot *octavo_amx_dot(const octavo_kv_view *kv, int32_t planes);
 octavo_decode_axpy *octavo_amx_axpy(octavo_v_format format);
 octavo_decode_scan *octavo_amx_scan(const octavo_kv_view *kv);
+octavo_decode_attend *octavo_amx_attend(const octavo_kv_view *kv, int32_t planes, int64_t rows, octavo_dtype q_dtype);
 void octavo_amx_pack(const octavo_decode_q *q, uint8_t *packed);
 
 #endif

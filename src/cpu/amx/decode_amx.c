@@ -33,6 +33,7 @@ static const octavo_decode_tiles amx_tiles = {
     .dot = octavo_amx_dot,
     .axpy = octavo_amx_axpy,
     .scan = octavo_amx_scan,
+    .attend = octavo_amx_attend,
     .pack = octavo_amx_pack,
     .enter = enter,
     .leave = leave,

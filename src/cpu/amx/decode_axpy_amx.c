@@ -236,17 +236,6 @@ INLINE void add_columns(float *out, const __m512 in_order[4], int64_t columns)
     }
 }
 
-/* Tiles of quad_int8 to columns in order. */
-INLINE void order_by_quarters(const __m512 tile[4], __m512 in_order[4])
-{
-    const __m512 a = _mm512_shuffle_f32x4(tile[0], tile[1], 0x44), b = _mm512_shuffle_f32x4(tile[2], tile[3], 0x44);
-    const __m512 c = _mm512_shuffle_f32x4(tile[0], tile[1], 0xEE), d = _mm512_shuffle_f32x4(tile[2], tile[3], 0xEE);
-    in_order[0] = _mm512_shuffle_f32x4(a, b, 0x88);
-    in_order[1] = _mm512_shuffle_f32x4(a, b, 0xDD);
-    in_order[2] = _mm512_shuffle_f32x4(c, d, 0x88);
-    in_order[3] = _mm512_shuffle_f32x4(c, d, 0xDD);
-}
-
 /* Tiles of pair_bf16 to columns in order. */
 INLINE void order_by_pairs(const __m512 tile[4], __m512 in_order[4])
 {
@@ -256,14 +245,6 @@ INLINE void order_by_pairs(const __m512 tile[4], __m512 in_order[4])
     in_order[1] = _mm512_permutex2var_ps(tile[0], high, tile[1]);
     in_order[2] = _mm512_permutex2var_ps(tile[2], low, tile[3]);
     in_order[3] = _mm512_permutex2var_ps(tile[2], high, tile[3]);
-}
-
-/* Tiles of pair_e4m3 to columns in order. */
-INLINE void order_by_parity(const __m512 tile[4], __m512 in_order[4])
-{
-    const __m512 quads[4] = { _mm512_unpacklo_ps(tile[0], tile[2]), _mm512_unpackhi_ps(tile[0], tile[2]),
-                              _mm512_unpacklo_ps(tile[1], tile[3]), _mm512_unpackhi_ps(tile[1], tile[3]) };
-    order_by_quarters(quads, in_order);
 }
 
 INLINE void add_bf16(const sum_tiles *sums, int terms, int64_t tile_rows, int64_t rows, int64_t columns, float *out,
@@ -279,7 +260,7 @@ INLINE void add_bf16(const sum_tiles *sums, int terms, int64_t tile_rows, int64_
                 tile[j] = _mm512_add_ps(tile[j], _mm512_load_ps(sums->bytes[j][term * tile_rows + r]));
         }
         if (terms == E4M3_TERMS)
-            order_by_parity(tile, in_order);
+            amx_order_by_parity(tile, in_order);
         else
             order_by_pairs(tile, in_order);
         add_columns(out + r * out_stride, in_order, columns);
@@ -300,7 +281,7 @@ INLINE void add_int8(const sum_tiles *sums, const float *exponents, int64_t rows
             }
             tile[j] = _mm512_scalef_ps(sum, _mm512_set1_ps(exponents[r]));
         }
-        order_by_quarters(tile, in_order);
+        amx_order_by_quarters(tile, in_order);
         add_columns(out + r * out_stride, in_order, columns);
     }
 }

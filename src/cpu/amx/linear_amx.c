@@ -75,6 +75,16 @@ static int takes_w_right(const octavo_linear_params *p, int few)
     return packed || !few;
 }
 
+/* Pairs of groups of bf16 in whole steps need no packing where a tile's rows fall into different sets of the first-level cache. */
+static int64_t direct_groups(const linear_job *job)
+{
+    const octavo_tensor *x = &job->p->x;
+    const int64_t stride = x->strides[0] * 2;
+    const int as_it_is = x->ndim == 2 && x->dtype == OCTAVO_BF16 && !octavo_linear_quantises(job->p) && !job->interleaved && job->in % (2 * STEP) == 0;
+    if (!as_it_is || (uintptr_t)x->data % STEP_BYTES || stride % STEP_BYTES || stride / STEP_BYTES % 8 == 0) return 0;
+    return job->tokens / (2 * GROUP) * 2;
+}
+
 /* How many tokens decides how work is cut; how it is cut never changes a sum. */
 static void cut_work(linear_job *job, int few)
 {
@@ -98,11 +108,14 @@ static octavo_status run(const octavo_exec *exec, linear_job *job, int few)
     job->blocks = strips * job->chunks;
     const int dots = job->interleaved && job->tokens <= DOT_TOKENS_MOST;
     const octavo_task task = dots ? linear_dot_strip : few ? linear_few_strip : linear_many_slot;
+    job->strips = strips;
+    if (job->slots > job->blocks) job->slots = job->blocks;
     if (dots) linear_pack_rows(job);
-    else linear_pack_tiles(exec, job);
+    else if (few) linear_pack_tiles(exec, job);
+    else memset(job->states, 0, (size_t)job->chunks * sizeof *job->states);
     if (few && bytes <= SERIAL_BYTES)
         for (int64_t i = 0; i < strips; i++) task(job, i);
-    else octavo_parallel(exec, few ? strips : job->slots < job->blocks ? job->slots : job->blocks, task, job);
+    else octavo_parallel(exec, few ? strips : job->slots, task, job);
     return OCTAVO_OK;
 }
 
@@ -133,12 +146,30 @@ octavo_status octavo_linear_amx(const octavo_exec *exec, const octavo_linear_par
     linear_job job = { .p = p, .tokens = tokens, .in = octavo_linear_in(p), .interleaved = source == TILES_WIDENED,
                        .terms = p->precision == OCTAVO_LINEAR_F32 ? terms_of(p->x.dtype) : 1,
                        .integer = p->precision == OCTAVO_LINEAR_INT8, .x = workspace + at.x,
-                       .factors = (float *)(void *)(workspace + at.factors), .sums = workspace + at.sums, .slots = (int64_t)at.slots };
+                       .factors = (float *)(void *)(workspace + at.factors), .sums = workspace + at.sums, .slots = (int64_t)at.slots,
+                       .states = (chunk_state *)(void *)(workspace + at.chunks) };
     const int few = tokens <= OCTAVO_LINEAR_FEW;
     cut_rows(&job);
     job.groups = (job.tokens + GROUP - 1) / GROUP;
     cut_work(&job, few);
+    if (!few) job.direct = direct_groups(&job);
     return run(exec, &job, few);
+}
+
+/* ---- packing ---- */
+
+typedef struct packing {
+    const linear_job *job;
+    uint8_t *packed;
+} packing;
+
+static void pack_panel(void *argument, int64_t panel)
+{
+    const packing *c = argument;
+    const part_plan *plan = c->job->parts;
+    const int64_t row = panel * PANEL_ROWS, left = plan->rows - row;
+    const block at = { .row = row, .rows = left < PANEL_ROWS ? left : PANEL_ROWS, .step = 0, .steps = c->job->steps };
+    copy_tiles(c->job, plan, &at, c->packed + packed_at(c->job, row, 0));
 }
 
 /* Eight-bit codes that are widened stay as they are: packed they would take twice the memory. */
@@ -164,6 +195,6 @@ octavo_status octavo_linear_pack_amx(const octavo_exec *exec, const octavo_weigh
 {
     const octavo_linear_params p = { .precision = precision, .parts = { { .weight = *weight } } };
     const linear_job job = packing_job(&p, weight);
-    linear_pack_weight(exec, &job, packed);
+    octavo_parallel(exec, (job.parts[0].rows + PANEL_ROWS - 1) / PANEL_ROWS, pack_panel, &(packing){ &job, packed });
     return OCTAVO_OK;
 }

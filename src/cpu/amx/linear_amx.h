@@ -48,6 +48,11 @@ typedef struct part_plan {
     code_table table;
 } part_plan;
 
+/* How far the work on a chunk of tokens is: what is taken and, of packing, what is done. A cache line of its own. */
+typedef struct chunk_state {
+    int64_t strips, groups, packed, reserved[OCTAVO_LINEAR_CHUNK_WORDS - 3];
+} chunk_state;
+
 typedef struct linear_job {
     const octavo_linear_params *p;
     int64_t tokens, groups, in;
@@ -59,22 +64,31 @@ typedef struct linear_job {
     int integer;                 /* int8 times int8                                                 */
     int w_right;                 /* W is the right operand                                          */
     int interleaved;             /* of two steps first the even columns, then the odd ones, as widening leaves them */
-    uint8_t *x;                  /* [segments][groups][steps of the segment][terms] tiles; for dots [tokens][terms][steps] rows */
+    int64_t direct;              /* groups of x that are multiplied where they lie                  */
+    uint8_t *x;                  /* the others: [segments][groups][steps of the segment][terms] tiles; for dots [tokens][terms][steps] rows */
     float *factors;
     uint8_t *sums;               /* [slots][strip rows / 16][chunk] tiles                           */
-    int64_t slots, next;         /* next: the block that the next free slot takes                   */
+    int64_t slots, strips;       /* slots: tasks that share the chunks                              */
+    chunk_state *states;         /* [chunks]                                                        */
     part_plan parts[OCTAVO_LINEAR_PARTS];
 } linear_job;
 
+/* What is multiplied. */
+typedef struct product {
+    const linear_job *job;
+    const part_plan *plan;
+} product;
+
 /* linear_x_amx.c: packs x and finds the tokens' factors, as tiles or as rows. */
 void linear_pack_tiles(const octavo_exec *exec, const linear_job *job);
+void linear_pack_group(const linear_job *job, int64_t group);
+/* What its sums are multiplied by; NaN where a token is not finite. */
+float linear_factor(const linear_job *job, int64_t token);
 void linear_pack_rows(const linear_job *job);
 
-/* linear_tiles_amx.c: a strip with few tokens; a slot's share of the blocks with many. */
+/* linear_few_amx.c: a strip with few tokens. linear_many_amx.c: a slot's share of the chunks with many. */
 void linear_few_strip(void *argument, int64_t strip);
 void linear_many_slot(void *argument, int64_t slot);
-/* The weight of the first part, as tiles in the order in which they are multiplied. */
-void linear_pack_weight(const octavo_exec *exec, const linear_job *job, void *packed);
 
 /* linear_dots_amx.c: a strip with up to DOT_TOKENS_MOST tokens and eight-bit codes. */
 void linear_dot_strip(void *argument, int64_t strip);
@@ -91,6 +105,27 @@ static inline const uint8_t *linear_w_at(const part_plan *plan, int64_t row, int
 {
     const octavo_tensor *codes = &plan->part->weight.codes;
     return (const uint8_t *)codes->data + (row * codes->strides[0] + column) * plan->code_bytes;
+}
+
+/* Compilers do not know that tile instructions read and write memory. */
+static inline void compiler_barrier(void) { __asm__ volatile("" ::: "memory"); }
+
+static inline void configure_tiles(void)
+{
+    struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } config __attribute__((aligned(64))) = { .palette = 1 };
+    for (int i = 0; i < 8; i++) config.row_bytes[i] = 64, config.rows[i] = TILE_ROWS;
+    compiler_barrier();
+    _tile_loadconfig(&config);
+}
+
+static inline uint8_t *linear_x_tiles(const linear_job *job, int64_t group, int64_t step)
+{
+    const int64_t begin = step / job->segment * job->segment, left = job->steps - begin, width = left < job->segment ? left : job->segment;
+    return job->x + (begin * job->groups + group * width + (step - begin)) * job->terms * TILE_BYTES;
 }
 
 /* The 16x16 transpose of 32-bit elements: a left operand becomes a right one. */

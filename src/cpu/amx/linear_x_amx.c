@@ -125,12 +125,6 @@ static float find_factor(const linear_job *job, int64_t row)
     return octavo_linear_quantises(job->p) ? octavo_linear_x_scale(job->p, amax) : 1.0f;
 }
 
-static uint8_t *x_tiles(const linear_job *job, int64_t group, int64_t step)
-{
-    const int64_t begin = step / job->segment * job->segment, left = job->steps - begin, width = left < job->segment ? left : job->segment;
-    return job->x + (begin * job->groups + group * width + (step - begin)) * job->terms * TILE_BYTES;
-}
-
 /* One step of up to 16 tokens, a row each: whole steps of bf16 are only moved. */
 static inline void load_rows(const linear_job *job, const int64_t row[GROUP], const float *factors, int64_t tokens, int64_t step,
                              __m512i rows[TERMS_MAX][TILE_ROWS])
@@ -170,9 +164,14 @@ static void move_group(const linear_job *job, int64_t group)
     }
 }
 
-static void pack_group(void *argument, int64_t group)
+float linear_factor(const linear_job *job, int64_t token) { return find_factor(job, octavo_linear_x_row(job->p, token)); }
+
+void linear_pack_group(const linear_job *job, int64_t group)
 {
-    const linear_job *job = argument;
+    if (group < job->direct) {
+        for (int64_t n = group * GROUP; n < (group + 1) * GROUP; n++) job->factors[n] = 1.0f;
+        return;
+    }
     const int moved = job->p->x.dtype == OCTAVO_BF16 && !octavo_linear_quantises(job->p) && !job->interleaved;
     if (moved && job->w_right) {
         move_group(job, group);
@@ -186,7 +185,7 @@ static void pack_group(void *argument, int64_t group)
         job->factors[first + t] = find_factor(job, row[t]);
     }
     for (int64_t step = 0; step < job->steps; step++) {
-        uint8_t *tiles = x_tiles(job, group, step);
+        uint8_t *tiles = linear_x_tiles(job, group, step);
         load_rows(job, row, job->factors + first, tokens, step, rows);
         for (int term = 0; term < job->terms; term++) {
             if (!job->w_right) transpose_tile(rows[term]);
@@ -194,6 +193,8 @@ static void pack_group(void *argument, int64_t group)
         }
     }
 }
+
+static void pack_group(void *argument, int64_t group) { linear_pack_group(argument, group); }
 
 void linear_pack_tiles(const octavo_exec *exec, const linear_job *job)
 {

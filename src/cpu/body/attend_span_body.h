@@ -99,25 +99,50 @@ static void attend_span(const decode_head *of, octavo_decode_dot *dot, const oct
     octavo_decode_fetch_rest(span->ahead);
 }
 
-/* Mean rows of up to DECODE_TOKENS dropped units, copied together so that they are weighed as tokens are. */
-enum { MEAN_COLUMNS = 256 };
+/* Dropped units, at most DECODE_TOKENS. */
+typedef struct attend_mean_units {
+    int64_t count, unit[DECODE_TOKENS];
+    const uint8_t *mean[DECODE_TOKENS], *exponent[DECODE_TOKENS];
+} attend_mean_units;
 
-static void attend_mean_columns(const decode_head *of, const attend_state *state, const int64_t *units, int64_t count,
+/* The next dropped units of [*unit, end); their means are asked for. */
+static void attend_gather_means(const decode_head *of, const uint8_t *kept, int64_t *unit, int64_t end, attend_mean_units *units)
+{
+    const octavo_kv_view *kv = of->plan->kv;
+    int64_t block = *unit / of->plan->units_a_block, index = *unit % of->plan->units_a_block, count = 0;
+    for (; *unit < end && count < DECODE_TOKENS; ++*unit, index++) {
+        if (index == of->plan->units_a_block) index = 0, block++;
+        if (kept[*unit] != OCTAVO_UNIT_DROPPED) continue;
+        const int64_t page = octavo_view_page(kv, of->view_row, block);
+        units->unit[count] = *unit;
+        units->mean[count] = octavo_section_at(&kv->v_mean, of->view_row, page, of->head, index);
+        units->exponent[count] = octavo_section_at(&kv->v_mean_scale, of->view_row, page, of->head, index);
+        for (int64_t i = 0; i < kv->v_dim; i += 64) __builtin_prefetch(units->mean[count] + i, 0, 2);
+        __builtin_prefetch(units->exponent[count], 0, 2);
+        count++;
+    }
+    units->count = count;
+}
+
+/* Their mean rows, copied together so that they are weighed as tokens are. Ones that weigh nothing follow, because tiles take
+ * tokens by MEAN_PAD. */
+enum { MEAN_COLUMNS = 256, MEAN_PAD = 32, MEAN_ONE = 0x38 };
+
+static void attend_mean_columns(const decode_head *of, const attend_state *state, const attend_mean_units *units,
                                 const float *weights, int64_t row, int64_t rows, int64_t from, int64_t columns)
 {
-    const decode_plan *plan = of->plan;
-    const octavo_kv_view *kv = plan->kv;
     uint8_t means[DECODE_TOKENS * MEAN_COLUMNS];
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t page = octavo_view_page(kv, of->view_row, units[i] / plan->units_a_block);
-        const uint8_t *mean = octavo_section_at(&kv->v_mean, of->view_row, page, of->head, units[i] % plan->units_a_block) + from;
+    for (int64_t i = 0; i < units->count; i++) {
+        const uint8_t *mean = units->mean[i] + from;
         int64_t at = 0;
         for (; at + 64 <= columns; at += 64) memcpy(means + i * columns + at, mean + at, 64); /* a constant size is a few moves */
         memcpy(means + i * columns + at, mean + at, (size_t)(columns - at));
     }
+    const int64_t padded = octavo_decode_round_up(units->count, MEAN_PAD);
+    memset(means + units->count * columns, MEAN_ONE, (size_t)((padded - units->count) * columns));
     octavo_decode_ahead nothing = { .current = 0 };
-    const octavo_decode_span span = { .tokens = count, .v = means, .v_stride = columns, .ahead = &nothing };
-    plan->axpy_mean(state->out + row * state->out_stride + from, state->out_stride, weights, rows, &span, columns);
+    const octavo_decode_span span = { .tokens = padded, .v = means, .v_stride = columns, .ahead = &nothing };
+    of->plan->axpy_mean(state->out + row * state->out_stride + from, state->out_stride, weights, rows, &span, columns);
 }
 
 /* log masses of units from `first` on; row r at log_mass + r * stride. */
@@ -127,63 +152,44 @@ typedef struct attend_logs {
 } attend_logs;
 
 /* Adds dropped units at their means. */
-static void attend_means(const decode_head *of, const attend_state *state, const int64_t *units, int64_t count,
-                         const attend_logs *logs)
+static void attend_means(const decode_head *of, const attend_state *state, const attend_mean_units *units, const attend_logs *logs)
 {
     const decode_plan *plan = of->plan;
     const octavo_kv_view *kv = plan->kv;
-    const int64_t padded = octavo_decode_round_up(count, SIMD_F32);
+    const int64_t padded = octavo_decode_round_up(units->count, MEAN_PAD);
     float factors[DECODE_TOKENS], weights[DECODE_ROWS * DECODE_TOKENS];
     uint8_t exponents[DECODE_TOKENS] = { 0 };
     octavo_decode_ahead nothing = { .current = 0 };
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t page = octavo_view_page(kv, of->view_row, units[i] / plan->units_a_block);
-        exponents[i] = *octavo_section_at(&kv->v_mean_scale, of->view_row, page, of->head, units[i] % plan->units_a_block);
-    }
+    for (int64_t i = 0; i < units->count; i++) exponents[i] = *units->exponent[i];
     for (int64_t t = 0; t < DECODE_TOKENS; t += SIMD_F32) v_store(factors + t, v_load_exp2_minus(exponents + t));
     for (int64_t row = 0; row < plan->rows; row += DECODE_ROWS) {
         const int64_t left = plan->rows - row, rows = left < DECODE_ROWS ? left : DECODE_ROWS;
         for (int64_t r = 0; r < rows; r++) {
             float *at = weights + r * DECODE_TOKENS;
             const float *log_mass = logs->log_mass + (row + r) * logs->stride;
-            for (int64_t i = 0; i < padded; i++) at[i] = i < count ? log_mass[units[i] - logs->first] : -INFINITY;
+            for (int64_t i = 0; i < units->count; i++) at[i] = log_mass[units->unit[i] - logs->first];
+            for (int64_t i = units->count; i < padded; i++) at[i] = -INFINITY;
         }
         for (int64_t r = 0; r < rows; r += ROW_GROUP)
             attend_weigh_rows(plan, state, row + r, group_of(rows - r), weights + r * DECODE_TOKENS, padded, NULL, factors,
                               &nothing);
         for (int64_t from = 0; from < kv->v_dim; from += MEAN_COLUMNS) {
             const int64_t columns = kv->v_dim - from < MEAN_COLUMNS ? kv->v_dim - from : MEAN_COLUMNS;
-            attend_mean_columns(of, state, units, count, weights, row, rows, from, columns);
+            attend_mean_columns(of, state, units, weights, row, rows, from, columns);
         }
     }
 }
 
-/* The next dropped units of [*unit, end), at most DECODE_TOKENS; their means are asked for. */
-static int64_t attend_gather_means(const decode_head *of, const uint8_t *kept, int64_t *unit, int64_t end, int64_t *units)
+/* The means of the units that were gathered, and of the dropped ones of [unit, end). */
+static void attend_dropped_means(const decode_head *of, const attend_state *state, const uint8_t *kept, int64_t unit, int64_t end,
+                                 const attend_logs *logs, attend_mean_units *gathered)
 {
-    const octavo_kv_view *kv = of->plan->kv;
-    int64_t count = 0;
-    for (; *unit < end && count < DECODE_TOKENS; ++*unit) {
-        if (kept[*unit] != OCTAVO_UNIT_DROPPED) continue;
-        const int64_t page = octavo_view_page(kv, of->view_row, *unit / of->plan->units_a_block),
-                      index = *unit % of->plan->units_a_block;
-        const uint8_t *mean = octavo_section_at(&kv->v_mean, of->view_row, page, of->head, index);
-        for (int64_t i = 0; i < kv->v_dim; i += 64) __builtin_prefetch(mean + i, 0, 2);
-        __builtin_prefetch(octavo_section_at(&kv->v_mean_scale, of->view_row, page, of->head, index), 0, 2);
-        units[count++] = *unit;
-    }
-    return count;
-}
-
-/* The means of all dropped units of [begin, end). */
-static void attend_dropped_means(const decode_head *of, const attend_state *state, const uint8_t *kept, int64_t begin,
-                                 int64_t end, const attend_logs *logs)
-{
-    int64_t units[2][DECODE_TOKENS], unit = begin, count = attend_gather_means(of, kept, &unit, end, units[0]);
-    for (int turn = 0; count > 0; turn = !turn) {
-        const int64_t next = attend_gather_means(of, kept, &unit, end, units[!turn]);
-        attend_means(of, state, units[turn], count, logs);
-        count = next;
+    attend_mean_units more;
+    for (attend_mean_units *now = gathered, *next = &more; now->count > 0;) {
+        attend_mean_units *const before = now;
+        attend_gather_means(of, kept, &unit, end, next);
+        attend_means(of, state, now, logs);
+        now = next, next = before;
     }
 }
 

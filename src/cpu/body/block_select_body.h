@@ -10,7 +10,7 @@ enum {
     SELECT_BINS = 256,
     SELECT_BINS_A_NAT = 8,
     SELECT_BLOCK = 64,          /* units that are handled together         */
-    SELECT_CANDIDATE_KEPT = 3,  /* MASS, DELTA: some row keeps a candidate */
+    SELECT_SUMS = 4,            /* that a bin's mass is kept in: neighbours often meet in a bin, and would wait for one another */
     SELECT_BIN_LAST = 254,      /* CERTIFIED keeps a candidate's bin in `kept` meanwhile, */
     SELECT_DROPPED_BEFORE = 255 /* and this for what an earlier stage dropped: the two lightest bins, 31 nats down, are one */
 };
@@ -88,20 +88,17 @@ static inline vf32 select_bins(vf32 log_mass, float log_whole)
 
 static void select_mark_candidates(const select_head *of)
 {
-    for (int64_t unit = 0; unit < of->units; unit++)
-        if (select_may_drop(of, unit)) of->kept[unit] = OCTAVO_UNIT_DROPPED;
-}
-
-static void select_unmark_candidates(const select_head *of)
-{
-    for (int64_t unit = 0; unit < of->units; unit++)
-        if (of->kept[unit] == SELECT_CANDIDATE_KEPT) of->kept[unit] = OCTAVO_UNIT_KEPT;
+    const octavo_block_select_params *p = of->p;
+    const int64_t per_block = p->kv->block_tokens / p->kv->sub_block_tokens, newest = octavo_newest_block(p->kv, of->length);
+    const int64_t last = p->keep_last_blocks > 1 ? newest - p->keep_last_blocks + 1 : newest, end = last * per_block;
+    for (int64_t unit = p->keep_first_blocks * per_block; unit < end && unit < of->units; unit++)
+        if (octavo_decode_sees(&of->sight, unit) == OCTAVO_UNIT_WHOLE) of->kept[unit] = OCTAVO_UNIT_DROPPED;
 }
 
 /* Units from this bin on may go, as far as this row is concerned. */
 static int mass_from_bin(const select_head *of, const float *log_mass, float log_whole)
 {
-    double mass[SELECT_BINS] = { 0.0 }, dropped = 0.0;
+    double mass[SELECT_SUMS][SELECT_BINS] = { { 0.0 } }, dropped = 0.0;
     float block[SELECT_BLOCK], bins[SELECT_BLOCK];
     for (int64_t unit = 0; unit < of->units; unit += SELECT_BLOCK) {
         const int64_t left = of->units - unit, count = left < SELECT_BLOCK ? left : SELECT_BLOCK;
@@ -112,26 +109,36 @@ static int mass_from_bin(const select_head *of, const float *log_mass, float log
             v_store(block + i, v_exp(v_sub(x, v_splat(log_whole))));
         }
         for (int64_t i = 0; i < count; i++)
-            if (of->kept[unit + i] >= OCTAVO_UNIT_DROPPED) mass[(int)bins[i]] += (double)block[i];
+            if (of->kept[unit + i] == OCTAVO_UNIT_DROPPED) mass[i % SELECT_SUMS][(int)bins[i]] += (double)block[i];
     }
-    int from = SELECT_BINS;
-    while (from > 0 && dropped + mass[from - 1] <= (double)of->p->epsilon) dropped += mass[--from];
-    return from;
+    for (int from = SELECT_BINS; from > 0; from--) {
+        for (int i = 0; i < SELECT_SUMS; i++) dropped += mass[i][from - 1];
+        if (!(dropped <= (double)of->p->epsilon)) return from;
+    }
+    return 0;
 }
 
-static void mass_row_keeps(const select_head *of, int64_t row)
+/* Every row's bin first, then what some row keeps. A row that sees nothing agrees to everything. */
+static void select_mass(const select_head *of)
 {
-    const float *log_mass = select_values(of, of->p->log_mass, row);
-    const float log_whole = select_log_total(of, log_mass, select_sink(of, row));
-    if (log_whole == -INFINITY) return; /* sees nothing: agrees to everything */
-    const float from = (float)mass_from_bin(of, log_mass, log_whole);
-    float block[SELECT_BLOCK], bins[SELECT_BLOCK];
+    float log_whole[OCTAVO_MAX_ROWS], from[OCTAVO_MAX_ROWS], block[SELECT_BLOCK], keep[SELECT_BLOCK];
+    for (int64_t row = 0; row < of->rows; row++) {
+        const float *log_mass = select_values(of, of->p->log_mass, row);
+        log_whole[row] = select_log_total(of, log_mass, select_sink(of, row));
+        from[row] = log_whole[row] == -INFINITY ? 0.0f : (float)mass_from_bin(of, log_mass, log_whole[row]);
+    }
     for (int64_t unit = 0; unit < of->units; unit += SELECT_BLOCK) {
         const int64_t left = of->units - unit, count = left < SELECT_BLOCK ? left : SELECT_BLOCK;
-        select_load(of, log_mass, unit, block);
-        for (int64_t i = 0; i < SELECT_BLOCK; i += SIMD_F32) v_store(bins + i, select_bins(v_load(block + i), log_whole));
+        memset(keep, 0, sizeof keep);
+        for (int64_t row = 0; row < of->rows; row++) {
+            if (from[row] == 0.0f) continue;
+            select_load(of, select_values(of, of->p->log_mass, row), unit, block);
+            for (int64_t i = 0; i < SELECT_BLOCK; i += SIMD_F32)
+                v_store(keep + i, v_if_less(select_bins(v_load(block + i), log_whole[row]), v_splat(from[row]), v_splat(1.0f),
+                                            v_load(keep + i)));
+        }
         for (int64_t i = 0; i < count; i++)
-            if (of->kept[unit + i] == OCTAVO_UNIT_DROPPED && bins[i] < from) of->kept[unit + i] = SELECT_CANDIDATE_KEPT;
+            if (of->kept[unit + i] == OCTAVO_UNIT_DROPPED && keep[i] > 0.0f) of->kept[unit + i] = OCTAVO_UNIT_KEPT;
     }
 }
 
@@ -158,7 +165,7 @@ static void delta_row_keeps(const select_head *of, int64_t row)
     const float least = delta_threshold(of, unit_max, row) - of->p->delta;
     for (int64_t unit = 0; unit < of->units; unit++)
         if (of->kept[unit] == OCTAVO_UNIT_DROPPED && unit_max[unit] >= least && unit_max[unit] > -INFINITY)
-            of->kept[unit] = SELECT_CANDIDATE_KEPT;
+            of->kept[unit] = OCTAVO_UNIT_KEPT;
 }
 
 /* ---- CERTIFIED: one list of units for all rows, by the row for which each may weigh most. ---- */
@@ -327,13 +334,8 @@ static void select_task(void *argument, int64_t index)
         return;
     }
     select_mark_candidates(&of);
-    for (int64_t row = 0; row < of.rows; row++) {
-        if (p->rule == OCTAVO_SELECT_MASS)
-            mass_row_keeps(&of, row);
-        else
-            delta_row_keeps(&of, row);
-    }
-    select_unmark_candidates(&of);
+    if (p->rule == OCTAVO_SELECT_MASS) select_mass(&of);
+    for (int64_t row = 0; p->rule == OCTAVO_SELECT_DELTA && row < of.rows; row++) delta_row_keeps(&of, row);
 }
 
 octavo_status SIMD(block_select)(const octavo_exec *exec, const octavo_block_select_params *p)

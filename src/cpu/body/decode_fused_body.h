@@ -1,5 +1,5 @@
 /* decode_fused_body.h - the one-pass rules: score, decide and attend a unit while it is in the caches. After a simd_<isa>.h. */
-#include "cpu/body/attend_span_body.h"
+#include "cpu/body/attend_walk_body.h"
 
 octavo_status SIMD(decode_fused_by)(const octavo_exec *exec, const octavo_decode_fused_params *p,
                                     const octavo_decode_tiles *tiles);
@@ -9,6 +9,7 @@ typedef struct fused_call {
     decode_plan plan;
     octavo_decode_dot *dot;
     int32_t planes; /* that attended units read */
+    octavo_decode_attend *together; /* of attend_walk */
 } fused_call;
 
 /* What the scan of a task works with: floats [rows] padded to DECODE_ROWS. */
@@ -109,26 +110,38 @@ static void fused_attend(const fused_call *call, const decode_head *of, int64_t 
     }
 }
 
-/* Decides unit after unit; a kept one is attended when the next kept one is known, whose planes are fetched meanwhile. */
-static void fused_split(const fused_call *call, const decode_head *of, int64_t begin, int64_t end, const fused_scan *scan,
+/* DELTA decides unit after unit; a kept one is attended when the next kept one is known, whose planes are fetched meanwhile. */
+static void fused_delta(const fused_call *call, const decode_head *of, int64_t begin, int64_t end, const fused_scan *scan,
                         const attend_state *state, uint8_t *kept)
 {
     const octavo_decode_fused_params *p = call->p;
+    octavo_decode_span next;
     octavo_decode_ahead ahead = { .work = 0 };
     int64_t pending = -1;
+    if (span_of_unit(of, begin, &next)) fetch_first(of, &next, 1, 0);
     for (int64_t unit = begin; unit < end; unit++) {
         const octavo_unit_view seen = head_sees(of, unit);
         int keeps = seen != OCTAVO_UNIT_INVISIBLE;
-        if (p->rule == OCTAVO_SELECT_DELTA && seen == OCTAVO_UNIT_WHOLE &&
+        if (seen == OCTAVO_UNIT_WHOLE &&
             !octavo_unit_fixed(call->plan.kv, of->length, unit, p->keep_first_blocks, p->keep_last_blocks))
             keeps = fused_keeps(call, of, unit, end, unit - begin, scan);
         if (kept) kept[unit] = (uint8_t)(!keeps && seen ? OCTAVO_UNIT_DROPPED : keeps ? OCTAVO_UNIT_KEPT : OCTAVO_UNIT_UNSEEN);
         if (!keeps) continue;
-        octavo_decode_span next;
         if (pending >= 0 && span_of_unit(of, unit, &next)) fused_attend(call, of, pending, &next, &ahead, state);
         pending = unit;
     }
     if (pending >= 0) fused_attend(call, of, pending, NULL, &ahead, state);
+}
+
+/* NONE and BASE attend every visible unit. */
+static void fused_every(const fused_call *call, const decode_head *of, int64_t begin, int64_t end, const attend_state *state,
+                        uint8_t *kept)
+{
+    attend_walk walk = { .of = of, .states = state, .begin = begin, .end = end, .split_units = end - begin,
+                         .planes = call->planes, .dot = call->dot, .together = call->together };
+    for (int64_t unit = begin; kept && unit < end; unit++)
+        kept[unit] = (uint8_t)(head_sees(of, unit) == OCTAVO_UNIT_INVISIBLE ? OCTAVO_UNIT_UNSEEN : OCTAVO_UNIT_KEPT);
+    attend_all(&walk);
 }
 
 static void fused_task(void *argument, int64_t index)
@@ -151,19 +164,22 @@ static void fused_task(void *argument, int64_t index)
                               floats + 8 * padded,
                               plan->head_floats + of.group * plan->layout.head_floats,
                               &scanned };
-    octavo_decode_span begins;
     plan_enter(plan);
-    if (span_of_unit(&of, begin, &begins))
-        fetch_first(&of, &begins, p->rule == OCTAVO_SELECT_DELTA ? 1 : call->planes, p->rule != OCTAVO_SELECT_DELTA);
     attend_reset(plan, &state);
-    fused_split(call, &of, begin, end, &scan, &state, kept);
+    if (p->rule == OCTAVO_SELECT_DELTA) fused_delta(call, &of, begin, end, &scan, &state, kept);
+    else fused_every(call, &of, begin, end, &state, kept);
     for (int64_t row = 0; p->part_kept && row < plan->rows; row++)
         p->part_kept[first + row * p->splits] = attend_log(&state, row);
     const attend_logs logs = { scan.logs, begin, each };
     const int drops = kept && p->rule == OCTAVO_SELECT_DELTA;
     for (int64_t row = 0; p->part_dropped && row < plan->rows; row++)
         p->part_dropped[first + row * p->splits] = drops ? attend_dropped(plan, kept, &logs, row, begin, end) : -INFINITY;
-    if (p->compensate == OCTAVO_COMPENSATE_MEAN && drops) attend_dropped_means(&of, &state, kept, begin, end, &logs);
+    if (p->compensate == OCTAVO_COMPENSATE_MEAN && drops) {
+        attend_mean_units dropped;
+        int64_t unit = begin;
+        attend_gather_means(&of, kept, &unit, end, &dropped);
+        attend_dropped_means(&of, &state, kept, unit, end, &logs, &dropped);
+    }
     attend_finish(&of, &state, p->part_lse + first, p->splits);
     plan_leave(plan);
 }
@@ -174,6 +190,7 @@ octavo_status SIMD(decode_fused_by)(const octavo_exec *exec, const octavo_decode
     fused_call call = { .p = p, .plan = plan_open(exec, &p->in, tiles, octavo_decode_layout_fused(p)) };
     call.planes = p->rule == OCTAVO_SELECT_BASE ? 1 : p->in.planes;
     call.dot = call.planes == 1 ? call.plan.dot_base : call.plan.dot;
+    call.together = attend_together_of(&call.plan, call.planes);
     if (p->rule == OCTAVO_SELECT_DELTA) octavo_parallel(exec, call.plan.layout.heads, fused_threshold, &call);
     octavo_parallel(exec, call.plan.layout.heads * p->splits, fused_task, &call);
     return OCTAVO_OK;

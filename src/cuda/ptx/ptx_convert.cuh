@@ -2,6 +2,7 @@
 #ifndef OCTAVO_CUDA_PTX_PTX_CONVERT_CUH
 #define OCTAVO_CUDA_PTX_PTX_CONVERT_CUH
 
+#include "format/fp8_e4m3.h"
 #include <cstdint>
 
 static __device__ __forceinline__ float exp2_fast(float x)
@@ -90,12 +91,42 @@ static __device__ __forceinline__ void int8_to_f16(uint32_t codes, uint32_t *low
     *low = f16_subtract(permute(shifted, magic, 0x4140), bias), *high = f16_subtract(permute(shifted, magic, 0x4342), bias);
 }
 
+/* Four e4m3 codes, rounded to even and saturated. */
+static __device__ __forceinline__ uint32_t pack_e4m3(float a, float b, float c, float d)
+{
+#if __CUDA_ARCH__ >= 890
+    uint32_t out;
+    asm("{.reg .b16 l, h; cvt.rn.satfinite.e4m3x2.f32 l, %2, %1; cvt.rn.satfinite.e4m3x2.f32 h, %4, %3; mov.b32 %0, {l, h};}"
+        : "=r"(out) : "f"(a), "f"(b), "f"(c), "f"(d));
+    return out;
+#else
+    return (uint32_t)octavo_e4m3_from_float(a) | (uint32_t)octavo_e4m3_from_float(b) << 8 | (uint32_t)octavo_e4m3_from_float(c) << 16 |
+           (uint32_t)octavo_e4m3_from_float(d) << 24;
+#endif
+}
+
+/* Four int8 codes of numbers that are codes once they are rounded to even. */
+static __device__ __forceinline__ uint32_t pack_int8(float a, float b, float c, float d)
+{
+    const uint32_t low = permute((uint32_t)__float2int_rn(a), (uint32_t)__float2int_rn(b), 0x0040);
+    return permute(low, permute((uint32_t)__float2int_rn(c), (uint32_t)__float2int_rn(d), 0x0040), 0x5410);
+}
+
 /* Codes (0, 2) and (1, 3) of four e4m3 as bf16 pairs of their value times 2^-120, subnormals included. */
 static constexpr int E4M3_BF16_EXPONENT = 120;
 static __device__ __forceinline__ void e4m3_to_tiny_bf16(uint32_t codes, uint32_t *even, uint32_t *odd)
 {
     *even = ((codes << 4) & 0x07f007f0u) | ((codes << 8) & 0x80008000u);
     *odd  = ((codes >> 4) & 0x07f007f0u) | (codes & 0x80008000u);
+}
+
+/* The same as what they are worth. */
+static __device__ __forceinline__ void e4m3_to_bf16(uint32_t codes, uint32_t *even, uint32_t *odd)
+{
+    uint32_t a, b;
+    e4m3_to_tiny_bf16(codes, &a, &b);
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(*even) : "r"(a), "r"(0x7b807b80u) /* 2^120 */, "r"(0x80008000u));
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(*odd) : "r"(b), "r"(0x7b807b80u), "r"(0x80008000u));
 }
 
 /* Four bytes of high nibbles h of int4x2 alone as 1024 + 16 (h + 8), that is INT4_BIAS more than 16 h + 7.5: of the elements in the low

@@ -12,6 +12,13 @@ static __device__ __forceinline__ void copy_16(uint32_t to, const void *from, ui
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 }
 
+static __device__ __forceinline__ uint32_t load_shared_word(uint32_t from)
+{
+    uint32_t word;
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(word) : "r"(from) : "memory");
+    return word;
+}
+
 static __device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 /* Waits for all but the newest `LEFT` groups of this thread. */

@@ -1,10 +1,11 @@
-/* activate_sm80.cu - activations, alone or as a gate. A thread an element; y may be gate or up. Bound by memory. */
+/* activate_sm80.cu - activations, alone or as a gate. A thread reads its elements, then writes them; y may be gate or up. Bound by
+ * memory; rows that are few get a thread an element. */
 #include "cuda/cuda_call.h"
 #include "cuda/cuda_install.h"
 #include "cuda/ptx/ptx_copy.cuh"
 #include "cuda/tile/layer_rows.cuh"
 
-enum { THREADS = 256, EACH = 4, SPAN = THREADS * EACH };
+enum { THREADS = 256, EACH_OF_MANY = 4, MANY = 1 << 18 };
 
 static __device__ __forceinline__ float activated(octavo_activation activation, float x)
 {
@@ -17,22 +18,36 @@ static __device__ __forceinline__ float activated(octavo_activation activation, 
 }
 
 /* Grid: spans of columns, row by row. */
-static __global__ void __launch_bounds__(THREADS) activate(const __grid_constant__ octavo_activate_params p)
+template <int EACH> static __global__ void __launch_bounds__(THREADS) activate(const __grid_constant__ octavo_activate_params p)
 {
     wait_for_kernel_before();
-    const int64_t width = p.gate.shape[1], spans = (width + SPAN - 1) / SPAN, row = blockIdx.x / spans, begin = blockIdx.x % spans * SPAN;
+    next_kernel_may_start(); /* a product, to read W ahead */
+    enum { SPAN = THREADS * EACH };
+    const int64_t width = p.gate.shape[1], spans = (width + SPAN - 1) / SPAN, row = blockIdx.x / spans;
+    const int64_t first = blockIdx.x % spans * SPAN + threadIdx.x;
+    float gate[EACH], up[EACH];
 #pragma unroll
     for (int j = 0; j < EACH; j++) {
-        const int64_t i = begin + j * THREADS + threadIdx.x;
-        if (i >= width) return;
-        const float gate = activated(p.activation, load_float(&p.gate, row * p.gate.strides[0] + i));
-        store_float(&p.y, row * p.y.strides[0] + i, p.up.data ? gate * load_float(&p.up, row * p.up.strides[0] + i) : gate);
+        const int64_t i = first + j * THREADS;
+        gate[j] = i < width ? load_float(&p.gate, row * p.gate.strides[0] + i) : 0.0f;
+        up[j] = i < width && p.up.data ? load_float(&p.up, row * p.up.strides[0] + i) : 1.0f;
     }
+#pragma unroll
+    for (int j = 0; j < EACH; j++) {
+        const int64_t i = first + j * THREADS;
+        const float y = activated(p.activation, gate[j]);
+        if (i < width) store_float(&p.y, row * p.y.strides[0] + i, p.up.data ? y * up[j] : y);
+    }
+}
+
+template <int EACH> static octavo_status launch(const octavo_exec *exec, const octavo_activate_params *p)
+{
+    const int64_t blocks = octavo_cuda_ceil(p->gate.shape[1], THREADS * EACH) * p->gate.shape[0];
+    OCTAVO_CUDA_TRY(layer_check_rows("gate", blocks));
+    return octavo_cuda_launch(activate<EACH>, "activate", dim3((unsigned)blocks), THREADS, 0, exec, *p);
 }
 
 octavo_status octavo_activate_cuda(const octavo_exec *exec, const octavo_activate_params *p)
 {
-    const int64_t blocks = octavo_cuda_ceil(p->gate.shape[1], SPAN) * p->gate.shape[0];
-    OCTAVO_CUDA_TRY(layer_check_rows("gate", blocks));
-    return octavo_cuda_launch(activate, "activate", dim3((unsigned)blocks), THREADS, 0, exec, *p);
+    return p->gate.shape[0] * p->gate.shape[1] > MANY ? launch<EACH_OF_MANY>(exec, p) : launch<1>(exec, p);
 }

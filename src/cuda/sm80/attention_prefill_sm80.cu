@@ -1,4 +1,4 @@
-/* attention_prefill_sm80.cu - exact attention of many queries: through the matrix unit where the view's floats have 16 bits or fewer and
+/* attention_prefill_sm80.cu - attention of many queries: eight-bit ones elsewhere, exact ones through the matrix unit where the view's floats have 16 bits or fewer and
  * heads are not too large, else a warp a row in float32. */
 #include "cuda/cuda_install.h"
 #include "cuda/ptx/ptx_copy.cuh"
@@ -98,13 +98,11 @@ octavo_status octavo_attention_prefill_cuda(const octavo_exec *exec, const octav
     const octavo_kv_view *kv = p->kv;
     const prefill_call call = call_of(exec, p);
     bool done = false;
-    if (p->precision != OCTAVO_ATTENTION_EXACT)
-        return octavo_cuda_fail(OCTAVO_E_UNSUPPORTED, "precision is %d, expected OCTAVO_ATTENTION_EXACT (%d) on a GPU", (int)p->precision,
-                                (int)OCTAVO_ATTENTION_EXACT);
     if (kv->batch > 65535 || kv->kv_heads > 65535 || call.rows > INT32_MAX)
         return octavo_cuda_fail(OCTAVO_E_UNSUPPORTED, "kv.batch is %lld and kv_heads %d, expected at most 65535 on a GPU", (long long)kv->batch,
                                 kv->kv_heads);
     if (call.rows == 0) return OCTAVO_OK;
+    if (p->precision != OCTAVO_ATTENTION_EXACT) return octavo_prefill_eight(exec, call);
     if (kv->k_format != OCTAVO_K_F32 && kv->v_format != OCTAVO_V_F32) OCTAVO_CUDA_TRY(octavo_prefill_tiles(exec, call, &done));
     return done ? OCTAVO_OK : launch_rows(exec, call);
 }

@@ -6,18 +6,10 @@
 #include "cuda/cuda_install.h"
 #include "cuda/ptx/ptx_convert.cuh"
 #include "cuda/ptx/ptx_copy.cuh"
-#include "cuda/tile/decode_call.cuh"
+#include "cuda/tile/select_call.cuh"
 
-enum { THREADS = 1024, ROW_THREADS = 256, ROWS_AT_ONCE = THREADS / ROW_THREADS, ROW_WARPS = ROW_THREADS / WARP, BINS = 256, BINS_A_NAT = 8, PROBES = 3 };
-enum { FIXED = 1, CANDIDATE = 2, GONE = 3 }; /* beside OCTAVO_UNIT_UNSEEN: what a unit is before the rule decides */
+enum { THREADS = 1024, ROW_THREADS = 256, ROWS_AT_ONCE = THREADS / ROW_THREADS, ROW_WARPS = ROW_THREADS / WARP, PROBES = 3 };
 static constexpr double AGAINST_US = 1e-5;   /* covers the float32 rounding of the sums in every level */
-
-struct select_call {
-    octavo_block_select_params p;
-    octavo_kv_view kv;
-    int64_t rows, units;
-    int rows_cached; /* rows whose shares fit in shared memory at a time: 0, or ROWS_AT_ONCE */
-};
 
 /* The dynamic shared memory. */
 struct select_memory {
@@ -41,40 +33,6 @@ static __device__ __forceinline__ select_memory memory_of(const select_call &c, 
     m.least = (float *)shared, m.from = (int *)(m.least + c.rows), m.share = (float *)(m.from + c.rows);
     m.state = (uint8_t *)(m.share + (int64_t)c.rows_cached * c.units), m.bin = m.state + c.units;
     return m;
-}
-
-/* One kv head of one sequence. */
-struct select_head {
-    int64_t b, head, group, length, first_block, newest_block;
-    int64_t whole_from, whole_to;     /* tokens that every query token sees, whatever the sinks */
-    int held_below, held_from;        /* blocks that no rule may drop: below the one, from the other on */
-};
-
-static __device__ __forceinline__ float value_of(const select_call &c, const select_head &h, const float *array, int64_t row, int64_t unit)
-{
-    return array[(h.group * c.rows + row) * c.units + unit];
-}
-
-static __device__ __forceinline__ float sink_of(const select_call &c, const select_head &h, int64_t row)
-{
-    if (!c.p.sink_logits) return NOTHING;
-    return c.p.sink_logits[h.head * (c.p.q_heads / c.kv.kv_heads) + row / c.p.q_tokens];
-}
-
-static __device__ uint8_t state_before(const select_call &c, const select_head &h, int64_t unit)
-{
-    const int64_t begin = unit * (int64_t)c.kv.sub_block_tokens, end = begin + c.kv.sub_block_tokens;
-    const octavo_unit_view seen = begin >= h.whole_from && end <= h.whole_to ? OCTAVO_UNIT_WHOLE
-                                  : begin >= h.length ? OCTAVO_UNIT_INVISIBLE
-                                  : octavo_unit_seen(&c.kv, h.length, c.p.q_tokens, c.p.window, c.p.sink_tokens, unit);
-    if (c.p.stage == OCTAVO_STAGE_REFINE) {
-        const uint8_t kept = c.p.kept[h.group * c.units + unit];
-        if (kept != OCTAVO_UNIT_KEPT) return kept == OCTAVO_UNIT_DROPPED ? GONE : OCTAVO_UNIT_UNSEEN;
-    } else if (seen == OCTAVO_UNIT_INVISIBLE) {
-        return OCTAVO_UNIT_UNSEEN;
-    }
-    const int block = (int)unit / (c.kv.block_tokens / c.kv.sub_block_tokens);
-    return seen == OCTAVO_UNIT_WHOLE && block >= h.held_below && block < h.held_from ? CANDIDATE : FIXED;
 }
 
 /* How light a unit is on the grid of 1/8 nat; 0 is the heaviest. A whole of -inf never comes here. */
@@ -383,17 +341,9 @@ static __device__ void select_certified(const select_call &c, const select_head 
 static __global__ void __launch_bounds__(THREADS) block_select(const __grid_constant__ select_call c)
 {
     extern __shared__ double shared[];
-    const octavo_kv_view *kv = &c.kv;
     const bool refines = c.p.stage == OCTAVO_STAGE_REFINE;
     if (refines) wait_for_kernel_before(); /* else that is the scan: what says which units are seen is older */
-    select_head h = { (int)blockIdx.x / kv->kv_heads, (int)blockIdx.x % kv->kv_heads, blockIdx.x, 0, 0, 0, 0, 0, 0, 0 };
-    h.length = sequence_length(kv, h.b);
-    h.first_block = octavo_first_visible_block(kv, h.length, c.p.q_tokens, c.p.window, c.p.sink_tokens);
-    h.newest_block = octavo_newest_block(kv, h.length);
-    h.whole_from = octavo_visible_span(h.length, c.p.q_tokens, c.p.q_tokens - 1, c.p.window, 0).near_begin;
-    h.whole_to = octavo_visible_span(h.length, c.p.q_tokens, 0, c.p.window, 0).end;
-    const int64_t last = h.newest_block - c.p.keep_last_blocks + 1; /* as octavo_unit_fixed has it */
-    h.held_below = c.p.keep_first_blocks, h.held_from = (int)(last < h.newest_block ? last : h.newest_block);
+    const select_head h = select_head_of(c, (int)blockIdx.x);
     const bool certified = c.p.rule == OCTAVO_SELECT_CERTIFIED;
     const certified_rows rows = { shared, shared + c.rows, shared + 2 * c.rows };
     select_memory own = memory_of(c, shared);
@@ -418,7 +368,7 @@ octavo_status octavo_block_select_cuda(const octavo_exec *exec, const octavo_blo
 {
     int shared_most = 0;
     OCTAVO_CUDA_TRY(octavo_cuda_shared_most(&shared_most));
-    select_call call = { *p, *p->kv, p->q_heads / p->kv->kv_heads * p->q_tokens, octavo_view_units(p->kv), 0 };
+    select_call call = select_call_of(p);
     if (p->rule == OCTAVO_SELECT_MASS && memory_bytes(call, ROWS_AT_ONCE) <= (size_t)shared_most) call.rows_cached = ROWS_AT_ONCE;
     const size_t bytes = memory_bytes(call, call.rows_cached);
     if (bytes > (size_t)shared_most)

@@ -2,6 +2,7 @@
  * unit. */
 #include "cuda/cuda_call.h"
 #include "cuda/cuda_install.h"
+#include "cuda/ptx/ptx_copy.cuh"
 #include "cuda/tile/reduce.cuh"
 #include "cuda/tile/stored_rows.cuh"
 
@@ -57,13 +58,20 @@ static __device__ void count_unit(const stats_call &c, int64_t group, int64_t le
 /* Grid: batch * kv heads. */
 static __global__ void __launch_bounds__(THREADS) decode_stats(const __grid_constant__ stats_call c)
 {
-    __shared__ long long shared[WARPS_MAX];
+    __shared__ unit_counts shared[THREADS / WARP];
+    wait_for_kernel_before();
+    next_kernel_may_start();
     const int64_t group = blockIdx.x, length = sequence_length(&c.kv, group / c.kv.kv_heads);
     unit_counts of = { 0, 0, 0, 0 };
     for (int64_t unit = threadIdx.x; unit < c.units; unit += THREADS) count_unit(c, group, length, unit, &of);
-    const long long bytes = block_reduce(of.bytes, shared, add_up()), visible = block_reduce(of.visible, shared, add_up());
-    const long long dropped = block_reduce(of.dropped, shared, add_up()), first = block_reduce(of.dropped_first, shared, add_up());
+    of = { warp_reduce(of.bytes, add_up()), warp_reduce(of.visible, add_up()), warp_reduce(of.dropped, add_up()),
+           warp_reduce(of.dropped_first, add_up()) };
+    if (threadIdx.x % WARP == 0) shared[threadIdx.x / WARP] = of;
+    __syncthreads();
     if (threadIdx.x) return;
+    for (int i = 1; i < THREADS / WARP; i++)
+        of.bytes += shared[i].bytes, of.visible += shared[i].visible, of.dropped += shared[i].dropped, of.dropped_first += shared[i].dropped_first;
+    const long long bytes = of.bytes, visible = of.visible, dropped = of.dropped, first = of.dropped_first;
     if (c.p.skip_ratio) c.p.skip_ratio[group] = visible ? (float)((double)dropped / (double)visible) : 0.0f;
     if (c.p.skip_ratio_first) c.p.skip_ratio_first[group] = visible ? (float)((double)first / (double)visible) : 0.0f;
     if (c.p.bytes_read) c.p.bytes_read[group] = bytes;
@@ -72,6 +80,5 @@ static __global__ void __launch_bounds__(THREADS) decode_stats(const __grid_cons
 octavo_status octavo_decode_stats_cuda(const octavo_exec *exec, const octavo_decode_stats_params *p)
 {
     const stats_call call = { *p, *p->kv, octavo_view_units(p->kv) };
-    decode_stats<<<(unsigned)(p->kv->batch * p->kv->kv_heads), THREADS, 0, octavo_cuda_stream(exec)>>>(call);
-    return octavo_cuda_launched("decode_stats");
+    return octavo_cuda_launch(decode_stats, "decode_stats", dim3((unsigned)(p->kv->batch * p->kv->kv_heads)), THREADS, 0, exec, call);
 }

@@ -1,97 +1,87 @@
-/* k_project_sm80.cu - h W^T + bias, rotated, then encoded like kv_append's keys.
+/* k_project_sm80.cu - h W^T + bias into the workspace as a linear layer makes it, then rotated and encoded in one pass.
  *
- * A warp has one row of W and TOKENS tokens: its lanes stride over hidden, W is read once for the tokens that fit. The products go to
- * the workspace as [tokens, rows] float32, are rotated there, and are appended. */
-#include "cuda/cuda_call.h"
+ * Where h and W are exact as bf16 operands the product is one of them, which is exact; else it is one of float32. */
+#include "cuda/cuda_blas.h"
 #include "cuda/cuda_install.h"
-#include "cuda/tile/reduce.cuh"
-#include "cuda/tile/stored_rows.cuh"
+#include "cuda/ptx/ptx_copy.cuh"
+#include "cuda/tile/key_turn.cuh"
+#include "cuda/tile/layer_rows.cuh"
+#include "kernel/k_project_plan.h"
 
-enum { THREADS = 256, WARPS = THREADS / WARP, TOKENS = 8 };
+enum { THREADS = 128, WARPS = THREADS / WARP, DIM_MOST = 256 /* of rows that are rotated in shared memory */, BLAS_TOKENS = 17, ALIGN = 16 };
 
-struct project_call {
+struct turn_call {
     octavo_k_project_params p;
-    int64_t tokens, rows, hidden, dim, rotary; /* tokens: batch * tokens                         */
-    int64_t scale_cols, scales_across;         /* columns that share a scale; scales beside each other */
-    float *y;                                  /* [tokens, rows]                                 */
+    octavo_kv_view kv;
+    float *y; /* [tokens of all sequences, kv_heads, head_dim] */
+    int64_t tokens;
+    int pairs;
+    int32_t *device_status;
 };
 
-static __device__ __forceinline__ float weight_code(const octavo_tensor *w, int64_t element)
+/* Grid: a warp a token and head. Bound by memory. */
+static __global__ void __launch_bounds__(THREADS) turn_and_store(const __grid_constant__ turn_call c)
 {
-    switch (w->dtype) {
-    case OCTAVO_E4M3: return octavo_e4m3_to_float(((const uint8_t *)w->data)[element]);
-    case OCTAVO_INT8: return (float)((const int8_t *)w->data)[element];
-    default:          return load_float(w, element);
-    }
-}
-
-static __device__ __forceinline__ float weight_scale(const project_call &c, int64_t row, int64_t column)
-{
-    const octavo_weight *w = &c.p.weight;
-    return w->scales ? w->scales[(w->block_rows > 0 ? row / w->block_rows : 0) * c.scales_across + column / c.scale_cols] : 1.0f;
-}
-
-static __device__ __forceinline__ int64_t h_row(const project_call &c, int64_t n)
-{
-    return n / c.p.h.shape[1] * c.p.h.strides[0] + n % c.p.h.shape[1] * c.p.h.strides[1];
-}
-
-/* Grid (rows / WARPS, tokens / TOKENS). */
-static __global__ void __launch_bounds__(THREADS) project(const __grid_constant__ project_call c)
-{
-    const int64_t row = (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP, first = (int64_t)blockIdx.y * TOKENS;
-    if (row >= c.rows) return;
-    const int64_t w = row * c.p.weight.codes.strides[0];
-    int64_t h[TOKENS];
-    float sum[TOKENS];
-#pragma unroll
-    for (int j = 0; j < TOKENS; j++) sum[j] = 0.0f, h[j] = h_row(c, first + j < c.tokens ? first + j : c.tokens - 1);
-    for (int64_t i = threadIdx.x % WARP; i < c.hidden; i += WARP) {
-        const float weight = weight_code(&c.p.weight.codes, w + i) * weight_scale(c, row, i);
-#pragma unroll
-        for (int j = 0; j < TOKENS; j++) sum[j] = fmaf(weight, load_float(&c.p.h, h[j] + i), sum[j]);
-    }
-#pragma unroll
-    for (int j = 0; j < TOKENS; j++) {
-        const float whole = warp_reduce(sum[j], add_up());
-        if (threadIdx.x % WARP == 0 && first + j < c.tokens) c.y[(first + j) * c.rows + row] = whole + (c.p.bias ? c.p.bias[row] : 0.0f);
-    }
-}
-
-/* Grid: a thread a pair of elements. */
-static __global__ void __launch_bounds__(THREADS) rotate(const __grid_constant__ project_call c)
-{
-    const int64_t pairs = c.rotary / 2, index = (int64_t)blockIdx.x * THREADS + threadIdx.x, pair = index % pairs, n = index / pairs / (c.rows / c.dim);
+    __shared__ float shared[WARPS][DIM_MOST];
+    wait_for_kernel_before();
+    const octavo_kv_view *kv = &c.kv;
+    const int64_t index = (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP, head = index % kv->kv_heads, n = index / kv->kv_heads;
     if (n >= c.tokens) return;
-    const bool halves = c.p.rope.style == OCTAVO_ROPE_ROTATE_HALF;
-    float *head = c.y + n * c.rows + index / pairs % (c.rows / c.dim) * c.dim;
-    float *low = head + (halves ? pair : 2 * pair), *high = head + (halves ? pair + pairs : 2 * pair + 1);
-    const int32_t position = c.p.rope_positions ? c.p.rope_positions[n] : c.p.positions[n / c.p.h.shape[1]] + (int32_t)(n % c.p.h.shape[1]);
-    const float angle = (float)position * c.p.rope.inv_freq[pair], scale = c.p.rope.scale == 0.0f ? 1.0f : c.p.rope.scale;
-    const float cosine = cosf(angle) * scale, sine = sinf(angle) * scale, a = *low, b = *high;
-    *low = a * cosine - b * sine;
-    *high = b * cosine + a * sine;
+    const int dim = kv->head_dim;
+    float *from = c.y + index * dim, *row = dim <= DIM_MOST ? shared[threadIdx.x / WARP] : from;
+    const int32_t position = octavo_project_angle_position(&c.p, n);
+    for (int i = 2 * c.pairs + (int)threadIdx.x % WARP; i < dim; i += WARP) row[i] = from[i];
+    for (int first = 0; first < c.pairs; first += TURN_PAIRS)
+        turn_row(c.p.rope, c.pairs, first, turn_by(c.p.rope, frequencies_of(c.p.rope, c.pairs, first), position), from, row);
+    __syncwarp();
+    const int64_t b = n / c.p.h.shape[1];
+    put_key_row(kv, b, head, c.p.positions[b] + n % c.p.h.shape[1], row, c.device_status);
+}
+
+static bool is_aligned(const void *data, int64_t stride, int64_t bytes) { return (uintptr_t)data % ALIGN == 0 && stride * bytes % ALIGN == 0; }
+
+/* Many tokens: straight from h, where that is what cuBLASLt reads. */
+static octavo_status by_blas(const octavo_exec *exec, const octavo_k_project_params *p, float *y, void *workspace, size_t bytes, bool *done)
+{
+    const octavo_project_sizes sizes = octavo_project_sizes_of(p);
+    const octavo_tensor *w = &p->weight.codes, *h = &p->h;
+    const int64_t element = h->dtype == OCTAVO_F32 ? 4 : 2, stride = h->shape[1] > 1 ? h->strides[1] : h->strides[0];
+    const bool even = h->shape[0] == 1 || h->strides[0] == stride * h->shape[1];
+    *done = false;
+    if (sizes.tokens < BLAS_TOKENS || h->dtype == OCTAVO_F16 || w->dtype != h->dtype || p->weight.scales || !even || stride < sizes.hidden ||
+        !is_aligned(h->data, stride, element) || !is_aligned(w->data, w->strides[0], element) || sizes.rows % 4)
+        return OCTAVO_OK;
+    const octavo_cuda_product product = { h->data, w->data, y, p->bias, h->dtype, OCTAVO_F32, OCTAVO_STORE_SET, sizes.tokens, sizes.rows,
+                                          sizes.hidden, stride, w->strides[0], sizes.rows, workspace, bytes };
+    return octavo_cuda_blas_multiply(exec, &product, done);
+}
+
+static bool is_exact_in_bf16(const octavo_k_project_params *p)
+{
+    const octavo_dtype w = p->weight.codes.dtype;
+    return p->h.dtype == OCTAVO_BF16 && (w == OCTAVO_BF16 || w == OCTAVO_E4M3 || w == OCTAVO_INT8);
+}
+
+static octavo_status multiply(const octavo_exec *exec, const octavo_k_project_params *p, float *y)
+{
+    const octavo_project_layout at = octavo_project_layout_of(p);
+    octavo_exec inner = *exec;
+    bool done;
+    inner.workspace = (uint8_t *)exec->workspace + at.linear, inner.workspace_bytes = at.bytes - at.linear;
+    OCTAVO_CUDA_TRY(by_blas(exec, p, y, inner.workspace, inner.workspace_bytes, &done));
+    if (done) return OCTAVO_OK;
+    octavo_linear_params product = octavo_project_linear_params(p, y);
+    if (is_exact_in_bf16(p)) product.precision = OCTAVO_LINEAR_BF16;
+    return octavo_linear_cuda(&inner, &product);
 }
 
 octavo_status octavo_k_project_cuda(const octavo_exec *exec, const octavo_k_project_params *p)
 {
-    const octavo_weight *w = &p->weight;
-    const int64_t tokens = p->h.shape[0] * p->h.shape[1], rows = w->codes.shape[0], hidden = p->h.shape[2], dim = p->kv->head_dim;
-    const int64_t cols = w->block_cols > 0 && w->block_cols < hidden ? w->block_cols : hidden;
-    const project_call call = { *p, tokens, rows, hidden, dim,
-                                p->rope.style == OCTAVO_ROPE_NONE ? 0 : p->rope.rotary_dim > 0 ? p->rope.rotary_dim : dim,
-                                cols, octavo_cuda_ceil(hidden, cols), (float *)exec->workspace };
-    const cudaStream_t stream = octavo_cuda_stream(exec);
-    if (octavo_cuda_ceil(tokens, TOKENS) > 65535)
-        return octavo_cuda_fail(OCTAVO_E_UNSUPPORTED, "h has %lld tokens, expected at most %d on a GPU", (long long)tokens, 65535 * TOKENS);
-    project<<<dim3((unsigned)octavo_cuda_ceil(rows, WARPS), (unsigned)octavo_cuda_ceil(tokens, TOKENS)), THREADS, 0, stream>>>(call);
-    if (call.rotary > 0)
-        rotate<<<(unsigned)octavo_cuda_ceil(tokens * (rows / dim) * (call.rotary / 2), THREADS), THREADS, 0, stream>>>(call);
-    OCTAVO_CUDA_TRY(octavo_cuda_launched("k_project"));
-    octavo_kv_append_params append = {};
-    append.kv = p->kv, append.positions = p->positions;
-    append.k.data = call.y, append.k.dtype = OCTAVO_F32, append.k.ndim = 4;
-    const int64_t shape[] = { p->h.shape[0], p->h.shape[1], p->kv->kv_heads, dim }, strides[] = { p->h.shape[1] * rows, rows, dim, 1 };
-    for (int i = 0; i < 4; i++) append.k.shape[i] = shape[i], append.k.strides[i] = strides[i];
-    return octavo_kv_append_cuda(exec, &append);
+    const octavo_project_sizes sizes = octavo_project_sizes_of(p);
+    const turn_call call = { *p, *p->kv, (float *)exec->workspace, sizes.tokens, (int)(sizes.rotary / 2), exec->device_status };
+    const int64_t blocks = octavo_cuda_ceil(sizes.tokens * p->kv->kv_heads, WARPS);
+    if (sizes.tokens == 0) return OCTAVO_OK;
+    OCTAVO_CUDA_TRY(layer_check_rows("h", blocks));
+    OCTAVO_CUDA_TRY(multiply(exec, p, call.y));
+    return octavo_cuda_launch(turn_and_store, "k_project", dim3((unsigned)blocks), THREADS, 0, exec, call);
 }

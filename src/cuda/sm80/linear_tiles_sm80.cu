@@ -83,10 +83,14 @@ static __device__ __forceinline__ void load_piece(uint32_t (&to)[4], const uint8
     to[0] = piece.x, to[1] = piece.y, to[2] = piece.z, to[3] = piece.w;
 }
 
-/* The warp's share of the columns: sums of 16 MT rows and 8 NT tokens. */
+/* Halves whose bf16 is not finite have all bits set. */
+static __device__ __forceinline__ uint32_t odd_halves(uint32_t pair) { return __vcmpeq2(pair & 0x7f807f80u, 0x7f807f80u); }
+
+/* The warp's share of the columns: sums of 16 MT rows and 8 NT tokens. odd[n]: not 0 where what this lane read of its token is not
+ * finite, as far as x is the caller's. */
 template <typename C>
 static __device__ __forceinline__ void multiply_share(const linear_call &c, const octavo_weight &weight, int64_t first_row, int64_t first_token,
-                                                      typename linear_sum<C::KIND>::type (&sum)[C::MT][C::NT][4])
+                                                      typename linear_sum<C::KIND>::type (&sum)[C::MT][C::NT][4], uint32_t (&odd)[C::NT])
 {
     const int warp = (int)threadIdx.x / 32, g = (int)threadIdx.x % 32 / 4, t = (int)threadIdx.x % 4;
     const int64_t rows = weight.codes.shape[0], steps = (c.in + C::SPAN - 1) / C::SPAN;
@@ -137,7 +141,10 @@ static __device__ __forceinline__ void multiply_share(const linear_call &c, cons
             for (int n = 0; n < C::NT; n++) {
                 uint32_t code[C::X_PIECES][4];
 #pragma unroll
-                for (int i = 0; i < C::X_PIECES; i++) load_piece(code[i], x[n] + at * C::SPAN * C::X_BYTES + PIECE_BYTES * i, true);
+                for (int i = 0; i < C::X_PIECES; i++) {
+                    load_piece(code[i], x[n] + at * C::SPAN * C::X_BYTES + PIECE_BYTES * i, true);
+                    if (C::X_BYTES == 2) odd[n] |= odd_halves(code[i][0]) | odd_halves(code[i][1]) | odd_halves(code[i][2]) | odd_halves(code[i][3]);
+                }
 #pragma unroll
                 for (int m = 0; m < C::MT; m++) {
                     if (C::KIND == LINEAR_INT8_INT8 || !has_blocks) {
@@ -159,12 +166,20 @@ template <typename C> static __global__ void __launch_bounds__(C::THREADS) linea
     typedef typename linear_sum<C::KIND>::type sum_type;
     enum { ROWS = 16 * C::MT, TOKENS = 8 * C::NT, PAD = 1 };
     __shared__ sum_type sums[C::WARPS][TOKENS][ROWS + PAD];
+    __shared__ uint32_t odd_tokens[C::WARPS][TOKENS];
     const int index = linear_part_of(c, (int)blockIdx.x), warp = (int)threadIdx.x / 32, g = (int)threadIdx.x % 32 / 4, t = (int)threadIdx.x % 4;
     const octavo_linear_part &part = c.p.parts[index];
     const octavo_weight &weight = part.weight;
     const int64_t first_row = ((int64_t)blockIdx.x - c.tiles[index]) * ROWS, first_token = (int64_t)blockIdx.y * TOKENS;
     sum_type sum[C::MT][C::NT][4] = {};
-    multiply_share<C>(c, weight, first_row, first_token, sum);
+    uint32_t odd[C::NT] = {};
+    multiply_share<C>(c, weight, first_row, first_token, sum, odd);
+#pragma unroll
+    for (int n = 0; n < C::NT; n++) {
+        odd[n] |= __shfl_xor_sync(WHOLE_WARP, odd[n], 1);
+        odd[n] |= __shfl_xor_sync(WHOLE_WARP, odd[n], 2);
+        if (t == 0) odd_tokens[warp][8 * n + g] = odd[n];
+    }
 #pragma unroll
     for (int m = 0; m < C::MT; m++)
 #pragma unroll
@@ -176,8 +191,10 @@ template <typename C> static __global__ void __launch_bounds__(C::THREADS) linea
         const int64_t row = first_row + i % ROWS, token = first_token + i / ROWS;
         if (row >= weight.codes.shape[0] || token >= c.tokens) continue;
         sum_type whole = 0;
-        for (int from = 0; from < C::WARPS; from++) whole += sums[from][i / ROWS][i % ROWS];
-        linear_store(c, part, token, row, (float)whole * (octavo_weight_has_blocks(&weight) ? 1.0f : octavo_weight_scale(&weight, row, 0)));
+        uint32_t any = 0;
+        for (int from = 0; from < C::WARPS; from++) whole += sums[from][i / ROWS][i % ROWS], any |= odd_tokens[from][i / ROWS];
+        linear_store(c, part, token, row, (float)whole * (octavo_weight_has_blocks(&weight) ? 1.0f : octavo_weight_scale(&weight, row, 0)),
+                     c.factors ? c.factors[token] : any ? NAN : 1.0f);
     }
 }
 

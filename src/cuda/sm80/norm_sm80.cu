@@ -5,13 +5,57 @@
 #include "cuda/tile/layer_rows.cuh"
 #include "cuda/tile/reduce.cuh"
 
-enum { THREADS_MOST = 512, EACH = 4 /* elements of a thread that are worth one more warp */ };
+enum { THREADS_MOST = 512, EACH = 4 /* elements of a thread, which then keeps them */ };
 
-/* Grid: rows. A thread reads and writes the same elements, so that y may be x. */
-static __global__ void __launch_bounds__(THREADS_MOST) norm(const __grid_constant__ octavo_norm_params p)
+static __device__ __forceinline__ void put_normed(const octavo_norm_params &p, int64_t y, int64_t i, double d, double factor)
+{
+    const double scaled = d * factor * (p.weight ? (double)p.weight[i] : 1.0) + (p.bias ? (double)p.bias[i] : 0.0);
+    store_float(&p.y, y + i, (float)scaled);
+}
+
+static __device__ __forceinline__ double factor_of(const octavo_norm_params &p, double squares, int64_t width)
+{
+    return 1.0 / sqrt(squares / (double)width + (double)p.eps);
+}
+
+/* Rows of at most EACH elements a thread. Grid: rows. */
+static __global__ void __launch_bounds__(THREADS_MOST) norm_held(const __grid_constant__ octavo_norm_params p)
 {
     __shared__ double shared[WARPS_MAX];
     wait_for_kernel_before();
+    next_kernel_may_start(); /* a product, to read W ahead */
+    const int64_t width = p.x.shape[p.x.ndim - 1], x = layer_row(&p.x, blockIdx.x), y = layer_row(&p.y, blockIdx.x);
+    double held[EACH], mean = 0.0, squares = 0.0;
+#pragma unroll
+    for (int j = 0; j < EACH; j++) {
+        const int64_t i = threadIdx.x + j * (int64_t)blockDim.x;
+        held[j] = i < width ? (double)load_float(&p.x, x + i) : 0.0;
+    }
+    if (p.kind == OCTAVO_NORM_LAYER) {
+#pragma unroll
+        for (int j = 0; j < EACH; j++) mean += held[j];
+        mean = block_reduce(mean, shared, add_up()) / (double)width;
+    }
+#pragma unroll
+    for (int j = 0; j < EACH; j++) {
+        const bool there = threadIdx.x + j * (int64_t)blockDim.x < width;
+        held[j] -= mean;
+        squares += there ? held[j] * held[j] : 0.0;
+    }
+    const double factor = factor_of(p, block_reduce(squares, shared, add_up()), width);
+#pragma unroll
+    for (int j = 0; j < EACH; j++) {
+        const int64_t i = threadIdx.x + j * (int64_t)blockDim.x;
+        if (i < width) put_normed(p, y, i, held[j], factor);
+    }
+}
+
+/* Grid: rows. A thread reads and writes the same elements, so that y may be x. */
+static __global__ void __launch_bounds__(THREADS_MOST) norm_rows(const __grid_constant__ octavo_norm_params p)
+{
+    __shared__ double shared[WARPS_MAX];
+    wait_for_kernel_before();
+    next_kernel_may_start();
     const int64_t width = p.x.shape[p.x.ndim - 1], x = layer_row(&p.x, blockIdx.x), y = layer_row(&p.y, blockIdx.x);
     double mean = 0.0, squares = 0.0;
     if (p.kind == OCTAVO_NORM_LAYER) {
@@ -22,17 +66,15 @@ static __global__ void __launch_bounds__(THREADS_MOST) norm(const __grid_constan
         const double d = (double)load_float(&p.x, x + i) - mean;
         squares += d * d;
     }
-    const double factor = 1.0 / sqrt(block_reduce(squares, shared, add_up()) / (double)width + (double)p.eps);
-    for (int64_t i = threadIdx.x; i < width; i += blockDim.x) {
-        const double d = (double)load_float(&p.x, x + i) - mean;
-        const double scaled = d * factor * (p.weight ? (double)p.weight[i] : 1.0) + (p.bias ? (double)p.bias[i] : 0.0);
-        store_float(&p.y, y + i, (float)scaled);
-    }
+    const double factor = factor_of(p, block_reduce(squares, shared, add_up()), width);
+    for (int64_t i = threadIdx.x; i < width; i += blockDim.x) put_normed(p, y, i, (double)load_float(&p.x, x + i) - mean, factor);
 }
 
 octavo_status octavo_norm_cuda(const octavo_exec *exec, const octavo_norm_params *p)
 {
     const int64_t rows = layer_row_count(&p->x);
     OCTAVO_CUDA_TRY(layer_check_rows("x", rows));
-    return octavo_cuda_launch(norm, "norm", dim3((unsigned)rows), layer_threads(p->x.shape[p->x.ndim - 1], EACH, THREADS_MOST), 0, exec, *p);
+    const int64_t width = p->x.shape[p->x.ndim - 1];
+    return octavo_cuda_launch(width <= THREADS_MOST * EACH ? norm_held : norm_rows, "norm", dim3((unsigned)rows), layer_threads(width, EACH, THREADS_MOST), 0,
+                              exec, *p);
 }

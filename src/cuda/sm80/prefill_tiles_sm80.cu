@@ -5,10 +5,10 @@
  * until the end. The last tokens come first, since under a causal mask they see most. Bound by the matrix unit. */
 #include "cuda/ptx/ptx_copy.cuh"
 #include "cuda/ptx/ptx_mma.cuh"
+#include "cuda/tile/prefill_lanes.cuh"
 #include "cuda/tile/prefill_operands.cuh"
 
 enum { ROWS = 64, THREADS = 128, WARP_ROWS = 16, PAD = 8 /* elements; rows of 16 bytes then lie in different banks */ };
-static constexpr float LOG2_E = 1.44269504f, LN_2 = 0.693147181f, NOTHING = -INFINITY;
 
 template <int DIM> struct prefill_shape {
     enum { KEYS = DIM > 128 ? 32 : 64, STRIDE = DIM + PAD, CHUNKS = DIM / EIGHT, BLOCKS = DIM > 128 ? 1 : 2 /* a processor */ };
@@ -22,16 +22,6 @@ template <int KEYS> struct tile_keys {
     float k_factor[KEYS], v_factor[KEYS];
 };
 
-struct row_spans {
-    int32_t sink_end[ROWS], near_begin[ROWS], end[ROWS];
-};
-
-/* What a lane knows of its two rows, g and g + 8. */
-struct lane_rows {
-    int sink_end[2], near_begin[2], end[2];
-    float most[2], mass[2];
-};
-
 static __device__ __forceinline__ void put_terms(uint8_t *to, int second, const term_pairs &terms, int count)
 {
     *(uint4 *)to = make_uint4(terms.first[0], terms.first[1], terms.first[2], terms.first[3]);
@@ -39,7 +29,7 @@ static __device__ __forceinline__ void put_terms(uint8_t *to, int second, const 
 }
 
 template <int DIM>
-static __device__ void load_queries(const prefill_call &c, const prefill_place &at, int64_t first_row, uint8_t *q, row_spans *spans)
+static __device__ void load_queries(const prefill_call &c, const prefill_place &at, int64_t first_row, uint8_t *q, row_spans<ROWS> *spans)
 {
     typedef prefill_shape<DIM> S;
     for (int i = (int)threadIdx.x; i < ROWS * S::CHUNKS; i += THREADS) {
@@ -49,12 +39,7 @@ static __device__ void load_queries(const prefill_call &c, const prefill_place &
         if (row < c.rows && row / c.group < at.queries) terms = load_query_terms(c, prefill_q_at(c, at, row), EIGHT * chunk);
         put_terms(q + (r * S::STRIDE + EIGHT * chunk) * 2, S::Q_BYTES, terms, c.q_terms);
     }
-    if (threadIdx.x >= ROWS) return;
-    const int64_t row = first_row + threadIdx.x;
-    octavo_span span = { 0, 0, 0 };
-    if (row < c.rows && row / c.group < at.queries) span = octavo_prefill_span_of(&c.p, at.length, at.queries, row / c.group);
-    spans->sink_end[threadIdx.x] = (int32_t)span.sink_end, spans->near_begin[threadIdx.x] = (int32_t)span.near_begin;
-    spans->end[threadIdx.x] = (int32_t)span.end;
+    find_spans(c, at, first_row, spans);
 }
 
 /* Finds the keys [begin, begin + KEYS), as far as a row of the block sees them, and decodes them. */
@@ -119,42 +104,6 @@ static __device__ __forceinline__ void add_scores(const prefill_call &c, float (
     }
 }
 
-/* Scores to weights; what was summed so far shrinks to the new largest score. */
-template <int DIM, int TILES>
-static __device__ __forceinline__ void weigh_tile(const prefill_call &c, float (&score)[TILES][4], const float *k_factor, int begin, bool whole,
-                                                  lane_rows *rows, float (&out)[DIM / 8][4])
-{
-    const int t = (int)threadIdx.x % 4;
-    const float scale = c.p.softmax_scale, cap = c.p.soft_cap;
-    float most[2] = { rows->most[0], rows->most[1] };
-#pragma unroll
-    for (int n = 0; n < TILES; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int key = 8 * n + 2 * t + i % 2, token = begin + key, row = i / 2;
-            const float x = soft_cap(score[n][i] * k_factor[key] * scale, cap) * LOG2_E;
-            const bool sees = whole || (token < rows->end[row] && (token >= rows->near_begin[row] || token < rows->sink_end[row]));
-            score[n][i] = sees ? x : NOTHING;
-            most[row] = fmaxf(most[row], score[n][i]);
-        }
-#pragma unroll
-    for (int row = 0; row < 2; row++) {
-        most[row] = fmaxf(most[row], __shfl_xor_sync(WHOLE_WARP, most[row], 1));
-        most[row] = fmaxf(most[row], __shfl_xor_sync(WHOLE_WARP, most[row], 2));
-        const float down = rows->most[row] == NOTHING ? 0.0f : exp2_fast(rows->most[row] - most[row]);
-        rows->most[row] = most[row], rows->mass[row] *= down;
-#pragma unroll
-        for (int m = 0; m < DIM / 8; m++) out[m][2 * row] *= down, out[m][2 * row + 1] *= down;
-    }
-#pragma unroll
-    for (int n = 0; n < TILES; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            score[n][i] = score[n][i] == NOTHING ? 0.0f : exp2_fast(score[n][i] - most[i / 2]);
-            rows->mass[i / 2] += score[n][i];
-        }
-}
-
 /* out += weights times values; weights take in the values' factors and become bf16. */
 template <int DIM, int TILES>
 static __device__ __forceinline__ void add_values(const prefill_call &c, const float (&weight)[TILES][4], const float *v_factor, uint32_t v,
@@ -183,30 +132,13 @@ static __device__ __forceinline__ void add_values(const prefill_call &c, const f
     }
 }
 
-/* Rows of the warp to memory. */
-template <int DIM>
-static __device__ void put_rows(const prefill_call &c, const prefill_place &at, int64_t first_row, lane_rows *rows, const float (&out)[DIM / 8][4])
-{
-    const int g = (int)threadIdx.x % 32 / 4, t = (int)threadIdx.x % 4;
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        float mass = rows->mass[half];
-        mass += __shfl_xor_sync(WHOLE_WARP, mass, 1);
-        mass += __shfl_xor_sync(WHOLE_WARP, mass, 2);
-        const int64_t row = first_row + g + 8 * half;
-        if (row >= c.rows || row / c.group >= at.queries) continue;
-        const prefill_end end = prefill_end_of(c, at.head * c.group + row % c.group, rows->most[half] * LN_2, mass, prefill_shift(c, at, row));
-        const int64_t to = prefill_out_at(c, at, row);
-        if (t == 0) prefill_put_lse(c, at, row, end.lse);
-#pragma unroll
-        for (int m = 0; m < DIM / 8; m++)
-#pragma unroll
-            for (int i = 0; i < 2; i++) {
-                const int64_t d = 8 * m + 2 * t + i;
-                if (d < c.kv.v_dim) store_float(&c.p.out, to + d, end.factor == 0.0f ? 0.0f : out[m][2 * half + i] * end.factor * channel_factor(&c.kv, at.head, d));
-            }
-    }
-}
+/* What becomes of a row's sums. */
+struct stored_end {
+    const prefill_call &c;
+    const prefill_place &at;
+    __device__ float shift(int64_t row) const { return prefill_shift(c, at, row); }
+    __device__ float element(float x, float share, int64_t d) const { return share == 0.0f ? 0.0f : x * channel_factor(&c.kv, at.head, d); }
+};
 
 /* Grid (tiles of rows, kv heads, batch). */
 template <int DIM> static __global__ void __launch_bounds__(THREADS, prefill_shape<DIM>::BLOCKS) prefill_tiles(const __grid_constant__ prefill_call c)
@@ -215,7 +147,7 @@ template <int DIM> static __global__ void __launch_bounds__(THREADS, prefill_sha
     enum { TILES = S::KEYS / 8 };
     extern __shared__ __align__(16) uint8_t q[];
     __shared__ tile_keys<S::KEYS> keys;
-    __shared__ row_spans spans;
+    __shared__ row_spans<ROWS> spans;
     wait_for_kernel_before();
     const prefill_place at = prefill_place_of(c, blockIdx.z, blockIdx.y);
     const int warp = (int)threadIdx.x / 32, g = (int)threadIdx.x % 32 / 4;
@@ -224,36 +156,25 @@ template <int DIM> static __global__ void __launch_bounds__(THREADS, prefill_sha
     uint8_t *k = q + c.q_terms * S::Q_BYTES, *v = k + c.k_terms * S::KV_BYTES;
 
     /* 1. the queries, and what they see: all rows together, each, and each of the lane's */
-    int64_t last_token = (first_row + ROWS - 1 < c.rows ? first_row + ROWS - 1 : c.rows - 1) / c.group;
-    if (last_token >= at.queries) last_token = at.queries - 1;
-    const octavo_span first = octavo_prefill_span_of(&c.p, at.length, at.queries, first_token);
-    const octavo_span last = octavo_prefill_span_of(&c.p, at.length, at.queries, last_token);
-    const octavo_span seen = { last.sink_end < first.near_begin ? last.sink_end : first.near_begin, first.near_begin, last.end };
+    const tile_sight sight = tile_sight_of(c, at, first_row, ROWS);
     load_queries<DIM>(c, at, first_row, q, &spans);
     __syncthreads();
-    lane_rows rows;
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const int row = WARP_ROWS * warp + g + 8 * i;
-        rows.sink_end[i] = spans.sink_end[row], rows.near_begin[i] = spans.near_begin[row], rows.end[i] = spans.end[row];
-        rows.most[i] = NOTHING, rows.mass[i] = 0.0f;
-    }
+    lane_rows rows = lane_rows_of(spans, WARP_ROWS * warp + g);
 
     /* 2. tiles of keys */
     float out[DIM / 8][4] = {};
-    for (int64_t begin = 0; begin < seen.end; begin += S::KEYS) {
-        const int64_t end = begin + S::KEYS;
-        if (begin >= seen.sink_end && end <= seen.near_begin) continue;
-        load_tile<DIM>(c, at, seen, begin, &keys, k, v);
-        const bool whole = end <= first.end && (begin >= last.near_begin || end <= first.sink_end);
+    const float scale[2] = { c.p.softmax_scale, c.p.softmax_scale };
+    for (int64_t begin = 0; begin < sight.seen.end; begin += S::KEYS) {
+        if (begin >= sight.seen.sink_end && begin + S::KEYS <= sight.seen.near_begin) continue;
+        load_tile<DIM>(c, at, sight.seen, begin, &keys, k, v);
         float score[TILES][4] = {};
         add_scores<DIM, TILES>(c, score, shared_address(q) + warp * WARP_ROWS * S::STRIDE * 2, shared_address(k));
-        weigh_tile<DIM, TILES>(c, score, keys.k_factor, (int)begin, whole, &rows, out);
+        weigh_tile<DIM, TILES>(score, keys.k_factor, scale, c.p.soft_cap, (int)begin, tile_whole(sight, begin, S::KEYS), &rows, out);
         add_values<DIM, TILES>(c, score, keys.v_factor, shared_address(v), out);
     }
 
     /* 3. results */
-    put_rows<DIM>(c, at, first_row + WARP_ROWS * warp, &rows, out);
+    put_rows<DIM>(c, at, first_row + WARP_ROWS * warp, &rows, out, stored_end{ c, at });
 }
 
 template <int DIM> static octavo_status launch(const octavo_exec *exec, const prefill_call &call, bool *done)
@@ -262,7 +183,7 @@ template <int DIM> static octavo_status launch(const octavo_exec *exec, const pr
     const int bytes = call.q_terms * S::Q_BYTES + call.k_terms * S::KV_BYTES + call.v_terms * S::KV_BYTES;
     int most;
     OCTAVO_CUDA_TRY(octavo_cuda_shared_most(&most));
-    *done = bytes + (int)(sizeof(tile_keys<S::KEYS>) + sizeof(row_spans)) <= most;
+    *done = bytes + (int)(sizeof(tile_keys<S::KEYS>) + sizeof(row_spans<ROWS>)) <= most;
     if (!*done) return OCTAVO_OK;
     const dim3 grid((unsigned)octavo_cuda_ceil(call.rows, ROWS), (unsigned)call.kv.kv_heads, (unsigned)call.kv.batch);
     return octavo_cuda_launch(prefill_tiles<DIM>, "attention_prefill", grid, THREADS, (size_t)bytes, exec, call);

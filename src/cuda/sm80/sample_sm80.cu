@@ -34,7 +34,7 @@ struct sample_cut {
 };
 
 struct sample_shared {
-    mass digits[WARPS][DIGITS];
+    mass digits[WARPS][DIGITS], totals[DIGITS];
     mass masses[WARPS_MAX];
     int32_t counts[WARPS];
     uint32_t list[LIST]; /* keys, in any order */
@@ -92,11 +92,15 @@ static __device__ void sum_digits(const sample_row &row, uint64_t prefix, int sh
         if (threadIdx.x % WARP == 0) shared->digits[threadIdx.x / WARP][d] = sum;
     }
     __syncthreads();
+    if (threadIdx.x < DIGITS * WARPS) { /* whole warps: a thread a digit and warp */
+        mass sum = shared->digits[threadIdx.x % WARPS][threadIdx.x / WARPS];
 #pragma unroll
-    for (int d = 0; d < DIGITS; d++) {
-        sums[d] = 0;
-        for (int w = 0; w < WARPS; w++) sums[d] += shared->digits[w][d];
+        for (int step = WARPS / 2; step > 0; step /= 2) sum += __shfl_xor_sync(WHOLE_WARP, sum, step);
+        if (threadIdx.x % WARPS == 0) shared->totals[threadIdx.x / WARPS] = sum;
     }
+    __syncthreads();
+#pragma unroll
+    for (int d = 0; d < DIGITS; d++) sums[d] = shared->totals[d];
 }
 
 /* The fewest first tokens whose sum reaches `target`, which is at least 1 and at most the sum of all. */

@@ -4,7 +4,6 @@
 #include <cudaTypedefs.h>
 
 enum { COPY_ALIGN = 16, HALF_BYTES = 2, SECTION_BYTES = 24 << 20 /* of keys and values, about half of the second-level cache */ };
-static constexpr float LOG2_E = 1.44269504f;
 
 /* ---- the copy engine's maps ---- */
 
@@ -26,14 +25,17 @@ struct map_axes {
     int64_t size[4], stride[3];
 };
 
-static octavo_status make_map(PFN_cuTensorMapEncodeTiled_v12000 encode, const map_axes &of, CUtensorMapDataType type, int box_tokens, CUtensorMap *map)
+/* The copy engine's boxes: `elements` of a row, of 128 or 64 bytes, by which they are swizzled. */
+static octavo_status make_map(PFN_cuTensorMapEncodeTiled_v12000 encode, const map_axes &of, CUtensorMapDataType type, int elements, int box_tokens,
+                              CUtensorMap *map)
 {
+    const bool narrow = type == CU_TENSOR_MAP_DATA_TYPE_UINT8 && elements < ROW_BYTES;
     cuuint64_t size[4], stride[3];
     for (int i = 0; i < 4; i++) size[i] = (cuuint64_t)of.size[i];
     for (int i = 0; i < 3; i++) stride[i] = of.stride[i] ? (cuuint64_t)of.stride[i] : (cuuint64_t)COPY_ALIGN; /* of an axis of size one */
-    const cuuint32_t box[4] = { ROW_ELEMENTS, (cuuint32_t)box_tokens, 1, 1 }, step[4] = { 1, 1, 1, 1 };
+    const cuuint32_t box[4] = { (cuuint32_t)elements, (cuuint32_t)box_tokens, 1, 1 }, step[4] = { 1, 1, 1, 1 };
     const CUresult result = encode(map, type, 4, (void *)of.data, size, stride, box,
-                                   step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                                   step, CU_TENSOR_MAP_INTERLEAVE_NONE, narrow ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                                    CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     return result == CUDA_SUCCESS ? OCTAVO_OK : octavo_cuda_fail(OCTAVO_E_DEVICE, "cuTensorMapEncodeTiled refused a tensor with error %d", (int)result);
 }
@@ -49,7 +51,7 @@ static map_axes axes_of_section(const octavo_kv_view *kv, const octavo_section *
 }
 
 /* Orders the tasks. *blocks: a grid that has one for each processor. */
-static octavo_status plan_tasks(const octavo_exec *exec, const prefill_call &of, int rows, int64_t token_bytes, prefill_tma_call *call, int *blocks)
+template <typename C> static octavo_status plan_tasks(const octavo_exec *exec, const prefill_call &of, int rows, int64_t token_bytes, C *call, int *blocks)
 {
     const octavo_tensor *q = &of.p.q;
     prefill_order *order = &call->order;
@@ -76,10 +78,34 @@ octavo_status octavo_prefill_tma_plan(const octavo_exec *exec, const prefill_cal
     const int box = call->page_tokens ? call->page_tokens : keys;
     const map_axes queries = { q->data, { kv->head_dim, q->shape[1], q->shape[2], q->shape[0] },
                                { HALF_BYTES * q->strides[1], HALF_BYTES * q->strides[2], HALF_BYTES * q->strides[0] } };
-    OCTAVO_CUDA_TRY(make_map(encode, queries, type, GROUP_ROWS, &call->q));
-    OCTAVO_CUDA_TRY(make_map(encode, axes_of_section(kv, &kv->k[0]), type, box, &call->k));
-    OCTAVO_CUDA_TRY(make_map(encode, axes_of_section(kv, &kv->v), type, box, &call->v));
+    OCTAVO_CUDA_TRY(make_map(encode, queries, type, ROW_ELEMENTS, GROUP_ROWS, &call->q));
+    OCTAVO_CUDA_TRY(make_map(encode, axes_of_section(kv, &kv->k[0]), type, ROW_ELEMENTS, box, &call->k));
+    OCTAVO_CUDA_TRY(make_map(encode, axes_of_section(kv, &kv->v), type, ROW_ELEMENTS, box, &call->v));
     return plan_tasks(exec, of, rows, HALF_BYTES * (kv->head_dim + kv->v_dim), call, blocks);
+}
+
+octavo_status octavo_prefill_eight_plan(const octavo_exec *exec, const prefill_call &of, int rows, int keys, prefill_codes_call *call, int *blocks)
+{
+    const CUtensorMapDataType type = CU_TENSOR_MAP_DATA_TYPE_UINT8;
+    const octavo_prefill_eight_layout at = octavo_prefill_eight_layout_of(&of.p);
+    const int64_t batch = of.p.q.shape[0], q_heads = of.p.q.shape[2], kv_heads = of.kv.kv_heads, dim = of.kv.head_dim, values = of.kv.v_dim;
+    const int64_t q_tokens = at.q_tokens, tokens = at.kv_tokens;
+    const int row = dim < ROW_BYTES ? (int)dim : ROW_BYTES;
+    uint8_t *workspace = (uint8_t *)exec->workspace;
+    PFN_cuTensorMapEncodeTiled_v12000 encode = nullptr;
+    OCTAVO_CUDA_TRY(map_encoder(&encode));
+    const map_axes q = { workspace + at.q, { dim, q_tokens, q_heads, batch }, { dim, dim * q_tokens, dim * q_tokens * q_heads } };
+    const map_axes k = { workspace + at.k, { dim, tokens, kv_heads, batch }, { dim, dim * tokens, dim * tokens * kv_heads } };
+    const map_axes v = { workspace + at.v, { tokens, values, kv_heads, batch }, { tokens, values * tokens, values * tokens * kv_heads } };
+    OCTAVO_CUDA_TRY(make_map(encode, q, type, row, GROUP_ROWS, &call->q));
+    OCTAVO_CUDA_TRY(make_map(encode, k, type, row, keys, &call->k));
+    OCTAVO_CUDA_TRY(make_map(encode, v, type, V_COLUMN, (int)values, &call->v));
+    const auto array = [workspace](size_t offset) { return offset ? (const float *)(workspace + offset) : nullptr; };
+    call->q_tokens = q_tokens, call->kv_tokens = tokens;
+    call->q_scale = array(at.q_scale), call->q_shift = array(at.q_shift), call->k_scale = array(at.k_scale);
+    call->v_log2 = array(at.v_log2), call->v_scale = array(at.v_scale), call->v_mean = array(at.v_mean);
+    call->cap_log2 = of.p.soft_cap * LOG2_E;
+    return plan_tasks(exec, of, rows, dim + values, call, blocks);
 }
 
 /* ---- the call ---- */
@@ -119,10 +145,23 @@ static bool fits_exact(const octavo_attention_prefill_params *p)
            is_aligned(&kv->k[0]) && is_aligned(&kv->v) && pages_fit(kv, KEYS_MOST) && kv->max_tokens <= INT32_MAX - KEYS_MOST && tasks_most <= INT32_MAX / 2;
 }
 
+/* Eight-bit attention of what the kernels of sm_90a know: the encoding takes any view. */
+static bool fits_eight(const octavo_attention_prefill_params *p)
+{
+    const octavo_kv_view *kv = p->kv;
+    const bool kind = p->precision == OCTAVO_ATTENTION_FP8 || p->precision == OCTAVO_ATTENTION_SAGE2;
+    const int64_t tasks_most = p->q.shape[0] * p->q.shape[2] * octavo_cuda_ceil(p->q.shape[1], GROUP_ROWS);
+    return kind && kv->head_dim == kv->v_dim && (kv->head_dim == 64 || kv->head_dim == 128 || kv->head_dim == 256) && p->softmax_scale > 0.0f &&
+           is_aligned(&p->out, p->out.dtype == OCTAVO_F32 ? 4 : HALF_BYTES) && kv->max_tokens <= INT32_MAX / 2 && tasks_most <= INT32_MAX / 2;
+}
+
 octavo_status octavo_attention_prefill_sm90(const octavo_exec *exec, const octavo_attention_prefill_params *p)
 {
     prefill_call call = {};
     call.p = *p, call.kv = *p->kv, call.device_status = exec->device_status, call.group = p->q.shape[2] / p->kv->kv_heads;
     const bool empty = p->q.shape[0] * p->q.shape[1] * p->q.shape[2] == 0 || p->kv->max_tokens == 0;
-    return !empty && fits_exact(p) ? octavo_prefill_exact_sm90(exec, call) : octavo_attention_prefill_cuda(exec, p);
+    if (!empty && fits_exact(p)) return octavo_prefill_exact_sm90(exec, call);
+    if (empty || !fits_eight(p)) return octavo_attention_prefill_cuda(exec, p);
+    OCTAVO_CUDA_TRY(octavo_prefill_encode(exec, call, octavo_prefill_eight_layout_of(p)));
+    return octavo_prefill_eight_sm90(exec, call);
 }

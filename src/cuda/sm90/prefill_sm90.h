@@ -2,12 +2,18 @@
 #ifndef OCTAVO_CUDA_SM90_PREFILL_SM90_H
 #define OCTAVO_CUDA_SM90_PREFILL_SM90_H
 
-#include "cuda/tile/prefill_ring.cuh"
+#include "cuda/tile/prefill_eight_ring.cuh"
 
 /* Describes Q, K and V to the copy engine and orders the tasks of `rows` rows each. *blocks: a grid that has one for each processor. */
 octavo_status octavo_prefill_tma_plan(const octavo_exec *exec, const prefill_call &of, bool halves, int rows, int keys, prefill_tma_call *call, int *blocks);
 
 /* For calls that octavo_attention_prefill_sm90 has found to fit. */
 octavo_status octavo_prefill_exact_sm90(const octavo_exec *exec, const prefill_call &call);
+
+/* The same for operands of eight bits in the workspace, laid out by octavo_prefill_eight_layout_of(). */
+octavo_status octavo_prefill_eight_plan(const octavo_exec *exec, const prefill_call &of, int rows, int keys, prefill_codes_call *call, int *blocks);
+
+/* For calls that octavo_attention_prefill_sm90 has found to fit, and whose Q, K and V have been encoded. */
+octavo_status octavo_prefill_eight_sm90(const octavo_exec *exec, const prefill_call &call);
 
 #endif

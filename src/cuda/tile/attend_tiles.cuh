@@ -366,7 +366,7 @@ static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS,
     do { /* once without a mask, else a list of units at a time */
         const int list_end = at + LIST_UNITS < stop ? at + LIST_UNITS : stop, per_unit = kv->sub_block_tokens / TILE_TOKENS;
         if (kept) {
-            list_units(walk, OCTAVO_UNIT_KEPT, at, list_end, shared.list);
+            list_units(walk, OCTAVO_UNIT_KEPT, at, list_end);
             share = { at * per_unit, list_end * per_unit, 0, 0 };
         }
         attend_share<DIM, KEY, VALUE, COLS>(c, k, share, &shared, at, rows, ring, of, [&]() {
@@ -390,7 +390,7 @@ static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS,
 #pragma unroll 1
         for (at = first; at < end; at += LIST_UNITS) {
             stop = at + LIST_UNITS < end ? at + LIST_UNITS : end;
-            list_units(walk, OCTAVO_UNIT_DROPPED, at, stop, shared.list);
+            list_units(walk, OCTAVO_UNIT_DROPPED, at, stop);
             attend_dropped<DIM, COLS>(c, k, stop - at, shared.list, ring, of);
         }
         if (first < end) put_result<DIM, VALUE_E4M3, COLS>(of, result, false);

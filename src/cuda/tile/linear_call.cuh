@@ -12,7 +12,7 @@ enum linear_kind { LINEAR_ROWS /* anything, an element at a time */, LINEAR_BF16
 struct linear_call {
     octavo_linear_params p;
     const void *x;        /* [tokens, x_stride] as the precision rounds it: f32, bf16, e4m3 or int8; zeros behind a row */
-    const float *factors; /* [tokens] scale of its codes or 1, NaN where a token is not finite                       */
+    const float *factors; /* [tokens] scale of its codes or 1, NaN where a token is not finite; NULL: x is the caller's, not looked at */
     int64_t tokens, in, x_stride;
     int first, end;       /* the parts of this launch        */
     int tiles[OCTAVO_LINEAR_PARTS + 1]; /* row tiles of the launch before each part */
@@ -31,11 +31,12 @@ static __device__ __forceinline__ int linear_part_of(const linear_call &c, int t
     return part;
 }
 
-/* Stores what a token's product with a row of W comes to, scales taken in but for x's. */
-static __device__ __forceinline__ void linear_store(const linear_call &c, const octavo_linear_part &part, int64_t token, int64_t row, float sum)
+/* Stores what a token's product with a row of W comes to, scales taken in but for x's, which is `factor`. */
+static __device__ __forceinline__ void linear_store(const linear_call &c, const octavo_linear_part &part, int64_t token, int64_t row, float sum,
+                                                    float factor)
 {
     const int64_t at = token * part.y.strides[0] + row;
-    float y = sum * c.factors[token] + (part.bias ? part.bias[row] : 0.0f);
+    float y = sum * factor + (part.bias ? part.bias[row] : 0.0f);
     if (c.p.store == OCTAVO_STORE_ADD) y += load_float(&part.y, at);
     store_float(&part.y, at, y);
 }

@@ -69,51 +69,59 @@ struct key_codes {
     float rest;          /* k - base in units of 2^-p, of k where the format has an s */
 };
 
-static __device__ __forceinline__ key_codes encode_key(const octavo_kv_view *kv, float x, float factor)
+template <int FORMAT> static __device__ __forceinline__ key_codes encode_as(float x, float factor, int residual_exponent)
 {
-    switch (kv->k_format) {
-    case OCTAVO_K_F32:  return { __float_as_uint(held(x, FLT_MAX)), 0, 0.0f };
-    case OCTAVO_K_BF16: {
-        const uint16_t code = bf16_code(x);
-        return { code, 0, x - octavo_bf16_to_float(code) };
-    }
-    case OCTAVO_K_F16: {
-        const uint16_t code = f16_code(x);
-        return { code, 0, x - octavo_fp16_to_float(code) };
-    }
-    case OCTAVO_K_E4M3:
-    case OCTAVO_K_E4M3X2: {
+    if constexpr (FORMAT == OCTAVO_K_BF16 || FORMAT == OCTAVO_K_F16) {
+        const uint16_t code = FORMAT == OCTAVO_K_BF16 ? bf16_code(x) : f16_code(x);
+        return { code, 0, x - (FORMAT == OCTAVO_K_BF16 ? octavo_bf16_to_float(code) : octavo_fp16_to_float(code)) };
+    } else if constexpr (FORMAT == OCTAVO_K_E4M3X2) {
         const uint8_t code = octavo_e4m3_from_float(x * factor);
         const float rest = x * factor - octavo_e4m3_to_float(code);
-        return { code, octavo_e4m3_from_float(ldexpf(rest, kv->k_residual_exponent)), rest };
-    }
-    case OCTAVO_K_E5M2:
-    case OCTAVO_K_E5M2X2: {
+        return { code, octavo_e4m3_from_float(residual_exponent ? rest * 16.0f : rest), rest };
+    } else if constexpr (FORMAT == OCTAVO_K_E5M2X2) {
         const uint8_t code = octavo_e5m2_from_float(x * factor);
         const float rest = x * factor - octavo_e5m2_to_float(code);
         return { code, octavo_e5m2_from_float(rest), rest };
-    }
-    case OCTAVO_K_INT8:
-    case OCTAVO_K_INT8X2: {
+    } else if constexpr (FORMAT == OCTAVO_K_INT8X2) {
         const float quotient = factor > 0.0f ? x / factor : 0.0f, code = int8_code(quotient);
         return { (uint8_t)(int8_t)code, (uint8_t)(int8_t)int8_code((quotient - code) * 254.0f), x - code * factor };
-    }
-    case OCTAVO_K_INT4X2: {
+    } else if constexpr (FORMAT == OCTAVO_K_INT4X2) {
         const int code = factor > 0.0f ? (int)int8_code(x / factor) : 0, high = (code & ~15) / 16;
         return { (uint32_t)(high & 15), (uint32_t)(code & 15), x - (16.0f * (float)high + 7.5f) * factor };
+    } else {
+        return { __float_as_uint(held(x, FLT_MAX)), 0, 0.0f };
     }
-    }
-    return { 0, 0, 0.0f };
 }
 
-/* ||k - base|| in units of 2^-p or s, summed in eight interleaved lanes of float64 and these in pairs. */
+static __device__ __forceinline__ key_codes encode_key(const octavo_kv_view *kv, float x, float factor)
+{
+    switch (kv->k_format) {
+    case OCTAVO_K_BF16:   return encode_as<OCTAVO_K_BF16>(x, factor, 0);
+    case OCTAVO_K_F16:    return encode_as<OCTAVO_K_F16>(x, factor, 0);
+    case OCTAVO_K_E4M3:
+    case OCTAVO_K_E4M3X2: return encode_as<OCTAVO_K_E4M3X2>(x, factor, kv->k_residual_exponent);
+    case OCTAVO_K_E5M2:
+    case OCTAVO_K_E5M2X2: return encode_as<OCTAVO_K_E5M2X2>(x, factor, 0);
+    case OCTAVO_K_INT8:
+    case OCTAVO_K_INT8X2: return encode_as<OCTAVO_K_INT8X2>(x, factor, 0);
+    case OCTAVO_K_INT4X2: return encode_as<OCTAVO_K_INT4X2>(x, factor, 0);
+    default:              return encode_as<OCTAVO_K_F32>(x, factor, 0);
+    }
+}
+
+/* ||k - base|| in units of 2^-p or s, summed in eight interleaved lanes of float64 and these in pairs. Every lane has one of the eight
+ * sums, and four lanes the same. */
 static __device__ __forceinline__ void put_norm(const octavo_kv_view *kv, const stored_token &at, const source_row &row, float factor)
 {
     const int lane = threadIdx.x % WARP;
     double sum = 0.0;
-    for (int64_t i = lane; i < row.dim && lane < NORM_LANES; i += NORM_LANES) {
-        const double rest = (double)encode_key(kv, source_at(row, i), factor).rest;
-        sum += rest * rest;
+    for (int64_t first = 0; first < row.dim; first += WARP) {
+        const float rest = first + lane < row.dim ? encode_key(kv, source_at(row, first + lane), factor).rest : 0.0f;
+#pragma unroll
+        for (int step = 0; step < WARP; step += NORM_LANES) {
+            const double one = (double)__shfl_sync(WHOLE_WARP, rest, step + lane % NORM_LANES);
+            sum += one * one;
+        }
     }
 #pragma unroll
     for (int step = 1; step < NORM_LANES; step *= 2) sum += __shfl_xor_sync(WHOLE_WARP, sum, step);

@@ -5,7 +5,7 @@
 #include "cuda/cuda_call.h"
 #include "cuda/tile/reduce.cuh"
 #include "cuda/tile/stored_rows.cuh"
-#include "kernel/prefill_plan.h"
+#include "kernel/prefill_eight.h"
 
 struct prefill_call {
     octavo_attention_prefill_params p;
@@ -79,5 +79,11 @@ static __device__ __forceinline__ void prefill_put_lse(const prefill_call &c, co
 
 /* Starts the matrix kernel of the smallest head size that holds both of the call's. *done: there is one, and it fits the device. */
 octavo_status octavo_prefill_tiles(const octavo_exec *exec, const prefill_call &call, bool *done);
+
+/* Q, K and V to codes of eight bits in the workspace, for heads of at most PREFILL_EIGHT_DIM; then attention over them with sm_80's
+ * instructions. Of the call they need what every kernel is given: p, kv, device_status, group. */
+enum { PREFILL_EIGHT_DIM = 256 };
+octavo_status octavo_prefill_encode(const octavo_exec *exec, const prefill_call &call, const octavo_prefill_eight_layout &at);
+octavo_status octavo_prefill_eight(const octavo_exec *exec, const prefill_call &call);
 
 #endif

@@ -1,42 +1,10 @@
-/* linear_tiles_amx.c - products on AMX tiles: strips of W with few tokens, which memory bounds, and blocks of strips and tokens with
- * many, which the tiles' loads bound.
- *
- * With few tokens W's rows are multiplied where they lie, and a panel's sums stay on the stack. With many, a panel of W is
- * multiplied from the first-level cache: a copy, since rows that are a power of two apart would share its sets. x is loaded as a
- * stream, or it would drive W out. A block's sums and a segment of its x stay in the second-level cache; the next segment of x is
- * fetched meanwhile. */
+/* linear_few_amx.c - products of a few tokens on AMX tiles: strips of W, which memory bounds. W's rows are multiplied where they lie,
+ * or from their packed tiles, and a panel's sums stay on the stack. */
 #include "cpu/amx/linear_amx.h"
 #include "cpu/amx/linear_finish_amx.h"
 #include "cpu/amx/linear_panel_amx.h"
 
 enum { FEW_GROUPS = OCTAVO_LINEAR_FEW / GROUP, PAIR_BYTES = 4 * TILE_BYTES };
-
-/* What is multiplied. */
-typedef struct product {
-    const linear_job *job;
-    const part_plan *plan;
-} product;
-
-/* Compilers do not know that tile instructions read and write memory. */
-static inline void compiler_barrier(void) { __asm__ volatile("" ::: "memory"); }
-
-static void configure_tiles(void)
-{
-    struct {
-        uint8_t palette, start_row, reserved[14];
-        uint16_t row_bytes[16];
-        uint8_t rows[16];
-    } config __attribute__((aligned(64))) = { .palette = 1 };
-    for (int i = 0; i < 8; i++) config.row_bytes[i] = 64, config.rows[i] = TILE_ROWS;
-    compiler_barrier();
-    _tile_loadconfig(&config);
-}
-
-static const uint8_t *x_tiles(const linear_job *job, int64_t group, int64_t step)
-{
-    const int64_t begin = step / job->segment * job->segment, left = job->steps - begin, width = left < job->segment ? left : job->segment;
-    return job->x + (begin * job->groups + group * width + (step - begin)) * job->terms * TILE_BYTES;
-}
 
 /* tile `sum` += tiles w and x, of which `right` or else the other is the right operand. */
 #define TILE_PRODUCT(sum, w, x)                                                            \
@@ -52,7 +20,7 @@ static inline __attribute__((always_inline)) void multiply_tiles(const product *
                                                                  int w_terms, int terms, int integer, int pair, int right, int fresh,
                                                                  uint8_t *sums, int64_t second, fetch ask[2])
 {
-    const uint8_t *x0 = x_tiles(c->job, group, at->step), *x1 = pair ? x_tiles(c->job, group + 1, at->step) : x0, *w0 = w->first;
+    const uint8_t *x0 = linear_x_tiles(c->job, group, at->step), *x1 = pair ? linear_x_tiles(c->job, group + 1, at->step) : x0, *w0 = w->first;
     fetch first = ask[0], other = ask[1]; /* in registers */
     compiler_barrier();
     if (fresh) {
@@ -160,7 +128,7 @@ static void multiply_groups(const product *c, const block *at, const panel_tiles
     if (last) linear_finish_groups(c->job, c->plan, &finish, first + end, groups - end, before, second);
 }
 
-/* ---- few tokens ---- */
+/* ---- strips ---- */
 
 /* Block number i of a strip, along the rows, as memory lies. */
 static block few_block(const linear_job *job, const part_plan *plan, int64_t begin, int64_t end, int64_t i)
@@ -188,69 +156,4 @@ void linear_few_strip(void *argument, int64_t strip)
         at = next;
     }
     _tile_release();
-}
-
-/* ---- many tokens ---- */
-
-/* The next segment of x, while this one is multiplied in `steps` steps of tiles. */
-static fetch fetch_x(const linear_job *job, int64_t step, int64_t segment, int64_t first, int64_t groups, int64_t steps)
-{
-    const int64_t left = job->steps - step, width = left < segment ? left : segment;
-    return width <= 0 ? (fetch){ 0 } : fetch_of(x_tiles(job, first, step), groups * width * job->terms * TILE_BYTES, 1, 0, steps);
-}
-
-static void multiply_block(const linear_job *job, const part_plan *plan, int64_t begin, int64_t first, int64_t groups, uint8_t *sums)
-{
-    uint8_t scratch[SCRATCH_BYTES] __attribute__((aligned(64)));
-    const int64_t end = begin + job->strip_rows < plan->rows ? begin + job->strip_rows : plan->rows;
-    const int64_t panels = (end - begin + PANEL_ROWS - 1) / PANEL_ROWS, pairs = (groups + 1) / 2;
-    configure_tiles();
-    for (int64_t step = 0; step < job->steps; step += plan->segment) {
-        const int64_t after = step + plan->segment, steps = job->steps < after ? job->steps - step : plan->segment;
-        fetch ask[2] = { { 0 }, fetch_x(job, after, plan->segment, first, groups, panels * pairs * steps) };
-        for (int64_t row = begin; row < end; row += PANEL_ROWS) {
-            const block at = { .row = row, .rows = end - row < PANEL_ROWS ? end - row : PANEL_ROWS, .step = step, .steps = steps };
-            block next = { .row = row + PANEL_ROWS, .rows = PANEL_ROWS, .step = step, .steps = steps };
-            if (next.row >= end) next.row = begin, next.step = after;
-            const panel_tiles w = find_tiles(job, plan, &at, scratch);
-            uint8_t *panel_sums = sums + (row - begin) / TILE_ROWS * groups * TILE_BYTES;
-            ask[0] = fetch_block(job, plan, &next, pairs * steps);
-            if (after >= job->steps) ask[1] = fetch_y(job, plan, row, first, groups, pairs * steps);
-            multiply_groups(&(product){ job, plan }, &at, &w, first, groups, panel_sums, ask);
-        }
-    }
-    _tile_release();
-}
-
-void linear_many_slot(void *argument, int64_t slot)
-{
-    linear_job *job = argument;
-    uint8_t *sums = job->sums + slot * OCTAVO_LINEAR_STRIP * job->chunk * GROUP * (int64_t)sizeof(float);
-    for (int64_t i; (i = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED)) < job->blocks;) {
-        int64_t strip = i / job->chunks;
-        const part_plan *plan = linear_find_strip(job, &strip);
-        const int64_t first = i % job->chunks * job->chunk, left = job->groups - first;
-        multiply_block(job, plan, strip * job->strip_rows, first, left < job->chunk ? left : job->chunk, sums);
-    }
-}
-
-/* ---- packing ---- */
-
-typedef struct packing {
-    const linear_job *job;
-    uint8_t *packed;
-} packing;
-
-static void pack_panel(void *argument, int64_t panel)
-{
-    const packing *c = argument;
-    const part_plan *plan = c->job->parts;
-    const int64_t row = panel * PANEL_ROWS, left = plan->rows - row;
-    const block at = { .row = row, .rows = left < PANEL_ROWS ? left : PANEL_ROWS, .step = 0, .steps = c->job->steps };
-    copy_tiles(c->job, plan, &at, c->packed + packed_at(c->job, row, 0));
-}
-
-void linear_pack_weight(const octavo_exec *exec, const linear_job *job, void *packed)
-{
-    octavo_parallel(exec, (job->parts[0].rows + PANEL_ROWS - 1) / PANEL_ROWS, pack_panel, &(packing){ job, packed });
 }

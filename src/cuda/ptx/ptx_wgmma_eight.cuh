@@ -1,0 +1,57 @@
+/* ptx_wgmma_eight.cuh - products of codes of a byte on the warpgroup's matrix unit: one instruction a function; see ptx_wgmma.cuh.
+ *
+ * Both operands have rows along their columns. a in registers: a lane has columns 4 t to 4 t + 3 of rows g and g + 8, then columns 4 t + 16
+ * and on. Sums of e4m3 keep 13 bits or so, those of int8 are exact. */
+#ifndef OCTAVO_CUDA_PTX_PTX_WGMMA_EIGHT_CUH
+#define OCTAVO_CUDA_PTX_PTX_WGMMA_EIGHT_CUH
+
+#include "cuda/ptx/ptx_wgmma.cuh"
+
+/* A matrix in shared memory whose rows are ROW bytes (64 or 128), swizzled by as much, in groups of eight rows; begin: wgmma_begin() of its
+ * address, and another begin a multiple of 32 bytes further along the rows. */
+static __device__ __forceinline__ uint32_t wgmma_begin(uint32_t address) { return (address & 0x3ffff) >> 4 | 1u << 16; }
+template <int ROW> static __device__ __forceinline__ uint64_t wgmma_matrix_at(uint32_t begin)
+{
+    static_assert(ROW == 64 || ROW == 128, "rows that the copy engine swizzles");
+    uint64_t matrix;
+    asm("mov.b64 %0, {%1, %2};" : "=l"(matrix) : "r"(begin), "n"((8 * ROW >> 4) | (ROW == 128 ? 1 : 2) << 30));
+    return matrix;
+}
+
+#define WGMMA_R8(c, i)  "+r"(c[i]), "+r"(c[i + 1]), "+r"(c[i + 2]), "+r"(c[i + 3]), "+r"(c[i + 4]), "+r"(c[i + 5]), "+r"(c[i + 6]), "+r"(c[i + 7])
+#define WGMMA_R32(c, i) WGMMA_R8(c, i), WGMMA_R8(c, i + 8), WGMMA_R8(c, i + 16), WGMMA_R8(c, i + 24)
+#define WGMMA_R64(c)    WGMMA_R32(c, 0), WGMMA_R32(c, 32)
+
+/* c (+)= a b, a [64, 32], b [32, 128], both in shared memory. */
+#define WGMMA_EIGHT_SHARED(shape, types, registers, outputs, p, i, j, rest)                                                               \
+    asm volatile("{.reg .pred p; setp.ne.b32 p, " p ", 0; wgmma.mma_async.sync.aligned." shape "." types " " registers ", " i ", " j ", p" \
+                 rest ";}" : outputs : "l"(a), "l"(b), "r"(add))
+static __device__ __forceinline__ void wgmma_eight_shared(float (&c)[64], uint64_t a, uint64_t b, int add)
+{
+    WGMMA_EIGHT_SHARED("m64n128k32", "f32.e4m3.e4m3", WGMMA_REGISTERS_64, WGMMA_F64(c), "%66", "%64", "%65", ", 1, 1");
+}
+static __device__ __forceinline__ void wgmma_eight_shared(int (&c)[64], uint64_t a, uint64_t b, int add)
+{
+    WGMMA_EIGHT_SHARED("m64n128k32", "s32.s8.s8", WGMMA_REGISTERS_64, WGMMA_R64(c), "%66", "%64", "%65", "");
+}
+
+/* The same of e4m3 with a in registers, b [32, N]. */
+#define WGMMA_EIGHT_REGISTERS(shape, registers, outputs, p, a0, a1, a2, a3, j)                                                              \
+    asm volatile("{.reg .pred p; setp.ne.b32 p, " p ", 0; wgmma.mma_async.sync.aligned." shape ".f32.e4m3.e4m3 " registers ", {" a0 ", " a1 \
+                 ", " a2 ", " a3 "}, " j ", p, 1, 1;}" : outputs : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add))
+static __device__ __forceinline__ void wgmma_eight_registers(float (&c)[32], const uint32_t (&a)[4], uint64_t b, int add)
+{
+    WGMMA_EIGHT_REGISTERS("m64n64k32", WGMMA_REGISTERS_32, WGMMA_F32(c, 0), "%37", "%32", "%33", "%34", "%35", "%36");
+}
+static __device__ __forceinline__ void wgmma_eight_registers(float (&c)[64], const uint32_t (&a)[4], uint64_t b, int add)
+{
+    WGMMA_EIGHT_REGISTERS("m64n128k32", WGMMA_REGISTERS_64, WGMMA_F64(c), "%69", "%64", "%65", "%66", "%67", "%68");
+}
+
+template <int COUNT> static __device__ __forceinline__ void wgmma_pin(int (&c)[COUNT])
+{
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) asm volatile("" : "+r"(c[i])::"memory");
+}
+
+#endif

@@ -1,0 +1,215 @@
+/* block_select_sm90.cu - MASS for calls of few rows: a cluster a kv head, of which a block decides for one row with all of that row's
+ * masses in registers, and then for its part of the units with what the others say. Everything else goes to the kernel for any size.
+ *
+ * Shares of a row's mass are added up a bin as integers, so that their order does not matter, in units of epsilon / 2^22; what is more
+ * than epsilon alone counts as one unit more than that. */
+#include "cuda/cuda_install.h"
+#include "cuda/ptx/ptx_cluster.cuh"
+#include "cuda/ptx/ptx_convert.cuh"
+#include "cuda/ptx/ptx_copy.cuh"
+#include "cuda/sm90/cluster_launch.h"
+#include "cuda/tile/select_call.cuh"
+
+static __device__ __forceinline__ void store_pair(uint32_t to, float a, float b)
+{
+    asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(to), "f"(a), "f"(b) : "memory");
+}
+
+enum { THREADS = 512, WARPS = THREADS / WARP, ROWS_MOST = 4, COPIES = 4 /* so that lanes do not all add to the same words */ };
+enum { EPSILON = 1 << 22, TOO_MUCH = EPSILON + 1, HIGH_SHIFT = 16, FOUR = 4, UNITS_EACH_MOST = 8, CELLS = 9 /* a row's parts of eight units, of which three rows have nine */ };
+static constexpr float FLOAT_ONES = 0x1p23f; /* a float of which the last bit counts one */
+
+/* What a row says: units of `from` and lighter bins may go, on the grid below `whole`. */
+struct row_verdict {
+    float whole, from;
+};
+
+struct select_shared {
+    uint32_t low[COPIES][BINS], high[BINS]; /* sums of shares: in all, low + high * 2^HIGH_SHIFT */
+    log_sum parts[WARPS];
+    float from;
+    __align__(8) row_verdict said[ROWS_MOST]; /* by every block of the cluster */
+};
+
+/* Of its block's row a thread has the masses of neighbours; of all rows, those of the units for which it writes what comes of it. */
+template <int EACH> struct held_units {
+    float mass[EACH], cells[CELLS];
+};
+
+/* Units that the rule may drop lie between two of them; from a third on none is seen. */
+struct unit_bounds {
+    int from, to, seen;
+};
+
+static __device__ __forceinline__ unit_bounds unit_bounds_of(const select_call &c)
+{
+    const select_head h = select_head_of(c, (int)blockIdx.x / (int)c.rows);
+    const int sub = c.kv.sub_block_tokens, per_block = c.kv.block_tokens / sub, whole = (int)h.whole_to / sub, held = h.held_from * per_block;
+    return { h.held_below * per_block, whole < held ? whole : held, ((int)h.length + sub - 1) / sub };
+}
+
+static __device__ __forceinline__ int written_unit(int rows, int slot) { return (slot * rows + (int)cluster_rank()) * THREADS + (int)threadIdx.x; }
+
+template <int EACH> static __device__ __forceinline__ void read_masses(const select_call &c, const unit_bounds &bounds, held_units<EACH> *of)
+{
+    const int rows = (int)c.rows, first = (int)threadIdx.x * EACH;
+    const float *masses = c.p.log_mass + (int64_t)(blockIdx.x / (unsigned)rows) * c.rows * c.units, *own = masses + cluster_rank() * c.units + first;
+    const bool wide = (uintptr_t)own % sizeof(float4) == 0 && first + EACH <= (int)c.units;
+#pragma unroll
+    for (int i = 0; i < EACH; i += FOUR) {
+        float4 four = { 0.0f, 0.0f, 0.0f, 0.0f };
+        if (wide) four = *(const float4 *)(own + i);
+        of->mass[i] = four.x, of->mass[i + 1] = four.y, of->mass[i + 2] = four.z, of->mass[i + 3] = four.w;
+    }
+    if (!wide)
+#pragma unroll
+        for (int i = 0; i < EACH; i++) of->mass[i] = first + i < (int)c.units ? own[i] : NOTHING;
+    int slot = 0, row = 0;
+#pragma unroll
+    for (int i = 0; i < CELLS; i++) {
+        const int unit = written_unit(rows, slot);
+        of->cells[i] = unit < (int)c.units ? masses[row * c.units + unit] : 0.0f;
+        slot += row + 1 == rows, row = row + 1 == rows ? 0 : row + 1;
+    }
+#pragma unroll
+    for (int i = 0; i < EACH; i++)
+        if (first + i >= bounds.seen) of->mass[i] = NOTHING;
+}
+
+/* log of the row's whole mass; every thread gets it. */
+template <int EACH> static __device__ __forceinline__ float log_whole_of(const held_units<EACH> &of, float sink, select_shared *shared)
+{
+    const int lane = threadIdx.x % WARP;
+    log_sum part = { of.mass[0], 0.0f };
+#pragma unroll
+    for (int i = 1; i < EACH; i++) part.max = fmaxf(part.max, of.mass[i]);
+    part.max = warp_reduce(part.max, take_larger());
+#pragma unroll
+    for (int i = 0; i < EACH; i++) part.sum += part.max == NOTHING ? 0.0f : exp2_fast(LOG2_E * (of.mass[i] - part.max));
+    part.sum = warp_reduce(part.sum, add_up());
+    if (lane == 0) shared->parts[threadIdx.x / WARP] = part;
+    __syncthreads();
+    part = shared->parts[lane % WARPS];
+    const float max = fmaxf(warp_reduce(part.max, take_larger()), sink);
+    if (max == NOTHING) return NOTHING;
+    const float sum = warp_reduce(lane < WARPS && part.max != NOTHING ? part.sum * exp2_fast(LOG2_E * (part.max - max)) : 0.0f, add_up());
+    return max + LN_2 * log2_fast(sum + exp2_fast(LOG2_E * (sink - max)));
+}
+
+/* How light a unit is on the grid of 1/8 nat: floor of it is the bin. */
+static __device__ __forceinline__ float lightness(float mass, float whole) { return fminf(fmaxf((float)BINS_A_NAT * (whole - mass), 0.0f), (float)(BINS - 1)); }
+
+/* Shares of what may go, added up a bin. */
+template <int EACH>
+static __device__ __forceinline__ void add_shares(const select_call &c, const unit_bounds &bounds, float whole, const held_units<EACH> &of, select_shared *shared)
+{
+    const float scale = fminf((float)EPSILON / c.p.epsilon, 0x1p120f);
+    uint32_t *low = shared->low[threadIdx.x % COPIES];
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
+        const int unit = (int)threadIdx.x * EACH + i;
+        if (unit < bounds.from || unit >= bounds.to) continue;
+        const float share = fminf(exp2_fast(LOG2_E * (of.mass[i] - whole)) * scale, (float)TOO_MUCH);
+        const uint32_t count = __float_as_uint(share + FLOAT_ONES) & 0x7fffffu, bin = (uint32_t)lightness(of.mass[i], whole);
+        atomicAdd(&low[bin], count & ((1u << HIGH_SHIFT) - 1));
+        if (count >> HIGH_SHIFT) atomicAdd(&shared->high[bin], count >> HIGH_SHIFT);
+    }
+}
+
+/* The first bin from which on all of the row's units may go, by a warp whose lanes hold neighbours among the bins, the lightest first. */
+static __device__ __forceinline__ float first_bin(const select_shared &shared)
+{
+    enum { LANE_BINS = BINS / WARP };
+    const int lane = threadIdx.x % WARP;
+    uint32_t sums[LANE_BINS], sum = 0; /* at most BINS * TOO_MUCH, less than 2^32 */
+#pragma unroll
+    for (int i = 0; i < LANE_BINS; i++) sum += shared.low[0][BINS - 1 - (lane * LANE_BINS + i)], sums[i] = sum;
+    uint32_t before = sum;
+#pragma unroll
+    for (int step = 1; step < WARP; step *= 2) {
+        const uint32_t left = __shfl_up_sync(WHOLE_WARP, before, step);
+        if (lane >= step) before += left;
+    }
+    before -= sum;
+    int going = 0;
+#pragma unroll
+    for (int i = 0; i < LANE_BINS; i++) going += before + sums[i] <= EPSILON ? 1 : 0;
+    return (float)(BINS - __reduce_add_sync(WHOLE_WARP, going));
+}
+
+static __device__ __forceinline__ float sink_of_row(const select_call &c, int row)
+{
+    const int head = (int)(blockIdx.x / (unsigned)c.rows) % c.kv.kv_heads;
+    return c.p.sink_logits ? c.p.sink_logits[head * (int)(c.p.q_heads / c.kv.kv_heads) + row / (int)c.p.q_tokens] : NOTHING;
+}
+
+/* Decides for the block's row and tells all blocks of the cluster, which have met afterwards. */
+template <int EACH>
+static __device__ __forceinline__ void decide(const select_call &c, const unit_bounds &bounds, held_units<EACH> *of, select_shared *shared)
+{
+    const int row = (int)cluster_rank();
+    read_masses<EACH>(c, bounds, of);
+    for (int i = threadIdx.x; i < (COPIES + 1) * BINS; i += THREADS) shared->low[0][i] = 0; /* and high */
+    const float whole = log_whole_of<EACH>(*of, sink_of_row(c, row), shared);
+    if (whole != NOTHING) add_shares<EACH>(c, bounds, whole, *of, shared);
+    __syncthreads();
+    for (int i = threadIdx.x; i < BINS; i += THREADS) {
+        uint64_t sum = (uint64_t)shared->high[i] << HIGH_SHIFT;
+#pragma unroll
+        for (int copy = 0; copy < COPIES; copy++) sum += shared->low[copy][i];
+        shared->low[0][i] = sum < TOO_MUCH ? (uint32_t)sum : (uint32_t)TOO_MUCH;
+    }
+    __syncthreads();
+    if (threadIdx.x < WARP) {
+        const float from = whole == NOTHING ? 0.0f : first_bin(*shared);
+        if ((int)threadIdx.x < (int)c.rows) store_pair(shared_of(shared_address(&shared->said[row]), threadIdx.x), whole, from);
+    }
+    cluster_report(), cluster_wait();
+}
+
+/* Writes the states of the thread's units, decided with what all rows have said. */
+template <int EACH>
+static __device__ __forceinline__ void put_states(const select_call &c, const unit_bounds &bounds, const held_units<EACH> &of, const select_shared &shared)
+{
+    const int rows = (int)c.rows;
+    uint32_t keeps = 0;
+    int slot = 0, row = 0;
+#pragma unroll
+    for (int i = 0; i < CELLS; i++) {
+        const row_verdict said = shared.said[row];
+        keeps |= (floorf(lightness(of.cells[i], said.whole)) < said.from ? 1u : 0u) << slot;
+        slot += row + 1 == rows, row = row + 1 == rows ? 0 : row + 1;
+    }
+    uint8_t *to = c.p.kept + (int64_t)(blockIdx.x / (unsigned)rows) * c.units;
+#pragma unroll 1
+    for (slot = 0; written_unit(rows, slot) < (int)c.units; slot++) {
+        const int unit = written_unit(rows, slot);
+        const bool stays = keeps >> slot & 1u || unit < bounds.from || unit >= bounds.to;
+        to[unit] = unit >= bounds.seen ? OCTAVO_UNIT_UNSEEN : stays ? OCTAVO_UNIT_KEPT : OCTAVO_UNIT_DROPPED;
+    }
+}
+
+/* Grid: batch * kv heads clusters of a block a row. Of the few microseconds fetching the code from memory is a large part: there is
+ * little of it. */
+template <int EACH> static __global__ void __launch_bounds__(THREADS, 2) select_by_mass(const __grid_constant__ select_call c)
+{
+    __shared__ select_shared shared;
+    const unit_bounds bounds = unit_bounds_of(c); /* the kernel before is the scan: this is older */
+    held_units<EACH> of;
+    cluster_report(), cluster_wait(); /* all blocks are there to be told */
+    wait_for_kernel_before();
+    next_kernel_may_start();
+    decide<EACH>(c, bounds, &of, &shared);
+    put_states<EACH>(c, bounds, of, shared);
+}
+
+octavo_status octavo_block_select_sm90(const octavo_exec *exec, const octavo_block_select_params *p)
+{
+    const select_call call = select_call_of(p);
+    const dim3 grid((unsigned)(p->kv->batch * p->kv->kv_heads * call.rows));
+    enum { FEW = 4, MANY = UNITS_EACH_MOST }; /* units a thread */
+    bool started = false;
+    if (p->rule != OCTAVO_SELECT_MASS || call.rows > ROWS_MOST || p->window > 0 || call.units > MANY * THREADS) return octavo_block_select_cuda(exec, p);
+    return octavo_cuda_launch_clusters(call.units <= FEW * THREADS ? select_by_mass<FEW> : select_by_mass<MANY>, "block_select", grid, (int)call.rows, THREADS,
+                                       0, exec, call, &started);
+}

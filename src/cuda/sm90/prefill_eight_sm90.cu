@@ -1,0 +1,197 @@
+/* prefill_eight_sm90.cu - attention of many queries in FP8, or with INT8 scores and E4M3 sums (SageAttention 2).
+ *
+ * A producer warp copies; each of two warpgroups has 64 rows of one query head. It asks for a tile's scores, weighs them, asks for the
+ * tile's sums, and adds these to those of float32, since the matrix unit keeps 13 bits of what it sums up. They take the registers of the
+ * scores, so that a tile may have 256 keys. Exponentials take as long as products at head_dim 128: the warpgroups take turns in them, so
+ * that one has products meanwhile. Bound by both. */
+#include "cuda/sm90/prefill_sm90.h"
+#include "cuda/tile/prefill_eight_finish.cuh"
+
+enum { FIRST_TURN = 1 /* named barrier; 0 is __syncthreads() */, TURN_THREADS = 2 * GROUP_THREADS };
+enum { PRODUCER_REGISTERS = 24, CONSUMER_REGISTERS = 240 };
+
+enum eight_codes { CODES_E4M3, CODES_INT8 };
+template <eight_codes CODES> struct code_sums { typedef float type; };
+template <> struct code_sums<CODES_INT8> { typedef int type; };
+
+/* Scores of a part of a tile. */
+template <typename L, typename T> static __device__ __forceinline__ void ask_scores(T (&score)[PART_SCORES], uint32_t q, uint32_t k, int part)
+{
+    enum { STEPS = L::ROW / 32, PART_STEP = PART_KEYS * L::ROW / 16 };
+#pragma unroll
+    for (int i = 0; i < L::DIM / 32; i++) {
+        const int q_step = (i / STEPS * GROUP_ROWS * L::ROW + i % STEPS * 32) / 16, k_step = (i / STEPS * L::KEYS * L::ROW + i % STEPS * 32) / 16;
+        wgmma_eight_shared(score, wgmma_matrix_at<L::ROW>(q + q_step), wgmma_matrix_at<L::ROW>(k + part * PART_STEP + k_step), i > 0);
+    }
+    wgmma_commit();
+}
+
+/* Sums over a part, added to those of the parts before. */
+template <typename L, typename S>
+static __device__ __forceinline__ void ask_sums(float (&sum)[S::COUNT], const uint32_t (&weight)[PART_KEYS / 32][4], uint32_t v, int part)
+{
+#pragma unroll
+    for (int i = 0; i < PART_KEYS / 32; i++)
+        wgmma_eight_registers(sum, weight[i], wgmma_matrix_at<V_COLUMN>(v + (part * L::DIM * V_COLUMN + i * 32) / 16), i > 0 || part > 0);
+}
+
+template <int COUNT> static __device__ __forceinline__ void take_scores(float (&score)[COUNT], const float (&sum)[COUNT])
+{
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) score[i] = sum[i];
+}
+template <int COUNT> static __device__ __forceinline__ void take_scores(float (&score)[COUNT], const int (&sum)[COUNT])
+{
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) score[i] = (float)sum[i];
+}
+
+/* What the rows of a lane see, for eight_mask(), and the factors of their scores. */
+template <typename L>
+static __device__ __forceinline__ void begin_rows(const prefill_codes_call &c, const prefill_task &task, int first_row, uint32_t spans, eight_rows *rows)
+{
+    const float *factor = c.q_scale + ((int64_t)task.b * c.of.p.q.shape[2] + task.q_head) * c.q_tokens;
+#pragma unroll
+    for (int row = 0; row < 2; row++) {
+        const int token = first_row + 8 * row;
+        const octavo_span span = octavo_prefill_span_of(&c.of.p, task.length, task.queries, token);
+        rows->unit[row] = rows->largest[row] = EIGHT_NONE, rows->mass[row] = 0.0f, rows->factor[row] = token < task.queries ? factor[token] * c.scale_log2 : 0.0f;
+        if (threadIdx.x % 4 != 0) continue;
+        store_shared(spans + 96 * row, (int)span.sink_end), store_shared(spans + 96 * row + 4, (int)span.near_begin);
+        store_shared(spans + 96 * row + 8, (int)span.end);
+    }
+    __syncwarp();
+}
+
+template <int COUNT> static __device__ __forceinline__ void add_sums(float (&sum)[COUNT], const float (&fresh)[COUNT], const float (&down)[2])
+{
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) sum[i] = fmaf(sum[i], down[i / 2 % 2], fresh[i]);
+}
+
+/* A warpgroup that multiplies. */
+template <typename L, eight_codes CODES> static __device__ __forceinline__ void consume(const prefill_codes_call &c, uint32_t base, int group)
+{
+    typedef eight_sums<L::DIM> S;
+    const int warp = (int)threadIdx.x % GROUP_THREADS / WARP, g = (int)threadIdx.x % WARP / 4;
+    const bool reports = threadIdx.x % GROUP_THREADS == 0, warp_reports = threadIdx.x % WARP == 0;
+    const int my_row = group * GROUP_ROWS + warp * 16 + g;
+    const uint32_t q = wgmma_begin(base + group * L::Q_GROUP_BYTES), spans = base + L::SPANS + 12 * my_row;
+    const int my_turn = FIRST_TURN + group, next_turn = FIRST_TURN + (group + 1) % L::GROUPS;
+    if (group == L::GROUPS - 1) barrier_report_named(next_turn, TURN_THREADS);
+    ring_place at = { 0, 0 }, tasks_at = { 0, 0 };
+    uint32_t q_parity = 0;
+    for (int index; (index = ring_task<L>(base, &tasks_at)) < c.order.tasks;) {
+        prefill_task task = prefill_task_of(c.of, c.order, index, L::ROWS, L::KEYS);
+        eight_rows rows;
+        float sum[S::PARTS][S::COUNT];
+        begin_rows<L>(c, task, task.first_row + my_row, spans, &rows);
+#pragma unroll
+        for (int i = 0; i < S::PARTS * S::COUNT; i++) sum[i / S::COUNT][i % S::COUNT] = 0.0f;
+        if (task.tiles > 0) {
+            mbarrier_wait(base + L::Q_FULL, q_parity), q_parity ^= 1;
+            for (int flags = 0; !(flags & TILE_LAST);) {
+                const uint32_t facts = base + L::FACTS + at.stage * L::FACT_BYTES, k = wgmma_begin(base + L::K + at.stage * L::TILE_BYTES);
+                const uint32_t v = wgmma_begin(base + L::V + at.stage * L::TILE_BYTES);
+                typename code_sums<CODES>::type whole[L::PARTS][PART_SCORES];
+                uint32_t weight[L::PARTS][PART_KEYS / 32][4];
+                float score[L::PARTS][PART_SCORES], most[2] = { -INFINITY, -INFINITY }, down[2];
+
+                /* 1. scores */
+                mbarrier_wait(base + L::K_FULL + 8 * at.stage, at.parity);
+                wgmma_fence();
+#pragma unroll
+                for (int part = 0; part < L::PARTS; part++) ask_scores<L>(whole[part], q, k, part);
+                flags = load_shared(facts + 4 * L::TILE_FLAGS);
+#pragma unroll
+                for (int part = 0; part < L::PARTS; part++) {
+                    if (part < L::PARTS - 1) wgmma_wait<L::PARTS - 1>();
+                    else wgmma_wait<0>();
+                    wgmma_pin(whole[part]);
+                    take_scores(score[part], whole[part]);
+                    if (L::PER_TOKEN) eight_scale_tokens<L>(score[part], rows, facts, part, c.cap_log2);
+                    else if (__builtin_expect(c.cap_log2 > 0.0f, 0)) eight_cap_scores<L>(score[part], rows, facts, part, c.cap_log2);
+                    if (__builtin_expect(flags & TILE_MASKED, 0)) eight_mask(score[part], spans, load_shared(facts + 4 * L::TILE_BEGIN) + part * PART_KEYS);
+                    eight_most<L>(most, score[part], rows, facts, part);
+                }
+                eight_unit(&rows, most, down);
+
+                /* 2. weights, of one warpgroup at a time */
+                barrier_wait_named(my_turn, TURN_THREADS);
+#pragma unroll
+                for (int part = 0; part < L::PARTS; part++) eight_weigh<L>(weight[part], score[part], &rows, facts, part, c.zero);
+                barrier_report_named(next_turn + (rows.mass[0] + rows.mass[1] < 0.0f), TURN_THREADS); /* once the sums are known */
+                __syncwarp();
+                if (warp_reports) mbarrier_report(base + L::K_EMPTY + 8 * at.stage);
+                if (reports && (flags & TILE_LAST)) mbarrier_report(base + L::Q_EMPTY);
+
+                /* 3. sums */
+                mbarrier_wait(base + L::V_FULL + 8 * at.stage, at.parity);
+#pragma unroll
+                for (int column = 0; column < S::PARTS; column++) {
+                    float fresh[S::COUNT];
+                    wgmma_fence();
+#pragma unroll
+                    for (int part = 0; part < L::PARTS; part++) ask_sums<L, S>(fresh, weight[part], v + column * S::COUNT * 2 * V_COLUMN / 16, part);
+                    wgmma_commit();
+                    wgmma_wait<0>();
+                    wgmma_pin(fresh);
+                    if (reports && column == S::PARTS - 1) mbarrier_report(base + L::V_EMPTY + 8 * at.stage);
+                    add_sums(sum[column], fresh, down);
+                }
+                ring_advance<L::STAGES>(&at);
+            }
+        }
+        task = prefill_task_of(c.of, c.order, index, L::ROWS, L::KEYS);
+        eight_finish<S>(c, task, task.first_row + my_row, rows, eight_v_unit(c, (int64_t)task.b * c.of.kv.kv_heads + task.kv_head, L::PER_TOKEN), sum);
+    }
+}
+
+/* Grid: a block a processor, or one a task. */
+template <typename L, eight_codes CODES> static __global__ void __launch_bounds__(L::THREADS, 1) prefill_eight(const __grid_constant__ prefill_codes_call c)
+{
+    extern __shared__ uint8_t shared[];
+    const uint32_t base = (shared_address(shared) + SWIZZLE_BYTES - 1) / SWIZZLE_BYTES * SWIZZLE_BYTES;
+    const int group = __shfl_sync(WHOLE_WARP, (int)threadIdx.x / GROUP_THREADS, 0);
+    if (threadIdx.x == 0) {
+        prefetch_map(&c.q), prefetch_map(&c.k), prefetch_map(&c.v);
+        eight_init<L>(base);
+    }
+    __syncthreads();
+    wait_for_kernel_before();
+    if (group == 0) {
+        registers_give<PRODUCER_REGISTERS>();
+        if (threadIdx.x < WARP) eight_produce<L>(c, base);
+    } else {
+        registers_take<CONSUMER_REGISTERS>();
+        consume<L, CODES>(c, base, group - 1);
+    }
+}
+
+template <typename L, eight_codes CODES> static octavo_status launch(const octavo_exec *exec, const prefill_call &of)
+{
+    prefill_codes_call call = {};
+    int blocks;
+    OCTAVO_CUDA_TRY(octavo_prefill_eight_plan(exec, of, L::ROWS, L::KEYS, &call, &blocks));
+    return octavo_cuda_launch(prefill_eight<L, CODES>, "attention_prefill", dim3((unsigned)blocks), L::THREADS, L::BYTES, exec, call);
+}
+
+template <int DIM, int KEYS, int STAGES> static octavo_status launch_codes(const octavo_exec *exec, const prefill_call &of)
+{
+    const bool e4m3 = of.p.precision == OCTAVO_ATTENTION_FP8;
+    if (octavo_prefill_eight_layout_of(&of.p).per_token) {
+        typedef prefill_eight_layout<DIM, 128, 2, 2, true> L;
+        return e4m3 ? launch<L, CODES_E4M3>(exec, of) : launch<L, CODES_INT8>(exec, of);
+    }
+    typedef prefill_eight_layout<DIM, KEYS, 2, STAGES, false> L;
+    return e4m3 ? launch<L, CODES_E4M3>(exec, of) : launch<L, CODES_INT8>(exec, of);
+}
+
+octavo_status octavo_prefill_eight_sm90(const octavo_exec *exec, const prefill_call &call)
+{
+    switch (call.kv.head_dim) {
+    case 64:  return launch_codes<64, 256, 4>(exec, call);
+    case 128: return launch_codes<128, 256, 3>(exec, call);
+    default:  return launch_codes<256, 128, 2>(exec, call);
+    }
+}

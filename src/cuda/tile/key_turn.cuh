@@ -1,0 +1,188 @@
+/* key_turn.cuh - what a warp does with a row of keys that was just projected: rotates it and stores it in a view. */
+#ifndef OCTAVO_CUDA_TILE_KEY_TURN_CUH
+#define OCTAVO_CUDA_TILE_KEY_TURN_CUH
+
+#include "cuda/tile/plane_codec.cuh"
+
+enum { TURN_EACH = 2, TURN_PAIRS = TURN_EACH * WARP /* pairs whose angles a warp holds at a time */ };
+
+/* Cosines and sines of pairs first + lane, first + lane + 32 and so on. */
+struct row_turn {
+    float cosine[TURN_EACH], sine[TURN_EACH];
+};
+
+struct turn_frequencies {
+    float of[TURN_EACH];
+};
+
+static __device__ __forceinline__ turn_frequencies frequencies_of(const octavo_rope &rope, int pairs, int first)
+{
+    turn_frequencies frequencies = {};
+#pragma unroll
+    for (int i = 0; i < TURN_EACH; i++) {
+        const int pair = first + (int)threadIdx.x % WARP + i * WARP;
+        if (pair < pairs) frequencies.of[i] = rope.inv_freq[pair];
+    }
+    return frequencies;
+}
+
+static __device__ __forceinline__ row_turn turn_by(const octavo_rope &rope, const turn_frequencies &frequencies, int32_t position)
+{
+    const float scale = rope.scale == 0.0f ? 1.0f : rope.scale;
+    row_turn turn;
+#pragma unroll
+    for (int i = 0; i < TURN_EACH; i++) {
+        const float angle = (float)position * frequencies.of[i];
+        turn.cosine[i] = cosf(angle) * scale, turn.sine[i] = sinf(angle) * scale;
+    }
+    return turn;
+}
+
+/* Rotates those pairs of a row; `to` may be `from`. */
+static __device__ __forceinline__ void turn_row(const octavo_rope &rope, int pairs, int first, const row_turn &turn, const float *from, float *to)
+{
+    const bool halves = rope.style == OCTAVO_ROPE_ROTATE_HALF;
+#pragma unroll
+    for (int i = 0; i < TURN_EACH; i++) {
+        const int pair = first + (int)threadIdx.x % WARP + i * WARP;
+        if (pair >= pairs) break;
+        const int low = halves ? pair : 2 * pair, high = halves ? pair + pairs : 2 * pair + 1;
+        const float a = from[low], b = from[high];
+        to[low] = a * turn.cosine[i] - b * turn.sine[i];
+        to[high] = b * turn.cosine[i] + a * turn.sine[i];
+    }
+}
+
+/* A warp stores a row of float32 keys as token `token` of sequence b. One with a NaN or Inf is stored as zeros and reported. */
+static __device__ __forceinline__ void put_key_row(const octavo_kv_view *kv, int64_t b, int64_t head, int64_t token, float *keys, int32_t *device_status)
+{
+    if (token < 0 || token >= kv->max_tokens) {
+        if (threadIdx.x % WARP == 0) report(device_status, OCTAVO_E_RANGE);
+        return;
+    }
+    const stored_token at = find_token(kv, b, head, token);
+    octavo_tensor tensor = {};
+    tensor.data = keys, tensor.dtype = OCTAVO_F32;
+    source_row row = { &tensor, 0, kv->head_dim, kv->k_mean ? kv->k_mean + (at.row * kv->kv_heads + head) * kv->head_dim : nullptr, nullptr, true };
+    row.finite = source_finite(row);
+    put_key(kv, at, row);
+    if (!row.finite && threadIdx.x % WARP == 0) report(device_status, OCTAVO_E_NONFINITE);
+}
+
+/* ---- the same of a row whose elements lane + 32 j a lane holds ---- */
+
+enum { ROW_EACH = 4, ROW_MOST = ROW_EACH * WARP };
+
+/* Where a row goes. */
+struct row_place {
+    uint8_t *base, *more, *scale, *norm; /* NULL: absent                */
+    const float *mean;                   /* subtracted first, or NULL   */
+    bool there;                          /* the token lies in the cache */
+};
+
+static __device__ __forceinline__ row_place place_row(const octavo_kv_view *kv, int b, int head, int token, int32_t *device_status)
+{
+    row_place place = {};
+    place.there = token >= 0 && token < kv->max_tokens;
+    if (!place.there) {
+        if (threadIdx.x % WARP == 0) report(device_status, OCTAVO_E_RANGE);
+        return place; /* nothing is stored */
+    }
+    const int64_t row = octavo_view_row(kv, b), block = (unsigned)token / (unsigned)kv->block_tokens;
+    const stored_token at = { row, octavo_view_page(kv, row, block), head, token - block * kv->block_tokens };
+    place.base = stored_at(&kv->k[0], at);
+    if (kv->k[1].data) place.more = stored_at(&kv->k[1], at);
+    if (kv->k_scale.data) place.scale = stored_at(&kv->k_scale, at);
+    if (kv->k_norm.data) place.norm = stored_at(&kv->k_norm, at);
+    if (kv->k_mean) place.mean = kv->k_mean + (row * kv->kv_heads + head) * kv->head_dim;
+    return place;
+}
+
+/* put_norm's sum in its order, from the elements that lanes hold. */
+static __device__ __forceinline__ void put_held_norm(const row_place &place, int dim, float unit, const float (&rest)[ROW_EACH])
+{
+    const int lane = (int)threadIdx.x % WARP;
+    double sum = 0.0;
+#pragma unroll
+    for (int i = 0; i < ROW_EACH * WARP / NORM_LANES; i++) {
+        const double one = (double)__shfl_sync(WHOLE_WARP, rest[i / (WARP / NORM_LANES)], i % (WARP / NORM_LANES) * NORM_LANES + lane % NORM_LANES);
+        if (i * NORM_LANES < dim) sum += one * one;
+    }
+#pragma unroll
+    for (int step = 1; step < NORM_LANES; step *= 2) sum += __shfl_xor_sync(WHOLE_WARP, sum, step);
+    double norm = sqrt(sum);
+    if (unit != 1.0f) norm /= (double)unit;
+    if (lane == 0) *place.norm = octavo_ue4m4_from_float_up((float)(norm * 1.000001));
+}
+
+template <int FORMAT, int BYTES>
+static __device__ __forceinline__ void put_held(const octavo_kv_view *kv, const row_place &place, int dim, float amax, const float (&x)[ROW_EACH])
+{
+    enum { SCALED = FORMAT == OCTAVO_K_INT8X2 || FORMAT == OCTAVO_K_INT4X2 /* by an s, not by 2^p */ };
+    const int lane = (int)threadIdx.x % WARP;
+    const int32_t exponent = octavo_row_exponent(amax);
+    const uint16_t bits = octavo_bf16_from_float_up(amax / 127.0f);
+    const float factor = !place.scale ? 1.0f : SCALED ? octavo_bf16_to_float(bits) : ldexpf(1.0f, exponent);
+    float rest[ROW_EACH];
+    uint32_t nibbles[ROW_EACH][2];
+#pragma unroll
+    for (int j = 0; j < ROW_EACH; j++) {
+        const int i = lane + j * WARP;
+        const key_codes code = encode_as<FORMAT>(x[j], factor, kv->k_residual_exponent);
+        rest[j] = i < dim ? code.rest : 0.0f, nibbles[j][0] = code.base, nibbles[j][1] = code.more;
+        if (FORMAT == OCTAVO_K_INT4X2 || i >= dim) continue;
+        if (BYTES == 4) ((uint32_t *)place.base)[i] = code.base;
+        else if (BYTES == 2) ((uint16_t *)place.base)[i] = (uint16_t)code.base;
+        else place.base[i] = (uint8_t)code.base;
+        if (BYTES == 1 && place.more) place.more[i] = (uint8_t)code.more;
+    }
+    if (FORMAT == OCTAVO_K_INT4X2) /* of ROW_MOST elements: bytes hold i and i + half */
+#pragma unroll
+        for (int j = 0; j < ROW_EACH / 2; j++) {
+            place.base[lane + j * WARP] = (uint8_t)(nibbles[j][0] | nibbles[j + ROW_EACH / 2][0] << 4);
+            place.more[lane + j * WARP] = (uint8_t)(nibbles[j][1] | nibbles[j + ROW_EACH / 2][1] << 4);
+        }
+    if (place.scale && lane == 0) {
+        if (SCALED) *(uint16_t *)place.scale = bits;
+        else if (BYTES == 1) *place.scale = (uint8_t)(int8_t)exponent;
+    }
+    if (place.norm) put_held_norm(place, dim, SCALED && factor > 0.0f ? factor : 1.0f, rest);
+}
+
+/* Whether put_held_row takes rows of the view. */
+static inline bool held_rows_fit(const octavo_kv_view *kv) { return kv->head_dim <= ROW_MOST && (kv->k_format != OCTAVO_K_INT4X2 || kv->head_dim == ROW_MOST); }
+
+/* As put_key_row. */
+static __device__ __forceinline__ void put_held_row(const octavo_kv_view *kv, const row_place &place, float (&x)[ROW_EACH], int32_t *device_status)
+{
+    const int dim = kv->head_dim, lane = (int)threadIdx.x % WARP;
+    if (!place.there) return;
+    bool finite = true;
+    float amax = 0.0f;
+#pragma unroll
+    for (int j = 0; j < ROW_EACH; j++) {
+        const int i = lane + j * WARP;
+        if (i >= dim) x[j] = 0.0f;
+        else if (place.mean) x[j] -= place.mean[i];
+        finite = finite && fabsf(x[j]) <= FLT_MAX, amax = fmaxf(amax, fabsf(x[j]));
+    }
+    finite = __all_sync(WHOLE_WARP, finite);
+    amax = finite ? __uint_as_float(__reduce_max_sync(WHOLE_WARP, __float_as_uint(amax))) : 0.0f;
+#pragma unroll
+    for (int j = 0; j < ROW_EACH; j++) x[j] = finite ? x[j] : 0.0f;
+    switch (kv->k_format) {
+    case OCTAVO_K_BF16:   put_held<OCTAVO_K_BF16, 2>(kv, place, dim, amax, x); break;
+    case OCTAVO_K_F16:    put_held<OCTAVO_K_F16, 2>(kv, place, dim, amax, x); break;
+    case OCTAVO_K_E4M3:
+    case OCTAVO_K_E4M3X2: put_held<OCTAVO_K_E4M3X2, 1>(kv, place, dim, amax, x); break;
+    case OCTAVO_K_E5M2:
+    case OCTAVO_K_E5M2X2: put_held<OCTAVO_K_E5M2X2, 1>(kv, place, dim, amax, x); break;
+    case OCTAVO_K_INT8:
+    case OCTAVO_K_INT8X2: put_held<OCTAVO_K_INT8X2, 1>(kv, place, dim, amax, x); break;
+    case OCTAVO_K_INT4X2: put_held<OCTAVO_K_INT4X2, 1>(kv, place, dim, amax, x); break;
+    default:              put_held<OCTAVO_K_F32, 4>(kv, place, dim, amax, x); break;
+    }
+    if (!finite && lane == 0) report(device_status, OCTAVO_E_NONFINITE);
+}
+
+#endif

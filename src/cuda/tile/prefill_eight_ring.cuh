@@ -1,0 +1,133 @@
+/* prefill_eight_ring.cuh - shared memory of the eight-bit prefill kernels of sm_90, and the producer that fills it.
+ *
+ * Q and K lie as in prefill_ring.cuh, in columns of ROW bytes of a row; V, [dim][tokens], in columns of 128 tokens. With a tile of keys come
+ * its first key, what a warpgroup has to know of it, and the factors of its scores and weights. */
+#ifndef OCTAVO_CUDA_TILE_PREFILL_EIGHT_RING_CUH
+#define OCTAVO_CUDA_TILE_PREFILL_EIGHT_RING_CUH
+
+#include "cuda/ptx/ptx_wgmma_eight.cuh"
+#include "cuda/tile/prefill_ring.cuh"
+#include "kernel/prefill_eight.h"
+
+struct prefill_codes_call {
+    CUtensorMap q, k, v; /* axes: element (of v token), token (of v element), head, sequence */
+    prefill_call of;
+    prefill_order order;
+    int *next_task; /* a word of the workspace, 0 at first */
+    int64_t q_tokens, kv_tokens;
+    const float *q_scale, *q_shift;                  /* see kernel/prefill_eight.h; NULL: there is none */
+    const float *k_scale, *v_log2, *v_scale, *v_mean;
+    float scale_log2, cap_log2 /* 0: none */, zero /* 0, which the compiler does not know */;
+};
+
+static constexpr float LOG2_E = 1.44269504f;
+enum { TILE_MASKED = 1, TILE_LAST = 2, V_COLUMN = 128, PART_KEYS = 128 /* scores of so many keys are asked for together */ };
+
+/* Where things lie in shared memory, from a base that is a multiple of SWIZZLE_BYTES. */
+template <int DIM_, int KEYS_, int GROUPS_, int STAGES_, bool PER_TOKEN_> struct prefill_eight_layout {
+    enum { DIM = DIM_, KEYS = KEYS_, GROUPS = GROUPS_, STAGES = STAGES_, PER_TOKEN = PER_TOKEN_ };
+    enum { ROWS = GROUPS * GROUP_ROWS, THREADS = (GROUPS + 1) * GROUP_THREADS, HALVES = KEYS / OCTAVO_PREFILL_BLOCK, PARTS = KEYS / PART_KEYS };
+    enum { ROW = DIM < 128 ? DIM : 128, COLUMNS = DIM / ROW, TILE_BYTES = KEYS * DIM, Q_GROUP_BYTES = GROUP_ROWS * DIM };
+    /* floats of a tile: factors of scores, logarithms of the weights' factors, their inverses; then the first key, what else, and a 0 */
+    enum { K_FACTORS = PER_TOKEN ? KEYS : 4 * HALVES, V_FACTORS = PER_TOKEN ? KEYS : HALVES };
+    enum { V_LOGS = K_FACTORS, V_BACK = V_LOGS + V_FACTORS, TILE_BEGIN = V_BACK + V_FACTORS, TILE_FLAGS = TILE_BEGIN + 1, TILE_ZERO = TILE_FLAGS + 1 };
+    enum { FACT_BYTES = (TILE_ZERO + 1 + 3) / 4 * 16 };
+    enum { K = GROUPS * Q_GROUP_BYTES, V = K + STAGES * TILE_BYTES, FACTS = V + STAGES * TILE_BYTES, SPANS = FACTS + STAGES * FACT_BYTES };
+    enum { BARRIERS = SPANS + 12 * ROWS, Q_FULL = BARRIERS, Q_EMPTY = Q_FULL + 8, K_FULL = Q_EMPTY + 8, K_EMPTY = K_FULL + 8 * STAGES };
+    enum { V_FULL = K_EMPTY + 8 * STAGES, V_EMPTY = V_FULL + 8 * STAGES, TASK_FULL = V_EMPTY + 8 * STAGES, TASK_EMPTY = TASK_FULL + 8 * TASKS };
+    enum { TASK = TASK_EMPTY + 8 * TASKS, BYTES = TASK + 4 * TASKS + SWIZZLE_BYTES };
+};
+
+template <typename L> static __device__ __forceinline__ void eight_init(uint32_t base)
+{
+    enum { WARPS = L::GROUPS * GROUP_THREADS / WARP };
+    mbarrier_init(base + L::Q_FULL, 1), mbarrier_init(base + L::Q_EMPTY, L::GROUPS);
+    for (int i = 0; i < L::STAGES; i++) {
+        mbarrier_init(base + L::K_FULL + 8 * i, 1), mbarrier_init(base + L::K_EMPTY + 8 * i, WARPS);
+        mbarrier_init(base + L::V_FULL + 8 * i, 1), mbarrier_init(base + L::V_EMPTY + 8 * i, L::GROUPS);
+    }
+    for (int i = 0; i < TASKS; i++) mbarrier_init(base + L::TASK_FULL + 8 * i, 1), mbarrier_init(base + L::TASK_EMPTY + 8 * i, WARPS);
+    mbarrier_init_done();
+}
+
+static __device__ __forceinline__ void store_shared(uint32_t to, float x) { store_shared(to, __float_as_int(x)); }
+static __device__ __forceinline__ float load_shared_float(uint32_t from) { return __int_as_float(load_shared(from)); }
+
+/* What the factors of V are relative to within a task: that of the first key. */
+static __device__ __forceinline__ float eight_v_unit(const prefill_codes_call &c, int64_t kv_line, bool per_token)
+{
+    return c.v_log2 ? c.v_log2[kv_line * (per_token ? c.kv_tokens : c.kv_tokens / OCTAVO_PREFILL_BLOCK)] : 0.0f;
+}
+
+/* Factors of a tile to shared memory. */
+template <typename L>
+static __device__ __forceinline__ void put_facts(const prefill_codes_call &c, int64_t kv_line, float v_unit, int begin, int flags, uint32_t to, int lane)
+{
+    static constexpr float LOG_LEAST = -100.0f;
+    const int64_t k_count = L::PER_TOKEN ? c.kv_tokens : c.kv_tokens / OCTAVO_PREFILL_BLOCK * 4, v_count = L::PER_TOKEN ? c.kv_tokens : c.kv_tokens / OCTAVO_PREFILL_BLOCK;
+    const int64_t k_first = L::PER_TOKEN ? begin : begin / OCTAVO_PREFILL_BLOCK * 4, v_first = L::PER_TOKEN ? begin : begin / OCTAVO_PREFILL_BLOCK;
+#pragma unroll
+    for (int i = 0; i < L::K_FACTORS; i += WARP) {
+        const int at = i + lane;
+        if (at < L::K_FACTORS) store_shared(to + 4 * at, k_first + at < k_count ? c.k_scale[kv_line * k_count + k_first + at] : 0.0f);
+    }
+#pragma unroll
+    for (int i = 0; i < L::V_FACTORS; i += WARP) {
+        const int at = i + lane;
+        if (at >= L::V_FACTORS) continue;
+        const float log = c.v_log2 && v_first + at < v_count ? fmaxf(c.v_log2[kv_line * v_count + v_first + at] - v_unit, LOG_LEAST) : 0.0f;
+        store_shared(to + 4 * (L::V_LOGS + at), log), store_shared(to + 4 * (L::V_BACK + at), exp2f(-log));
+    }
+    if (lane == 0) store_shared(to + 4 * L::TILE_BEGIN, begin), store_shared(to + 4 * L::TILE_FLAGS, flags), store_shared(to + 4 * L::TILE_ZERO, 0);
+    __syncwarp();
+}
+
+/* The producer: one warp, of which a lane starts the copies. Blocks take tasks as they get done. */
+template <typename L> static __device__ __forceinline__ void eight_produce(const prefill_codes_call &c, uint32_t base)
+{
+    const int lane = (int)threadIdx.x % WARP;
+    ring_place at = { 0, 1 }, told = { 0, 1 };
+    uint32_t q_parity = 1;
+    for (int index = (int)blockIdx.x, next = 0;; index = __shfl_sync(WHOLE_WARP, next, 0)) {
+        mbarrier_wait(base + L::TASK_EMPTY + 8 * told.stage, told.parity);
+        if (lane == 0) {
+            store_shared(base + L::TASK + 4 * told.stage, index);
+            mbarrier_report(base + L::TASK_FULL + 8 * told.stage);
+        }
+        ring_advance<TASKS>(&told);
+        if (index >= c.order.tasks) break;
+        if (lane == 0) next = (int)gridDim.x + atomicAdd(c.next_task, 1);
+        const prefill_task task = prefill_task_of(c.of, c.order, index, L::ROWS, L::KEYS);
+        if (task.tiles == 0) continue;
+        const int64_t kv_line = (int64_t)task.b * c.of.kv.kv_heads + task.kv_head;
+        const float v_unit = eight_v_unit(c, kv_line, L::PER_TOKEN);
+        mbarrier_wait(base + L::Q_EMPTY, q_parity), q_parity ^= 1;
+        if (lane == 0) {
+            mbarrier_report_and_expect(base + L::Q_FULL, L::GROUPS * L::Q_GROUP_BYTES);
+            for (int g = 0; g < L::GROUPS; g++)
+                for (int i = 0; i < L::COLUMNS; i++)
+                    copy_box(base + g * L::Q_GROUP_BYTES + i * GROUP_ROWS * L::ROW, &c.q, base + L::Q_FULL, i * L::ROW, task.first_row + g * GROUP_ROWS,
+                             task.q_head, task.b);
+        }
+        for (int j = 0; j < task.tiles; j++) {
+            const int begin = prefill_tile_number(task, j) * L::KEYS, ring = 8 * at.stage;
+            const int flags = (prefill_tile_whole(task, begin, L::KEYS) ? 0 : TILE_MASKED) | (j == task.tiles - 1 ? TILE_LAST : 0);
+            const uint32_t k = base + L::K + at.stage * L::TILE_BYTES, v = base + L::V + at.stage * L::TILE_BYTES;
+            mbarrier_wait(base + L::K_EMPTY + ring, at.parity);
+            if (lane == 0)
+                for (int i = 0; i < L::COLUMNS; i++) copy_box(k + i * L::KEYS * L::ROW, &c.k, base + L::K_FULL + ring, i * L::ROW, begin, task.kv_head, task.b);
+            put_facts<L>(c, kv_line, v_unit, begin, flags, base + L::FACTS + at.stage * L::FACT_BYTES, lane);
+            if (lane == 0) mbarrier_report_and_expect(base + L::K_FULL + ring, L::TILE_BYTES);
+            mbarrier_wait(base + L::V_EMPTY + ring, at.parity);
+            if (lane == 0) {
+                mbarrier_report_and_expect(base + L::V_FULL + ring, L::TILE_BYTES);
+                for (int i = 0; i < L::KEYS / V_COLUMN; i++)
+                    copy_box(v + i * L::DIM * V_COLUMN, &c.v, base + L::V_FULL + ring, begin + i * V_COLUMN, 0, task.kv_head, task.b);
+            }
+            __syncwarp();
+            ring_advance<L::STAGES>(&at);
+        }
+    }
+}
+
+#endif

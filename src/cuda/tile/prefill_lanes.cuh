@@ -1,0 +1,124 @@
+/* prefill_lanes.cuh - rows of attention_prefill in the registers in which a warp's matrix unit leaves them: softmax as tiles of keys come, and the
+ * end of a row. */
+#ifndef OCTAVO_CUDA_TILE_PREFILL_LANES_CUH
+#define OCTAVO_CUDA_TILE_PREFILL_LANES_CUH
+
+#include "cuda/ptx/ptx_convert.cuh"
+#include "cuda/tile/prefill_call.cuh"
+
+static constexpr float LOG2_E = 1.44269504f, LN_2 = 0.693147181f, NOTHING = -INFINITY;
+
+/* What each row of a block sees. */
+template <int ROWS> struct row_spans {
+    int32_t sink_end[ROWS], near_begin[ROWS], end[ROWS];
+};
+
+/* What a lane knows of its two rows, g and g + 8. */
+struct lane_rows {
+    int sink_end[2], near_begin[2], end[2];
+    float most[2], mass[2];
+};
+
+template <int ROWS>
+static __device__ __forceinline__ void find_spans(const prefill_call &c, const prefill_place &at, int64_t first_row, row_spans<ROWS> *spans)
+{
+    if (threadIdx.x >= ROWS) return;
+    const int64_t row = first_row + threadIdx.x;
+    octavo_span span = { 0, 0, 0 };
+    if (row < c.rows && row / c.group < at.queries) span = octavo_prefill_span_of(&c.p, at.length, at.queries, row / c.group);
+    spans->sink_end[threadIdx.x] = (int32_t)span.sink_end, spans->near_begin[threadIdx.x] = (int32_t)span.near_begin;
+    spans->end[threadIdx.x] = (int32_t)span.end;
+}
+
+template <int ROWS> static __device__ __forceinline__ lane_rows lane_rows_of(const row_spans<ROWS> &spans, int first)
+{
+    lane_rows rows;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        rows.sink_end[i] = spans.sink_end[first + 8 * i], rows.near_begin[i] = spans.near_begin[first + 8 * i], rows.end[i] = spans.end[first + 8 * i];
+        rows.most[i] = NOTHING, rows.mass[i] = 0.0f;
+    }
+    return rows;
+}
+
+/* What the first and the last row of a block see, and what some row does. */
+struct tile_sight {
+    octavo_span first, last, seen;
+};
+static __device__ __forceinline__ tile_sight tile_sight_of(const prefill_call &c, const prefill_place &at, int64_t first_row, int rows)
+{
+    int64_t last_token = (first_row + rows - 1 < c.rows ? first_row + rows - 1 : c.rows - 1) / c.group;
+    if (last_token >= at.queries) last_token = at.queries - 1;
+    const octavo_span first = octavo_prefill_span_of(&c.p, at.length, at.queries, first_row / c.group);
+    const octavo_span last = octavo_prefill_span_of(&c.p, at.length, at.queries, last_token);
+    return { first, last, { last.sink_end < first.near_begin ? last.sink_end : first.near_begin, first.near_begin, last.end } };
+}
+
+/* 1: every row sees every key of the tile. */
+static __device__ __forceinline__ bool tile_whole(const tile_sight &sight, int64_t begin, int keys)
+{
+    return begin + keys <= sight.first.end && (begin >= sight.last.near_begin || begin + keys <= sight.first.sink_end);
+}
+
+/* Scores in units of a key's factor and a row's scale to weights; what was summed so far shrinks to the new largest score. */
+template <int DIM, int TILES>
+static __device__ __forceinline__ void weigh_tile(float (&score)[TILES][4], const float *k_factor, const float (&scale)[2], float cap, int begin, bool whole,
+                                                  lane_rows *rows, float (&out)[DIM / 8][4])
+{
+    const int t = (int)threadIdx.x % 4;
+    float most[2] = { rows->most[0], rows->most[1] };
+#pragma unroll
+    for (int n = 0; n < TILES; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int key = 8 * n + 2 * t + i % 2, token = begin + key, row = i / 2;
+            const float x = soft_cap(score[n][i] * k_factor[key] * scale[row], cap) * LOG2_E;
+            const bool sees = whole || (token < rows->end[row] && (token >= rows->near_begin[row] || token < rows->sink_end[row]));
+            score[n][i] = sees ? x : NOTHING;
+            most[row] = fmaxf(most[row], score[n][i]);
+        }
+#pragma unroll
+    for (int row = 0; row < 2; row++) {
+        most[row] = fmaxf(most[row], __shfl_xor_sync(WHOLE_WARP, most[row], 1));
+        most[row] = fmaxf(most[row], __shfl_xor_sync(WHOLE_WARP, most[row], 2));
+        const float down = rows->most[row] == NOTHING ? 0.0f : exp2_fast(rows->most[row] - most[row]);
+        rows->most[row] = most[row], rows->mass[row] *= down;
+#pragma unroll
+        for (int m = 0; m < DIM / 8; m++) out[m][2 * row] *= down, out[m][2 * row + 1] *= down;
+    }
+#pragma unroll
+    for (int n = 0; n < TILES; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            score[n][i] = score[n][i] == NOTHING ? 0.0f : exp2_fast(score[n][i] - most[i / 2]);
+            rows->mass[i / 2] += score[n][i];
+        }
+}
+
+/* Rows of the warp to memory. of.element() gets a weighted sum and the keys' share of the denominator, which is 0 for a row that sees none. */
+template <int DIM, typename End>
+static __device__ void put_rows(const prefill_call &c, const prefill_place &at, int64_t first_row, lane_rows *rows, const float (&out)[DIM / 8][4],
+                                const End &of)
+{
+    const int g = (int)threadIdx.x % 32 / 4, t = (int)threadIdx.x % 4;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        float mass = rows->mass[half];
+        mass += __shfl_xor_sync(WHOLE_WARP, mass, 1);
+        mass += __shfl_xor_sync(WHOLE_WARP, mass, 2);
+        const int64_t row = first_row + g + 8 * half;
+        if (row >= c.rows || row / c.group >= at.queries) continue;
+        const prefill_end end = prefill_end_of(c, at.head * c.group + row % c.group, rows->most[half] * LN_2, mass, of.shift(row));
+        const int64_t to = prefill_out_at(c, at, row);
+        if (t == 0) prefill_put_lse(c, at, row, end.lse);
+#pragma unroll
+        for (int m = 0; m < DIM / 8; m++)
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                const int64_t d = 8 * m + 2 * t + i;
+                if (d < c.kv.v_dim) store_float(&c.p.out, to + d, of.element(out[m][2 * half + i] * end.factor, mass * end.factor, d));
+            }
+    }
+}
+
+#endif

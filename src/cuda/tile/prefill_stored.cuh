@@ -1,0 +1,124 @@
+/* prefill_stored.cuh - eight elements of a row of Q, K or V in float32, as the reference reads them: one rounding at most. */
+#ifndef OCTAVO_CUDA_TILE_PREFILL_STORED_CUH
+#define OCTAVO_CUDA_TILE_PREFILL_STORED_CUH
+
+#include "cuda/ptx/ptx_convert.cuh"
+#include "cuda/tile/prefill_call.cuh"
+
+enum prefill_operand { PREFILL_Q, PREFILL_K, PREFILL_V };
+
+/* A row, found. An element is its code times the factor, and of V times the channel's. */
+struct prefill_row {
+    const uint8_t *base, *more; /* base NULL: nobody sees it, all elements are 0; more: K's second plane where it is read */
+    float factor;
+};
+
+/* How the operands are read, each of Q, K and V. */
+struct prefill_stored {
+    bool wide[3];   /* floats, eight of which may be read at a time        */
+    bool halves[3]; /* f16, not bf16                                       */
+    bool codes[3];  /* as they are stored, without the factor              */
+    bool runs[3];   /* floats, of which the tokens of a block follow each other */
+    int bytes[3];   /* of an element that is a float                       */
+    int planes;     /* of K                                                */
+};
+
+static __device__ __forceinline__ prefill_row prefill_row_of(const prefill_call &c, const prefill_stored &as, prefill_operand what, const prefill_place &at,
+                                                            int64_t token)
+{
+    if (what == PREFILL_Q) {
+        const octavo_tensor *q = &c.p.q;
+        return { (const uint8_t *)q->data + (at.b * q->strides[0] + token * q->strides[1] + at.head * q->strides[2]) * as.bytes[PREFILL_Q], nullptr, 1.0f };
+    }
+    stored_token found;
+    if (!prefill_find(c, at, token, &found)) return { nullptr, nullptr, 1.0f };
+    if (what == PREFILL_V) return { stored_at(&c.kv.v, found), nullptr, row_factor(&c.kv.v_scale, octavo_v_scale_bytes(c.kv.v_format), found) };
+    const key_row key = find_key(&c.kv, found, as.planes);
+    return { key.base, key.more, row_factor(&c.kv.k_scale, octavo_k_scale_bytes(c.kv.k_format), found) };
+}
+
+static __device__ __forceinline__ float float_at(const prefill_stored &as, prefill_operand what, const uint8_t *row, int i)
+{
+    if (as.bytes[what] == 4) return ((const float *)row)[i];
+    const uint16_t half = ((const uint16_t *)row)[i];
+    return as.halves[what] ? octavo_fp16_to_float(half) : octavo_bf16_to_float(half);
+}
+
+/* Element i of K, by the reference's own steps. */
+static __device__ __forceinline__ float key_float(const octavo_kv_view *kv, const prefill_row &row, int64_t i)
+{
+    const key_row key = { row.base, row.more };
+    if (kv->k_format == OCTAVO_K_INT8X2 && row.more)
+        return (float)(254 * (int)(int8_t)row.base[i] + (int)(int8_t)row.more[i]) * row.factor / 254.0f;
+    if (kv->k_format == OCTAVO_K_E5M2X2 && row.more) /* the only sum that float32 does not hold */
+        return (float)(((double)octavo_e5m2_to_float(row.base[i]) + (double)octavo_e5m2_to_float(row.more[i])) * (double)row.factor);
+    return key_code(kv, key, i) * row.factor;
+}
+
+/* Element i of any operand in any format. Not inlined: it is long, and seldom used. */
+static __device__ __noinline__ float stored_element(const prefill_call &c, const prefill_stored &as, prefill_operand what, const uint8_t *base, const uint8_t *more,
+                                                    float factor, int i)
+{
+    const prefill_row row = { base, more, factor };
+    const key_row key = { base, more };
+    if (what == PREFILL_Q) return float_at(as, PREFILL_Q, base, i);
+    if (what == PREFILL_K) return as.codes[PREFILL_K] ? key_code(&c.kv, key, i) : key_float(&c.kv, row, i);
+    return as.codes[PREFILL_V] ? value_code(&c.kv, base, i) : (float)((double)value_code(&c.kv, base, i) * (double)factor);
+}
+
+/* Eight elements as they lie in memory, which are asked for long before they are used. */
+struct eight_raw {
+    uint4 low, high; /* high: of float32 alone */
+};
+
+/* WIDE: as.wide of every operand, and dims that are multiples of 8. */
+template <bool WIDE, int COUNT>
+static __device__ __forceinline__ void prefill_ask_eights(const prefill_stored &as, prefill_operand what, const prefill_row (&row)[COUNT], int d, int dim,
+                                                          eight_raw (&raw)[COUNT])
+{
+    if (!WIDE) return;
+    const int bytes = as.bytes[what];
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) {
+        raw[i].low = make_uint4(0, 0, 0, 0);
+        if (row[i].base && d < dim) raw[i].low = *(const uint4 *)(row[i].base + d * bytes);
+    }
+    if (bytes != 4) return;
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) {
+        raw[i].high = make_uint4(0, 0, 0, 0);
+        if (row[i].base && d < dim) raw[i].high = *(const uint4 *)(row[i].base + d * bytes + 16);
+    }
+}
+
+/* Elements [d, d + 8) of a row with `dim` of them; zeros behind. */
+template <bool WIDE>
+static __device__ __forceinline__ void prefill_take_eight(const prefill_call &c, const prefill_stored &as, prefill_operand what, int64_t head,
+                                                          const prefill_row &row, int d, int dim, const eight_raw &raw, float (&x)[8])
+{
+    if (WIDE) {
+        const uint32_t words[8] = { raw.low.x, raw.low.y, raw.low.z, raw.low.w, raw.high.x, raw.high.y, raw.high.z, raw.high.w };
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            const uint32_t pair = words[i / 2];
+            x[i] = as.bytes[what] == 4 ? __uint_as_float(words[i])
+                   : as.halves[what]   ? (i % 2 ? f16_high(pair) : f16_low(pair))
+                                       : (i % 2 ? bf16_high(pair) : bf16_low(pair));
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < 8; i++) x[i] = 0.0f;
+#pragma unroll 1
+        for (int j = 0; row.base && j < 8 && d + j < dim; j++) {
+            const float its = stored_element(c, as, what, row.base, row.more, row.factor, d + j);
+#pragma unroll
+            for (int i = 0; i < 8; i++) x[i] = i == j ? its : x[i];
+        }
+    }
+    if (what != PREFILL_V || as.codes[PREFILL_V] || !c.kv.v_channel_scale) return;
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        if (d + i < dim) x[i] *= channel_factor(&c.kv, head, d + i);
+}
+
+#endif
