@@ -2,7 +2,6 @@
  * and attends. */
 #include "cuda/cuda_call.h"
 #include "cuda/cuda_install.h"
-#include "cuda/sm80/decode_tiles_sm80.h"
 #include "cuda/tile/decode_call.cuh"
 
 enum { THREADS = 256 };
@@ -44,8 +43,7 @@ static octavo_status attend_all(const octavo_exec *exec, const octavo_decode_fus
     return octavo_block_attend_cuda(exec, &attend);
 }
 
-octavo_status octavo_decode_above_threshold(const octavo_exec *exec, const octavo_decode_fused_params *p, octavo_score_entry *score_units,
-                                            octavo_select_entry *select_units)
+static octavo_status attend_above_threshold(const octavo_exec *exec, const octavo_decode_fused_params *p)
 {
     const int64_t cells = octavo_row_elements(&p->in) * octavo_view_units(p->in.kv);
     if (exec->workspace_bytes < (size_t)cells * 2 * sizeof(float))
@@ -53,7 +51,7 @@ octavo_status octavo_decode_above_threshold(const octavo_exec *exec, const octav
     octavo_block_score_params score = {};
     score.in = p->in, score.in.planes = 1;
     score.unit_max = (float *)exec->workspace, score.log_mass = score.unit_max + cells;
-    OCTAVO_CUDA_TRY(score_units(exec, &score));
+    OCTAVO_CUDA_TRY(octavo_block_score_cuda(exec, &score));
 
     octavo_block_select_params select = {};
     select.kv = p->in.kv, select.q_heads = p->in.q.shape[2], select.q_tokens = p->in.q.shape[1];
@@ -61,7 +59,7 @@ octavo_status octavo_decode_above_threshold(const octavo_exec *exec, const octav
     select.rule = OCTAVO_SELECT_DELTA, select.delta = p->delta, select.thresholds = p->thresholds;
     select.keep_first_blocks = p->keep_first_blocks, select.keep_last_blocks = p->keep_last_blocks;
     select.unit_max = score.unit_max, select.log_mass = score.log_mass, select.kept = p->kept;
-    OCTAVO_CUDA_TRY(select_units(exec, &select));
+    OCTAVO_CUDA_TRY(octavo_block_select_cuda(exec, &select));
 
     octavo_block_attend_params attend = attend_params(p);
     attend.kept = p->kept, attend.log_mass = score.log_mass, attend.compensate = p->compensate;
@@ -71,6 +69,5 @@ octavo_status octavo_decode_above_threshold(const octavo_exec *exec, const octav
 octavo_status octavo_decode_fused_cuda(const octavo_exec *exec, const octavo_decode_fused_params *p)
 {
     OCTAVO_CUDA_TRY(decode_check(&p->in));
-    return p->rule == OCTAVO_SELECT_DELTA ? octavo_decode_above_threshold(exec, p, octavo_block_score_cuda, octavo_block_select_cuda)
-                                          : attend_all(exec, p);
+    return p->rule == OCTAVO_SELECT_DELTA ? attend_above_threshold(exec, p) : attend_all(exec, p);
 }

@@ -16,7 +16,8 @@ static __device__ __forceinline__ void store_pair(uint32_t to, float a, float b)
 }
 
 enum { THREADS = 512, WARPS = THREADS / WARP, ROWS_MOST = 4, COPIES = 4 /* so that lanes do not all add to the same words */ };
-enum { EPSILON = 1 << 22, TOO_MUCH = EPSILON + 1, HIGH_SHIFT = 16, FOUR = 4, UNITS_EACH_MOST = 8, CELLS = 9 /* a row's parts of eight units, of which three rows have nine */ };
+enum { EPSILON = 1 << 22, TOO_MUCH = EPSILON + 1, HIGH_SHIFT = 16, FOUR = 4 };
+enum { UNITS_EACH_MOST = 8, CELLS = 9 /* all rows' masses of a thread's part of 8 THREADS units: three rows have nine */ };
 static constexpr float FLOAT_ONES = 0x1p23f; /* a float of which the last bit counts one */
 
 /* What a row says: units of `from` and lighter bins may go, on the grid below `whole`. */
@@ -25,9 +26,8 @@ struct row_verdict {
 };
 
 struct select_shared {
-    uint32_t low[COPIES][BINS], high[BINS]; /* sums of shares: in all, low + high * 2^HIGH_SHIFT */
+    uint32_t sums[(COPIES + 1) * BINS]; /* of shares a bin: copies, then what counts 2^HIGH_SHIFT as much */
     log_sum parts[WARPS];
-    float from;
     __align__(8) row_verdict said[ROWS_MOST]; /* by every block of the cluster */
 };
 
@@ -97,14 +97,18 @@ template <int EACH> static __device__ __forceinline__ float log_whole_of(const h
 }
 
 /* How light a unit is on the grid of 1/8 nat: floor of it is the bin. */
-static __device__ __forceinline__ float lightness(float mass, float whole) { return fminf(fmaxf((float)BINS_A_NAT * (whole - mass), 0.0f), (float)(BINS - 1)); }
+static __device__ __forceinline__ float lightness(float mass, float whole)
+{
+    return fminf(fmaxf((float)BINS_A_NAT * (whole - mass), 0.0f), (float)(BINS - 1));
+}
 
 /* Shares of what may go, added up a bin. */
 template <int EACH>
-static __device__ __forceinline__ void add_shares(const select_call &c, const unit_bounds &bounds, float whole, const held_units<EACH> &of, select_shared *shared)
+static __device__ __forceinline__ void add_shares(const select_call &c, const unit_bounds &bounds, float whole, const held_units<EACH> &of,
+                                                  select_shared *shared)
 {
     const float scale = fminf((float)EPSILON / c.p.epsilon, 0x1p120f);
-    uint32_t *low = shared->low[threadIdx.x % COPIES];
+    uint32_t *low = shared->sums + threadIdx.x % COPIES * BINS, *high = shared->sums + COPIES * BINS;
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
         const int unit = (int)threadIdx.x * EACH + i;
@@ -112,7 +116,7 @@ static __device__ __forceinline__ void add_shares(const select_call &c, const un
         const float share = fminf(exp2_fast(LOG2_E * (of.mass[i] - whole)) * scale, (float)TOO_MUCH);
         const uint32_t count = __float_as_uint(share + FLOAT_ONES) & 0x7fffffu, bin = (uint32_t)lightness(of.mass[i], whole);
         atomicAdd(&low[bin], count & ((1u << HIGH_SHIFT) - 1));
-        if (count >> HIGH_SHIFT) atomicAdd(&shared->high[bin], count >> HIGH_SHIFT);
+        if (count >> HIGH_SHIFT) atomicAdd(&high[bin], count >> HIGH_SHIFT);
     }
 }
 
@@ -123,7 +127,7 @@ static __device__ __forceinline__ float first_bin(const select_shared &shared)
     const int lane = threadIdx.x % WARP;
     uint32_t sums[LANE_BINS], sum = 0; /* at most BINS * TOO_MUCH, less than 2^32 */
 #pragma unroll
-    for (int i = 0; i < LANE_BINS; i++) sum += shared.low[0][BINS - 1 - (lane * LANE_BINS + i)], sums[i] = sum;
+    for (int i = 0; i < LANE_BINS; i++) sum += shared.sums[BINS - 1 - (lane * LANE_BINS + i)], sums[i] = sum;
     uint32_t before = sum;
 #pragma unroll
     for (int step = 1; step < WARP; step *= 2) {
@@ -149,15 +153,15 @@ static __device__ __forceinline__ void decide(const select_call &c, const unit_b
 {
     const int row = (int)cluster_rank();
     read_masses<EACH>(c, bounds, of);
-    for (int i = threadIdx.x; i < (COPIES + 1) * BINS; i += THREADS) shared->low[0][i] = 0; /* and high */
+    for (int i = threadIdx.x; i < (COPIES + 1) * BINS; i += THREADS) shared->sums[i] = 0;
     const float whole = log_whole_of<EACH>(*of, sink_of_row(c, row), shared);
     if (whole != NOTHING) add_shares<EACH>(c, bounds, whole, *of, shared);
     __syncthreads();
     for (int i = threadIdx.x; i < BINS; i += THREADS) {
-        uint64_t sum = (uint64_t)shared->high[i] << HIGH_SHIFT;
+        uint64_t sum = (uint64_t)shared->sums[COPIES * BINS + i] << HIGH_SHIFT;
 #pragma unroll
-        for (int copy = 0; copy < COPIES; copy++) sum += shared->low[copy][i];
-        shared->low[0][i] = sum < TOO_MUCH ? (uint32_t)sum : (uint32_t)TOO_MUCH;
+        for (int copy = 0; copy < COPIES; copy++) sum += shared->sums[copy * BINS + i];
+        shared->sums[i] = sum < TOO_MUCH ? (uint32_t)sum : (uint32_t)TOO_MUCH;
     }
     __syncthreads();
     if (threadIdx.x < WARP) {
@@ -169,7 +173,8 @@ static __device__ __forceinline__ void decide(const select_call &c, const unit_b
 
 /* Writes the states of the thread's units, decided with what all rows have said. */
 template <int EACH>
-static __device__ __forceinline__ void put_states(const select_call &c, const unit_bounds &bounds, const held_units<EACH> &of, const select_shared &shared)
+static __device__ __forceinline__ void put_states(const select_call &c, const unit_bounds &bounds, const held_units<EACH> &of,
+                                                  const select_shared &shared)
 {
     const int rows = (int)c.rows;
     uint32_t keeps = 0;
@@ -209,7 +214,8 @@ octavo_status octavo_block_select_sm90(const octavo_exec *exec, const octavo_blo
     const dim3 grid((unsigned)(p->kv->batch * p->kv->kv_heads * call.rows));
     enum { FEW = 4, MANY = UNITS_EACH_MOST }; /* units a thread */
     bool started = false;
-    if (p->rule != OCTAVO_SELECT_MASS || call.rows > ROWS_MOST || p->window > 0 || call.units > MANY * THREADS) return octavo_block_select_cuda(exec, p);
-    return octavo_cuda_launch_clusters(call.units <= FEW * THREADS ? select_by_mass<FEW> : select_by_mass<MANY>, "block_select", grid, (int)call.rows, THREADS,
-                                       0, exec, call, &started);
+    const bool fits = p->rule == OCTAVO_SELECT_MASS && call.rows <= ROWS_MOST && p->window == 0 && call.units <= MANY * THREADS;
+    if (!fits) return octavo_block_select_cuda(exec, p);
+    return octavo_cuda_launch_clusters(call.units <= FEW * THREADS ? select_by_mass<FEW> : select_by_mass<MANY>, "block_select", grid,
+                                       (int)call.rows, THREADS, 0, exec, call, &started);
 }

@@ -1,7 +1,6 @@
-/* decode_fused_sm90.cu - dense decode that streams and merges in one kernel, for the calls that ask for the merge and fit; delta by this
- * level's scan and selection. All other calls are handed down. */
+/* decode_fused_sm90.cu - dense decode that streams and merges in one kernel, for the calls that ask for the merge and fit; all others are
+ * handed down. */
 #include "cuda/cuda_install.h"
-#include "cuda/sm80/decode_tiles_sm80.h"
 #include "cuda/sm90/stream_launch.cuh"
 
 /* ---- what fits ---- */
@@ -76,8 +75,7 @@ octavo_status octavo_decode_fused_sm90(const octavo_exec *exec, const octavo_dec
     const value_kind value = value_kind_of(kv->v_format);
     octavo_cuda_machine machine;
     bool done = false;
-    OCTAVO_CUDA_TRY(decode_check(&p->in));
-    if (p->rule == OCTAVO_SELECT_DELTA) return octavo_decode_above_threshold(exec, p, octavo_block_score_sm90, octavo_block_select_sm90);
+    if (p->rule == OCTAVO_SELECT_DELTA) return octavo_decode_fused_cuda(exec, p);
     if (key == KEY_NONE || key_planes(key) > 1 || value == VALUE_ANY || (uintptr_t)p->part_lse % sizeof(float2) || !call_streams(exec, p, key, value))
         return octavo_decode_fused_cuda(exec, p);
     OCTAVO_CUDA_TRY(octavo_cuda_machine_of(&machine));

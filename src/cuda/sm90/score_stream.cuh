@@ -52,9 +52,11 @@ struct stream_block {
 
 /* ---- queries ---- */
 
+enum { ROW_WORDS = STREAM_DIM / 4 + 1 /* so that rows begin in different banks */ };
+
 /* Rows of q as the products take them: two digits a row, or f16; what a row's products are worth; twice what int4's base leaves out. */
 struct stream_staged {
-    uint32_t digits[2 * STREAM_ROWS][STREAM_DIM / 4 + 1]; /* rows of four banks each; f16 takes two rows as one */
+    uint32_t words[2 * STREAM_ROWS * ROW_WORDS]; /* two rows of digits a row of q; f16 takes both as one */
     float scale[STREAM_ROWS];
     int bias[STREAM_ROWS];
 };
@@ -74,7 +76,7 @@ static __device__ __forceinline__ void stage_row(const score_stream_call &c, con
     amax = warp_reduce(amax, take_larger());
     const int lift = lift_of(amax);
     const float most = lifted(amax, lift), factor = most > 0.0f ? (float)DIGITS_MOST / most : 0.0f;
-    uint8_t *upper = (uint8_t *)to->digits[2 * row], *lower = (uint8_t *)to->digits[2 * row + 1];
+    uint8_t *upper = (uint8_t *)(to->words + 2 * row * ROW_WORDS), *lower = (uint8_t *)(to->words + (2 * row + 1) * ROW_WORDS);
     int bias = 0; /* low nibbles are 8 too large, all codes 7.5 too small */
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
@@ -105,7 +107,7 @@ template <int KEY, int COLS> static __device__ __forceinline__ void load_operand
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
     for (int n = 0; n < COLS; n++) {
-        const uint32_t *row = from.digits[2 * COLUMN_ROWS * n + (KEY == KEY_E4M3 ? g / 2 * 2 : g)];
+        const uint32_t *row = from.words + (2 * COLUMN_ROWS * n + (KEY == KEY_E4M3 ? g / 2 * 2 : g)) * ROW_WORDS;
 #pragma unroll
         for (int step = 0; step < stream_queries<KEY, COLS>::STEPS; step++)
 #pragma unroll
@@ -335,8 +337,9 @@ static __device__ __forceinline__ void ask_for_unit(const score_stream_call &c, 
     if (scaled && !whole) { /* else there may be no memory behind the last one */
 #pragma unroll 1
         for (int token = lane; token < left; token += 32) {
-            if (key_width(KEY) == 2) asm volatile("st.shared.u16 [%0], %1;" ::"r"(to + at::KEYS + 2 * token), "h"(((const uint16_t *)scales)[token]) : "memory");
-            else asm volatile("st.shared.u8 [%0], %1;" ::"r"(to + at::KEYS + token), "r"((uint32_t)scales[token]) : "memory");
+            const uint32_t scale = key_width(KEY) == 2 ? ((const uint16_t *)scales)[token] : scales[token], place = to + at::KEYS + key_width(KEY) * token;
+            if (key_width(KEY) == 2) asm volatile("st.shared.u16 [%0], %1;" ::"r"(place), "h"((uint16_t)scale) : "memory");
+            else asm volatile("st.shared.u8 [%0], %1;" ::"r"(place), "r"(scale) : "memory");
         }
         __syncwarp();
     }
@@ -418,7 +421,7 @@ template <int KEY> static __device__ __forceinline__ void cut_units(const score_
 {
     const int warps = (int)gridDim.x * STREAM_WARPS, warp = (int)blockIdx.x * STREAM_WARPS + (int)(threadIdx.x / 32);
     const int own = k->units / warps * 3 / 4;
-    if (c.pools && own >= stream_unit<KEY>::DEPTH + 2) k->first = warp * own, k->end = k->first + own, k->pool = warps * own;
+    if (c.pools && own >= stream_unit<KEY>::DEPTH + 2 && k->units < 1 << (DONE_SHIFT - 1)) k->first = warp * own, k->end = k->first + own, k->pool = warps * own;
     else k->first = part_begin(k->units, warp, warps), k->end = part_begin(k->units, warp + 1, warps), k->pool = k->units;
 }
 
@@ -437,7 +440,8 @@ static __global__ void __launch_bounds__(STREAM_THREADS, 5) score_stream(const _
     const uint32_t ring = shared_address(mine), barriers = shared_address(full[warp]);
     if (lane < at::DEPTH) mbarrier_init(barriers + 8 * lane, 1);
     if (!kv->k_scale.data) /* exponents of 0, once */
-        for (int i = lane; i < at::DEPTH * at::SCALES / 4; i += 32) *(uint32_t *)(mine + i / (at::SCALES / 4) * at::BYTES + at::KEYS + i % (at::SCALES / 4) * 4) = 0;
+        for (int i = lane; i < at::DEPTH * at::SCALES / 4; i += 32)
+            *(uint32_t *)(mine + i / (at::SCALES / 4) * at::BYTES + at::KEYS + i % (at::SCALES / 4) * 4) = 0;
     mbarrier_init_done();
     __syncwarp();
     wait_for_kernel_before();

@@ -41,7 +41,8 @@ static __device__ __forceinline__ void read_word(const uint8_t *mask, int first,
     const uint8_t *from = mask + first;
     if (first + WORD_UNITS <= limit && (uintptr_t)from % 16 == 0) {
         const uint4 low = *(const uint4 *)from, high = *(const uint4 *)(from + 16);
-        bytes[0] = low.x, bytes[1] = low.y, bytes[2] = low.z, bytes[3] = low.w, bytes[4] = high.x, bytes[5] = high.y, bytes[6] = high.z, bytes[7] = high.w;
+        bytes[0] = low.x, bytes[1] = low.y, bytes[2] = low.z, bytes[3] = low.w;
+        bytes[4] = high.x, bytes[5] = high.y, bytes[6] = high.z, bytes[7] = high.w;
     } else {
 #pragma unroll
         for (int i = 0; i < WORD_UNITS; i++)
