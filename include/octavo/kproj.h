@@ -23,7 +23,8 @@ typedef struct octavo_k_project_params {
 
 OCTAVO_API octavo_status octavo_k_project_workspace(const octavo_exec *exec, const octavo_k_project_params *params, size_t *bytes);
 
-/* k = rope(h W^T + bias), accumulated in float32, encoded like octavo_kv_append would.
+/* k = rope(h W^T + bias), accumulated in float32, encoded like octavo_kv_append would. On a GPU the weight, its scales and
+ * rope.inv_freq are taken for constants: they may be read while the call before on the stream still runs.
  * OCTAVO_E_NONFINITE: a NaN or Inf in the result; nothing was written. */
 OCTAVO_API octavo_status octavo_k_project(const octavo_exec *exec, const octavo_k_project_params *params);
 
