@@ -40,8 +40,8 @@ static inline int64_t row_at(int64_t t) { return t / GROUP * 2 * TILE_BYTES + t 
 /* ---- sums ---- */
 
 /* What is not finite in x has left no finite sum, so that only where one is infinite x has to be looked at. */
-static inline __attribute__((always_inline)) void finish_rows(octavo_dtype dtype, octavo_store how, int integer, const panel_rest *rest, const uint8_t *sums,
-                                                              int64_t group, int64_t begin, int64_t end)
+static inline __attribute__((always_inline)) void finish_rows(octavo_dtype dtype, octavo_store how, int integer, const panel_rest *rest,
+                                                              const uint8_t *sums, int64_t group, int64_t begin, int64_t end)
 {
     const octavo_tensor *y = &rest->plan->part->y;
     const row_finish *upper = &rest->finish.upper, *lower = &rest->finish.lower;
@@ -144,8 +144,8 @@ static inline x_pair x_pair_of(const linear_job *job, int64_t group, int alone, 
     } while (0)
 
 /* One step, or one of its terms. Loads are as far from each other as they can be. */
-static inline __attribute__((always_inline)) void multiply_step(const uint8_t *w, int load_w, const uint8_t *x0, const uint8_t *x1, int64_t x_row, int integer,
-                                                                int first, uint8_t *leaving, const uint8_t *sums)
+static inline __attribute__((always_inline)) void multiply_step(const uint8_t *w, int load_w, const uint8_t *x0, const uint8_t *x1, int64_t x_row,
+                                                                int integer, int first, uint8_t *leaving, const uint8_t *sums)
 {
     if (load_w) _tile_loadd(4, w, STEP_BYTES);
     _tile_stream_loadd(6, x0, x_row);
@@ -228,7 +228,8 @@ static void multiply_groups(const product *c, const block *at, const uint8_t *w,
 static fetch fetch_x(const linear_job *job, int64_t step, int64_t segment, int64_t first, int64_t groups, int64_t steps)
 {
     const int64_t left = job->steps - step, width = left < segment ? left : segment;
-    return width <= 0 || first < job->direct ? (fetch){ 0 } : fetch_of(linear_x_tiles(job, first, step), groups * width * job->terms * TILE_BYTES, 1, 0, steps);
+    if (width <= 0 || first < job->direct) return (fetch){ 0 };
+    return fetch_of(linear_x_tiles(job, first, step), groups * width * job->terms * TILE_BYTES, 1, 0, steps);
 }
 
 static void multiply_block(const linear_job *job, const part_plan *plan, int64_t begin, int64_t first, int64_t groups, uint8_t *sums)
@@ -265,7 +266,9 @@ static void multiply_block(const linear_job *job, const part_plan *plan, int64_t
 /* Packs what nobody has taken of a chunk's x, then waits for what others have. */
 static void pack_chunk(const linear_job *job, chunk_state *state, int64_t first, int64_t groups)
 {
-    for (int64_t g; __atomic_load_n(&state->groups, __ATOMIC_RELAXED) < groups && (g = __atomic_fetch_add(&state->groups, 1, __ATOMIC_RELAXED)) < groups;) {
+    while (__atomic_load_n(&state->groups, __ATOMIC_RELAXED) < groups) {
+        const int64_t g = __atomic_fetch_add(&state->groups, 1, __ATOMIC_RELAXED);
+        if (g >= groups) break;
         linear_pack_group(job, first + g);
         __atomic_fetch_add(&state->packed, 1, __ATOMIC_RELEASE);
     }

@@ -54,15 +54,22 @@ static int attend_next(const attend_walk *walk, octavo_decode_span *next)
 
 static int attend_is_whole(const attend_walk *walk) { return head_sees(walk->of, attend_unit(walk)) == OCTAVO_UNIT_WHOLE; }
 
-static octavo_decode_unit attend_unit_at(const attend_walk *walk)
+static octavo_decode_unit attend_unit_of(const attend_walk *walk, const octavo_decode_span *span, const attend_state *state)
 {
     const octavo_kv_view *kv = walk->of->plan->kv;
-    const attend_state *state = attend_state_at(walk);
-    octavo_decode_unit unit = { .v = walk->span.v, .k_scale = span_section(walk->of, &walk->span, &kv->k_scale),
-                                .v_scale = span_section(walk->of, &walk->span, &kv->v_scale),
+    octavo_decode_unit unit = { .v = span->v, .k_scale = span_section(walk->of, span, &kv->k_scale),
+                                .v_scale = span_section(walk->of, span, &kv->v_scale),
                                 .max = state->max, .sum = state->sum, .out = state->out };
-    memcpy(unit.k, walk->span.k, sizeof unit.k);
+    memcpy(unit.k, span->k, sizeof unit.k);
     return unit;
+}
+
+/* What follows the task's last span: most likely the same thread goes on with it. */
+static int attend_beyond(const attend_walk *walk, octavo_decode_span *next)
+{
+    attend_walk beyond = *walk;
+    beyond.end = walk->of->plan->units;
+    return attend_next(&beyond, next);
 }
 
 /* As many whole spans as follow one another, DECODE_UNITS at most. */
@@ -70,16 +77,16 @@ static void attend_run(attend_walk *walk)
 {
     const decode_plan *plan = walk->of->plan;
     octavo_decode_unit units[DECODE_UNITS + 1];
+    octavo_decode_span next;
     octavo_decode_pass pass = { .units = units, .rows = plan->rows, .v_stride = plan->kv->v.token_bytes,
                                 .out_stride = walk->states->out_stride, .softmax_scale = plan->in->softmax_scale };
     for (int32_t plane = 0; plane < walk->planes; plane++) pass.k_stride[plane] = plan->kv->k[plane].token_bytes;
     while (walk->more && pass.count < DECODE_UNITS && walk->span.tokens == DECODE_TOKENS && attend_is_whole(walk)) {
-        octavo_decode_span next;
-        units[pass.count++] = attend_unit_at(walk);
+        units[pass.count++] = attend_unit_of(walk, &walk->span, attend_state_at(walk));
         walk->more = attend_next(walk, &next);
-        if (walk->more) walk->span = next;
+        if (walk->more || attend_beyond(walk, &next)) walk->span = next;
     }
-    units[pass.count] = attend_unit_at(walk);
+    units[pass.count] = attend_unit_of(walk, &walk->span, walk->states);
     walk->together(&walk->of->q, &pass);
 }
 

@@ -12,7 +12,7 @@ typedef struct attend_call {
 } attend_call;
 
 enum {
-    ATTEND_TASKS_A_THREAD = 8, /* are enough for threads to share the work evenly */
+    ATTEND_TASKS_A_THREAD = 4, /* are enough for threads to share the work evenly */
     ATTEND_TASKS = 64,         /* where nobody knows how many threads there are   */
     ATTEND_SPLITS_MOST = 8
 };
@@ -23,12 +23,13 @@ static attend_state attend_state_of(const attend_call *call, const decode_head *
     const octavo_block_attend_params *p = call->p;
     const decode_plan *plan = &call->plan;
     float *floats = plan->task_floats + (of->group * p->splits + split) * plan->layout.task_floats;
-    return (attend_state){ floats, floats + octavo_decode_round_up(plan->rows, DECODE_ROWS),
-                           p->part_out + (of->group * plan->rows * p->splits + split) * plan->kv->v_dim, p->splits * plan->kv->v_dim };
+    float *out = p->part_out + (of->group * plan->rows * p->splits + split) * plan->kv->v_dim;
+    return (attend_state){ floats, floats + octavo_decode_round_up(plan->rows, DECODE_ROWS), out, p->splits * plan->kv->v_dim };
 }
 
 /* Which of a split's units were dropped: [*unit, end) are still to be looked for. */
-static void attend_begin_means(const attend_call *call, const decode_head *of, int64_t split, int64_t *unit, attend_mean_units *dropped)
+static void attend_begin_means(const attend_call *call, const decode_head *of, int64_t split, int64_t *unit,
+                               attend_mean_units *dropped)
 {
     const octavo_block_attend_params *p = call->p;
     const int64_t units = call->plan.units, begin = split * call->split_units, end = begin + call->split_units;
