@@ -145,7 +145,7 @@ static int measure_gpus(octavo_context *context, info *facts)
     int status = EXIT_DONE;
     for (int i = 0; status == EXIT_DONE && i < facts->gpus && i < GPUS_MOST; i++) {
         octavo_exec exec = OCTAVO_EXEC_INIT;
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "cuda:%d", i);
         if (octavo_device_open(context, name, &exec.device) == OCTAVO_OK && octavo_device_stream_create(exec.device, &exec.stream) == OCTAVO_OK)
             status = bench_device_read_speed(&exec, &facts->gpu_read_gbps[i]);
