@@ -4,7 +4,7 @@
 
 #include "kernel/prefill_plan.h"
 
-enum { OCTAVO_PREFILL_EIGHT_TOKENS = 256 /* tokens are counted up to a multiple of it */, OCTAVO_PREFILL_EIGHT_ABSENT = 0 /* no array begins there */ };
+enum { OCTAVO_PREFILL_EIGHT_TOKENS = 256 /* tokens are counted up to a multiple of it, the most keys of a tile */ };
 
 /* Offsets in bytes; 0: there is no such array. Within every 16 tokens v has tokens 2 t, 2 t + 1, 8 + 2 t, 9 + 2 t at 4 t and on, the order
  * in which the matrix unit leaves the scores of four keys to a lane. */

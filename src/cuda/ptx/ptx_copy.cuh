@@ -19,6 +19,20 @@ static __device__ __forceinline__ uint32_t load_shared_word(uint32_t from)
     return word;
 }
 
+/* Data that is read once; these loads are not put off until they are used. */
+static __device__ __forceinline__ uint4 load_once_16(const void *from)
+{
+    uint4 out;
+    asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(out.x), "=r"(out.y), "=r"(out.z), "=r"(out.w) : "l"(from));
+    return out;
+}
+static __device__ __forceinline__ float load_once(const float *from)
+{
+    float out;
+    asm volatile("ld.global.L1::no_allocate.f32 %0, [%1];" : "=f"(out) : "l"(from));
+    return out;
+}
+
 static __device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 /* Waits for all but the newest `LEFT` groups of this thread. */

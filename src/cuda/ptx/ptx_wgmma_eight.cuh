@@ -22,7 +22,18 @@ template <int ROW> static __device__ __forceinline__ uint64_t wgmma_matrix_at(ui
 #define WGMMA_R32(c, i) WGMMA_R8(c, i), WGMMA_R8(c, i + 8), WGMMA_R8(c, i + 16), WGMMA_R8(c, i + 24)
 #define WGMMA_R64(c)    WGMMA_R32(c, 0), WGMMA_R32(c, 32)
 
-/* c (+)= a b, a [64, 32], b [32, 128], both in shared memory. */
+#define WGMMA_BOTH(all) all(c), all(d)
+#define WGMMA_REGISTERS_128 \
+    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15," \
+    " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31," \
+    " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47," \
+    " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63," \
+    " %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79," \
+    " %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95," \
+    " %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111," \
+    " %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}"
+
+/* c (+)= a b, a [64, 32], b [32, 128] or, with d behind c, [32, 256], both in shared memory. */
 #define WGMMA_EIGHT_SHARED(shape, types, registers, outputs, p, i, j, rest)                                                               \
     asm volatile("{.reg .pred p; setp.ne.b32 p, " p ", 0; wgmma.mma_async.sync.aligned." shape "." types " " registers ", " i ", " j ", p" \
                  rest ";}" : outputs : "l"(a), "l"(b), "r"(add))
@@ -33,6 +44,15 @@ static __device__ __forceinline__ void wgmma_eight_shared(float (&c)[64], uint64
 static __device__ __forceinline__ void wgmma_eight_shared(int (&c)[64], uint64_t a, uint64_t b, int add)
 {
     WGMMA_EIGHT_SHARED("m64n128k32", "s32.s8.s8", WGMMA_REGISTERS_64, WGMMA_R64(c), "%66", "%64", "%65", "");
+}
+
+static __device__ __forceinline__ void wgmma_eight_shared(float (&c)[64], float (&d)[64], uint64_t a, uint64_t b, int add)
+{
+    WGMMA_EIGHT_SHARED("m64n256k32", "f32.e4m3.e4m3", WGMMA_REGISTERS_128, WGMMA_BOTH(WGMMA_F64), "%130", "%128", "%129", ", 1, 1");
+}
+static __device__ __forceinline__ void wgmma_eight_shared(int (&c)[64], int (&d)[64], uint64_t a, uint64_t b, int add)
+{
+    WGMMA_EIGHT_SHARED("m64n256k32", "s32.s8.s8", WGMMA_REGISTERS_128, WGMMA_BOTH(WGMMA_R64), "%130", "%128", "%129", "");
 }
 
 /* The same of e4m3 with a in registers, b [32, N]. */

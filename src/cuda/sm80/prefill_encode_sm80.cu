@@ -2,191 +2,7 @@
  *
  * Where all keys have a part in a mean or in a scale, `prefill_facts` reads K and V once before, and `prefill_join` joins what it found of
  * each 64 tokens. `prefill_encode` reads and writes everything once: a block has 64 tokens of a head in registers. Bound by memory. */
-#include "cuda/ptx/ptx_copy.cuh"
-#include "cuda/tile/prefill_stored.cuh"
-
-enum { TOKENS = OCTAVO_PREFILL_BLOCK, THREADS = 256, EIGHT = 8, AHEAD = 8 };
-enum { FACT_SUM, FACT_MOST, FACT_LEAST, FACTS };
-
-struct prefill_encode_call {
-    prefill_call of;
-    octavo_prefill_eight_layout at;
-    uint8_t *workspace;
-    prefill_stored as;
-    bool fp8, rotates, channels; /* channels: V has a scale a channel               */
-    bool sums[3], mosts[3];      /* of Q, K, V: smoothed; scaled by what all tokens have */
-    int values;                                        /* heads of V that are encoded: none in Sage 1 */
-    float rotation;                                    /* 1 / sqrt(head_dim)                          */
-};
-
-static __device__ __forceinline__ float *floats_at(const prefill_encode_call &c, size_t offset) { return (float *)(c.workspace + offset); }
-
-/* What the call's queries see of the sequence; nothing else is encoded. */
-static __device__ __forceinline__ octavo_span seen_of(const prefill_call &c, const prefill_place &at)
-{
-    if (at.queries <= 0) return { 0, 0, 0 };
-    const octavo_span first = octavo_prefill_span_of(&c.p, at.length, at.queries, 0);
-    const octavo_span last = octavo_prefill_span_of(&c.p, at.length, at.queries, at.queries - 1);
-    return { last.sink_end < first.near_begin ? last.sink_end : first.near_begin, first.near_begin, last.end };
-}
-
-static __device__ __forceinline__ int64_t seen_count(const octavo_span &seen)
-{
-    return seen.end <= seen.sink_end ? seen.end : seen.sink_end + (seen.end > seen.near_begin ? seen.end - seen.near_begin : 0);
-}
-
-/* ---- facts about all keys ---- */
-
-/* Sum, largest and smallest of eight channels over 64 tokens, in the order of the tokens. */
-template <prefill_operand WHAT, bool WIDE>
-static __device__ __forceinline__ void find_facts(const prefill_encode_call &c, const prefill_place &at, const octavo_span &seen, int64_t block, int d, int dim,
-                                                  float *to)
-{
-    float sum[EIGHT], most[EIGHT], least[EIGHT];
-#pragma unroll
-    for (int i = 0; i < EIGHT; i++) sum[i] = 0.0f, most[i] = -INFINITY, least[i] = INFINITY;
-    const bool some = block * TOKENS < seen.sink_end || (block + 1) * TOKENS > seen.near_begin;
-    const prefill_row begin = some && c.as.runs[WHAT] ? prefill_row_of(c.of, c.as, WHAT, at, block * TOKENS) : prefill_row{ nullptr, nullptr, 1.0f };
-    const int64_t step = WHAT == PREFILL_V ? c.of.kv.v.token_bytes : c.of.kv.k[0].token_bytes;
-    for (int first = 0; first < TOKENS; first += AHEAD) {
-        prefill_row row[AHEAD];
-        eight_raw raw[AHEAD];
-#pragma unroll
-        for (int j = 0; j < AHEAD; j++) {
-            const int64_t token = block * TOKENS + first + j;
-            row[j] = { nullptr, nullptr, 1.0f };
-            if (!octavo_span_sees(&seen, token)) continue;
-            if (!c.as.runs[WHAT]) row[j] = prefill_row_of(c.of, c.as, WHAT, at, token);
-            else if (begin.base) row[j].base = begin.base + (first + j) * step;
-        }
-        prefill_ask_eights<WIDE>(c.as, WHAT, row, d, dim, raw);
-#pragma unroll
-        for (int j = 0; j < AHEAD; j++) {
-            float x[EIGHT];
-            if (!row[j].base) continue;
-            prefill_take_eight<WIDE>(c.of, c.as, WHAT, at.head, row[j], d, dim, raw[j], x);
-#pragma unroll
-            for (int i = 0; i < EIGHT; i++) sum[i] += x[i], most[i] = fmaxf(most[i], x[i]), least[i] = fminf(least[i], x[i]);
-        }
-    }
-#pragma unroll
-    for (int i = 0; i < EIGHT; i++)
-        if (d + i < dim) {
-            if (c.sums[WHAT]) to[FACT_SUM * dim + d + i] = sum[i];
-            if (c.mosts[WHAT]) to[FACT_MOST * dim + d + i] = most[i], to[FACT_LEAST * dim + d + i] = least[i];
-        }
-}
-
-/* Largest magnitude of a lane's queries of a block. */
-template <bool WIDE> static __device__ __forceinline__ float find_most(const prefill_encode_call &c, const prefill_place &at, int64_t block, int d)
-{
-    float most = 0.0f;
-    for (int64_t token = block * TOKENS; token < (block + 1) * TOKENS && token < at.queries; token++) {
-        const prefill_row row[1] = { prefill_row_of(c.of, c.as, PREFILL_Q, at, token) };
-        eight_raw raw[1];
-        float x[EIGHT];
-        prefill_ask_eights<WIDE>(c.as, PREFILL_Q, row, d, c.of.kv.head_dim, raw);
-        prefill_take_eight<WIDE>(c.of, c.as, PREFILL_Q, at.head, row[0], d, c.of.kv.head_dim, raw[0], x);
-#pragma unroll
-        for (int i = 0; i < EIGHT; i++) most = fmaxf(most, fabsf(x[i]));
-    }
-    return most;
-}
-
-/* Grid (THREADS / LANES blocks of tokens, heads of what, batch); LANES threads a block of tokens, eight channels each. */
-template <int LANES, prefill_operand WHAT, bool WIDE> static __global__ void __launch_bounds__(THREADS, 2) prefill_facts(const __grid_constant__ prefill_encode_call c)
-{
-    wait_for_kernel_before();
-    next_kernel_may_start();
-    const octavo_kv_view *kv = &c.of.kv;
-    const int head = (int)blockIdx.y, d = (int)threadIdx.x % LANES * EIGHT, dim = WHAT == PREFILL_V ? kv->v_dim : kv->head_dim;
-    const int64_t block = (int64_t)blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES, line = (int64_t)blockIdx.z * gridDim.y + head;
-    const prefill_place at = prefill_place_of(c.of, blockIdx.z, head);
-    if (WHAT == PREFILL_Q) {
-        float most = block * TOKENS < at.queries ? find_most<WIDE>(c, at, block, d) : 0.0f;
-#pragma unroll
-        for (int step = 1; step < LANES; step *= 2) most = fmaxf(most, __shfl_xor_sync(WHOLE_WARP, most, step));
-        if (d == 0 && block < c.at.q_tokens / TOKENS) floats_at(c, c.at.q_most)[line * (c.at.q_tokens / TOKENS) + block] = most;
-        return;
-    }
-    const octavo_span seen = seen_of(c.of, at);
-    if (block * TOKENS >= seen.end || d >= dim) return;
-    float *to = floats_at(c, WHAT == PREFILL_V ? c.at.v_part : c.at.k_part) + (line * (c.at.kv_tokens / TOKENS) + block) * FACTS * dim;
-    find_facts<WHAT, WIDE>(c, at, seen, block, d, dim, to);
-}
-
-/* A channel of all blocks: its mean, and the largest magnitude once that is off, which subtraction cannot reorder. */
-struct channel_facts {
-    float mean, most;
-};
-static __device__ __forceinline__ channel_facts join_channel(const float *from, int dim, int64_t blocks, int64_t count, bool smooths, bool scales)
-{
-    enum { BATCH = 32 };
-    double sum = 0.0;
-    float most = -INFINITY, least = INFINITY, part[BATCH];
-    if (count == 0) return { 0.0f, 0.0f };
-    for (int64_t block = 0; block < blocks && smooths; block += BATCH) {
-#pragma unroll
-        for (int j = 0; j < BATCH; j++) part[j] = block + j < blocks ? from[((block + j) * FACTS + FACT_SUM) * dim] : 0.0f;
-#pragma unroll
-        for (int j = 0; j < BATCH; j++) sum += (double)part[j];
-    }
-    for (int64_t block = 0; block < blocks && scales; block += BATCH) {
-#pragma unroll
-        for (int j = 0; j < BATCH; j++) part[j] = block + j < blocks ? from[((block + j) * FACTS + FACT_MOST) * dim] : -INFINITY;
-#pragma unroll
-        for (int j = 0; j < BATCH; j++) most = fmaxf(most, part[j]);
-#pragma unroll
-        for (int j = 0; j < BATCH; j++) part[j] = block + j < blocks ? from[((block + j) * FACTS + FACT_LEAST) * dim] : INFINITY;
-#pragma unroll
-        for (int j = 0; j < BATCH; j++) least = fminf(least, part[j]);
-    }
-    const float mean = smooths ? (float)(sum / (double)count) : 0.0f;
-    return { mean, scales ? fmaxf(fabsf(most - mean), fabsf(least - mean)) : 0.0f };
-}
-
-/* Where the inverse of a channel's scale goes. */
-static __device__ __forceinline__ float *channel_inverse(const prefill_encode_call &c, int64_t line, int d)
-{
-    return floats_at(c, c.at.v_part) + line * (c.at.kv_tokens / TOKENS) * FACTS * c.of.kv.v_dim + d;
-}
-
-/* Grid (1, heads of K, of V, of Q, batch), a thread a channel. */
-static __global__ void __launch_bounds__(THREADS) prefill_join(const __grid_constant__ prefill_encode_call c)
-{
-    __shared__ float warps[THREADS / WARP];
-    wait_for_kernel_before();
-    next_kernel_may_start();
-    const octavo_kv_view *kv = &c.of.kv;
-    const int d = (int)threadIdx.x, role = (int)blockIdx.y / kv->kv_heads, heads = kv->kv_heads;
-    if (role < 2) {
-        const int head = (int)blockIdx.y % heads, dim = role ? kv->v_dim : kv->head_dim;
-        const size_t parts = role ? c.at.v_part : c.at.k_part;
-        if (!parts) return;
-        const int64_t line = (int64_t)blockIdx.z * heads + head, all = c.at.kv_tokens / TOKENS;
-        const octavo_span seen = seen_of(c.of, prefill_place_of(c.of, blockIdx.z, head));
-        channel_facts facts = { 0.0f, 0.0f };
-        if (d < dim)
-            facts = join_channel(floats_at(c, parts) + line * all * FACTS * dim + d, dim, (seen.end + TOKENS - 1) / TOKENS, seen_count(seen),
-                                 c.sums[role ? PREFILL_V : PREFILL_K], c.mosts[role ? PREFILL_V : PREFILL_K]);
-        if (role == 0) {
-            const float most = block_reduce(facts.most, warps, take_larger());
-            if (d < dim && c.sums[PREFILL_K]) floats_at(c, c.at.k_mean)[line * dim + d] = facts.mean;
-            if (d == 0 && c.at.k_most) floats_at(c, c.at.k_most)[line] = most;
-        } else if (d < dim) {
-            const octavo_prefill_scale scale = octavo_prefill_scale_of(facts.most, 448.0f);
-            floats_at(c, c.at.v_scale)[line * dim + d] = scale.scale;
-            if (all > 0) *channel_inverse(c, line, d) = scale.inverse; /* the sum there has been added */
-            if (c.sums[PREFILL_V]) floats_at(c, c.at.v_mean)[line * dim + d] = facts.mean;
-        }
-        return;
-    }
-    const int64_t blocks = c.at.q_tokens / TOKENS;
-    float *most_of = floats_at(c, c.at.q_most) + ((int64_t)blockIdx.z * c.of.p.q.shape[2] + blockIdx.y - 2 * heads) * blocks, most = 0.0f;
-    for (int64_t block = d; block < blocks; block += THREADS) most = fmaxf(most, most_of[block]);
-    most = block_reduce(most, warps, take_larger());
-    if (d == 0) most_of[0] = most;
-}
+#include "cuda/tile/prefill_facts.cuh"
 
 /* ---- codes ---- */
 
@@ -243,8 +59,8 @@ template <prefill_operand WHAT> static __device__ __forceinline__ float group_mo
 
 /* Scale of token r, and what elements are multiplied by before they are rounded; *exponent: that as a power of two, where it is one. */
 template <prefill_operand WHAT>
-static __device__ __forceinline__ octavo_prefill_scale row_scale(const prefill_encode_call &c, const float (&most)[TOKENS], const prefill_row &row, int64_t line, int r,
-                                                                int *exponent)
+static __device__ __forceinline__ octavo_prefill_scale row_scale(const prefill_encode_call &c, const float (&most)[TOKENS], const prefill_row &row,
+                                                                int64_t line, int r, int *exponent)
 {
     *exponent = 0;
     if (c.as.codes[WHAT]) return { row.factor, 1.0f };
@@ -305,7 +121,7 @@ static __device__ __forceinline__ void put_turned(const prefill_encode_call &c, 
 }
 
 /* A block of tokens of a head. */
-template <int DIM, prefill_operand WHAT, bool WIDE>
+template <int DIM, prefill_operand WHAT, encode_from FROM>
 static __device__ __forceinline__ void encode_block(const prefill_encode_call &c, encode_shared<DIM> &shared, int64_t b, int head)
 {
     enum { LANES = DIM / EIGHT, ROWS = THREADS / LANES, CHUNKS = TOKENS / ROWS };
@@ -327,12 +143,9 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
     __syncthreads();
     float x[CHUNKS][EIGHT];
     prefill_row row[CHUNKS];
-    eight_raw raw[CHUNKS];
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) row[i] = shared.row[r0 + i * ROWS];
-    prefill_ask_eights<WIDE>(c.as, WHAT, row, d, dim, raw);
-#pragma unroll
-    for (int i = 0; i < CHUNKS; i++) prefill_take_eight<WIDE>(c.of, c.as, WHAT, at.head, row[i], d, dim, raw[i], x[i]);
+    prefill_load_eights<FROM>(c.of, c.as, WHAT, at.head, row, d, dim, x);
 
     /* 2. means, and what they take from scores */
     float mean[EIGHT];
@@ -410,16 +223,17 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
 }
 
 /* Grid (blocks of tokens, heads of V, of K, of Q, batch). What was read last comes first: it may still be in the second-level cache. */
-template <int DIM, bool WIDE> static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 2 : 3) prefill_encode(const __grid_constant__ prefill_encode_call c)
+template <int DIM, encode_from FROM>
+static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 2 : 3) prefill_encode(const __grid_constant__ prefill_encode_call c)
 {
     __shared__ encode_shared<DIM> shared;
     wait_for_kernel_before();
     next_kernel_may_start();
     const int index = (int)blockIdx.y, heads = c.of.kv.kv_heads, keys = c.values + heads;
     const int64_t b = gridDim.z - 1 - blockIdx.z;
-    if (index < c.values) encode_block<DIM, PREFILL_V, WIDE>(c, shared, b, c.values - 1 - index);
-    else if (index < keys) encode_block<DIM, PREFILL_K, WIDE>(c, shared, b, keys - 1 - index);
-    else encode_block<DIM, PREFILL_Q, WIDE>(c, shared, b, index - keys);
+    if (index < c.values) encode_block<DIM, PREFILL_V, FROM>(c, shared, b, c.values - 1 - index);
+    else if (index < keys) encode_block<DIM, PREFILL_K, FROM>(c, shared, b, keys - 1 - index);
+    else encode_block<DIM, PREFILL_Q, FROM>(c, shared, b, index - keys);
 }
 
 /* ---- the call ---- */
@@ -438,42 +252,48 @@ static bool runs(const octavo_kv_view *kv, const octavo_section *section)
 static prefill_stored stored_of(const octavo_attention_prefill_params *p)
 {
     const octavo_kv_view *kv = p->kv;
-    const octavo_tensor *q = &p->q;
-    const bool k_float = kv->k_format == OCTAVO_K_F32 || kv->k_format == OCTAVO_K_BF16 || kv->k_format == OCTAVO_K_F16;
-    const bool v_float = kv->v_format == OCTAVO_V_F32 || kv->v_format == OCTAVO_V_BF16 || kv->v_format == OCTAVO_V_F16;
     prefill_stored as = {};
-    as.bytes[PREFILL_Q] = q->dtype == OCTAVO_F32 ? 4 : 2, as.halves[PREFILL_Q] = q->dtype == OCTAVO_F16;
+    as.bytes[PREFILL_Q] = p->q.dtype == OCTAVO_F32 ? 4 : 2, as.halves[PREFILL_Q] = p->q.dtype == OCTAVO_F16;
     as.bytes[PREFILL_K] = kv->k_format == OCTAVO_K_F32 ? 4 : 2, as.halves[PREFILL_K] = kv->k_format == OCTAVO_K_F16;
     as.bytes[PREFILL_V] = kv->v_format == OCTAVO_V_F32 ? 4 : 2, as.halves[PREFILL_V] = kv->v_format == OCTAVO_V_F16;
     as.codes[PREFILL_K] = octavo_prefill_takes_k_codes(p), as.codes[PREFILL_V] = octavo_prefill_takes_v_codes(p);
     as.planes = octavo_prefill_k_planes(p);
-    as.wide[PREFILL_K] = k_float && is_wide(&kv->k[0]), as.wide[PREFILL_V] = v_float && is_wide(&kv->v), as.wide[PREFILL_Q] = (uintptr_t)q->data % 16 == 0;
-    for (int i = 0; i < 3; i++) as.wide[PREFILL_Q] = as.wide[PREFILL_Q] && q->strides[i] * as.bytes[PREFILL_Q] % 16 == 0;
-    as.runs[PREFILL_K] = k_float && runs(kv, &kv->k[0]), as.runs[PREFILL_V] = v_float && runs(kv, &kv->v);
     return as;
 }
 
-template <int LANES, prefill_operand WHAT, bool WIDE>
-static octavo_status launch_facts(const octavo_exec *exec, const prefill_encode_call &call, int64_t tokens, int64_t heads)
+static encode_from source_of(const octavo_attention_prefill_params *p)
 {
-    const dim3 grid((unsigned)octavo_cuda_ceil(tokens / TOKENS, THREADS / LANES), (unsigned)heads, (unsigned)call.of.p.q.shape[0]);
-    if (tokens == 0) return OCTAVO_OK;
-    return octavo_cuda_launch(prefill_facts<LANES, WHAT, WIDE>, "attention_prefill", grid, THREADS, 0, exec, call);
+    const octavo_kv_view *kv = p->kv;
+    const octavo_tensor *q = &p->q;
+    const bool bf16 = q->dtype == OCTAVO_BF16 && kv->k_format == OCTAVO_K_BF16 && kv->v_format == OCTAVO_V_BF16;
+    const bool f16 = q->dtype == OCTAVO_F16 && kv->k_format == OCTAVO_K_F16 && kv->v_format == OCTAVO_V_F16;
+    bool wide = (uintptr_t)q->data % 16 == 0 && kv->head_dim % EIGHT == 0 && kv->v_dim % EIGHT == 0 && !kv->v_channel_scale;
+    for (int i = 0; i < 3; i++) wide = wide && q->strides[i] % EIGHT == 0;
+    wide = wide && is_wide(&kv->k[0]) && is_wide(&kv->v) && runs(kv, &kv->k[0]) && runs(kv, &kv->v);
+    return wide && bf16 ? FROM_BF16 : wide && f16 ? FROM_F16 : FROM_ANY;
 }
 
-template <int DIM, bool WIDE> static octavo_status launch(const octavo_exec *exec, const prefill_encode_call &call)
+template <int DIM, encode_from FROM> static octavo_status launch(const octavo_exec *exec, const prefill_encode_call &call)
 {
-    enum { LANES = DIM / EIGHT };
-    const int64_t q_heads = call.of.p.q.shape[2], heads = call.of.kv.kv_heads, tokens = call.at.q_tokens > call.at.kv_tokens ? call.at.q_tokens : call.at.kv_tokens;
+    enum { LANES = DIM / EIGHT, BLOCKS = THREADS / LANES };
+    const int64_t q_heads = call.of.p.q.shape[2], heads = call.of.kv.kv_heads, q_blocks = call.at.q_tokens / TOKENS, blocks = call.at.kv_tokens / TOKENS;
+    const int64_t facts = (call.at.k_part ? heads : 0) + (call.at.v_part ? heads : 0), mosts = call.at.q_most ? q_heads : 0;
     const unsigned batch = (unsigned)call.of.p.q.shape[0];
-    if (call.at.k_part) OCTAVO_CUDA_TRY((launch_facts<LANES, PREFILL_K, WIDE>(exec, call, call.at.kv_tokens, heads)));
-    if (call.at.v_part) OCTAVO_CUDA_TRY((launch_facts<LANES, PREFILL_V, WIDE>(exec, call, call.at.kv_tokens, heads)));
-    if (call.at.q_most) OCTAVO_CUDA_TRY((launch_facts<LANES, PREFILL_Q, WIDE>(exec, call, call.at.q_tokens, q_heads)));
-    if (call.at.k_part || call.at.v_part || call.at.q_most)
-        OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_join, "attention_prefill", dim3(1, (unsigned)(2 * heads + (call.at.q_most ? q_heads : 0)), batch), THREADS, 0,
-                                           exec, call));
-    const dim3 grid((unsigned)(tokens / TOKENS), (unsigned)(call.values + heads + q_heads), batch);
-    return octavo_cuda_launch(prefill_encode<DIM, WIDE>, "attention_prefill", grid, THREADS, 0, exec, call);
+    const dim3 facts_grid((unsigned)octavo_cuda_ceil(blocks, BLOCKS), (unsigned)facts, batch);
+    const dim3 most_grid((unsigned)octavo_cuda_ceil(q_blocks, BLOCKS), (unsigned)mosts, batch);
+    const dim3 grid((unsigned)(q_blocks > blocks ? q_blocks : blocks), (unsigned)(call.values + heads + q_heads), batch);
+    if (facts && blocks) OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_facts<LANES, FROM>, "attention_prefill", facts_grid, THREADS, 0, exec, call));
+    if (mosts) OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_most<LANES, FROM>, "attention_prefill", most_grid, THREADS, 0, exec, call));
+    if (facts || mosts)
+        OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_join, "attention_prefill", dim3(1, (unsigned)(2 * heads + mosts), batch), THREADS, 0, exec, call));
+    return octavo_cuda_launch(prefill_encode<DIM, FROM>, "attention_prefill", grid, THREADS, 0, exec, call);
+}
+
+template <encode_from FROM> static octavo_status launch_dim(const octavo_exec *exec, const prefill_encode_call &call)
+{
+    const int32_t dim = call.of.kv.head_dim > call.of.kv.v_dim ? call.of.kv.head_dim : call.of.kv.v_dim;
+    if (dim <= 64) return launch<64, FROM>(exec, call);
+    return dim <= 128 ? launch<128, FROM>(exec, call) : launch<256, FROM>(exec, call);
 }
 
 octavo_status octavo_prefill_encode(const octavo_exec *exec, const prefill_call &of, const octavo_prefill_eight_layout &at)
@@ -487,8 +307,9 @@ octavo_status octavo_prefill_encode(const octavo_exec *exec, const prefill_call 
     if (dim > PREFILL_EIGHT_DIM || heads > 65535 || p->q.shape[0] > 65535)
         return octavo_cuda_fail(OCTAVO_E_UNSUPPORTED, "kv.head_dim is %d and v_dim %d for %lld heads of %lld sequences, expected at most %d for 65535 of 65535 on a GPU",
                                 of.kv.head_dim, of.kv.v_dim, (long long)heads, (long long)p->q.shape[0], (int)PREFILL_EIGHT_DIM);
-    const bool wide = call.as.wide[PREFILL_Q] && call.as.wide[PREFILL_K] && call.as.wide[PREFILL_V] && of.kv.head_dim % EIGHT == 0 && of.kv.v_dim % EIGHT == 0;
-    if (dim <= 64) return wide ? launch<64, true>(exec, call) : launch<64, false>(exec, call);
-    if (dim <= 128) return wide ? launch<128, true>(exec, call) : launch<128, false>(exec, call);
-    return wide ? launch<256, true>(exec, call) : launch<256, false>(exec, call);
+    switch (source_of(p)) {
+    case FROM_BF16: return launch_dim<FROM_BF16>(exec, call);
+    case FROM_F16:  return launch_dim<FROM_F16>(exec, call);
+    default:        return launch_dim<FROM_ANY>(exec, call);
+    }
 }

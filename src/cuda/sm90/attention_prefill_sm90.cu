@@ -4,6 +4,7 @@
 #include <cudaTypedefs.h>
 
 enum { COPY_ALIGN = 16, HALF_BYTES = 2, SECTION_BYTES = 24 << 20 /* of keys and values, about half of the second-level cache */ };
+static constexpr float LOG2_E = 1.44269504f;
 
 /* ---- the copy engine's maps ---- */
 
@@ -35,8 +36,8 @@ static octavo_status make_map(PFN_cuTensorMapEncodeTiled_v12000 encode, const ma
     for (int i = 0; i < 3; i++) stride[i] = of.stride[i] ? (cuuint64_t)of.stride[i] : (cuuint64_t)COPY_ALIGN; /* of an axis of size one */
     const cuuint32_t box[4] = { (cuuint32_t)elements, (cuuint32_t)box_tokens, 1, 1 }, step[4] = { 1, 1, 1, 1 };
     const CUresult result = encode(map, type, 4, (void *)of.data, size, stride, box,
-                                   step, CU_TENSOR_MAP_INTERLEAVE_NONE, narrow ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+                                   step, CU_TENSOR_MAP_INTERLEAVE_NONE, narrow ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B,
+                                   CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     return result == CUDA_SUCCESS ? OCTAVO_OK : octavo_cuda_fail(OCTAVO_E_DEVICE, "cuTensorMapEncodeTiled refused a tensor with error %d", (int)result);
 }
 
@@ -104,7 +105,6 @@ octavo_status octavo_prefill_eight_plan(const octavo_exec *exec, const prefill_c
     call->q_tokens = q_tokens, call->kv_tokens = tokens;
     call->q_scale = array(at.q_scale), call->q_shift = array(at.q_shift), call->k_scale = array(at.k_scale);
     call->v_log2 = array(at.v_log2), call->v_scale = array(at.v_scale), call->v_mean = array(at.v_mean);
-    call->cap_log2 = of.p.soft_cap * LOG2_E;
     return plan_tasks(exec, of, rows, dim + values, call, blocks);
 }
 
@@ -145,13 +145,14 @@ static bool fits_exact(const octavo_attention_prefill_params *p)
            is_aligned(&kv->k[0]) && is_aligned(&kv->v) && pages_fit(kv, KEYS_MOST) && kv->max_tokens <= INT32_MAX - KEYS_MOST && tasks_most <= INT32_MAX / 2;
 }
 
-/* Eight-bit attention of what the kernels of sm_90a know: the encoding takes any view. */
+/* Eight-bit attention without a soft cap, and not with scales of a single token; the encoding takes any view. */
 static bool fits_eight(const octavo_attention_prefill_params *p)
 {
     const octavo_kv_view *kv = p->kv;
     const bool kind = p->precision == OCTAVO_ATTENTION_FP8 || p->precision == OCTAVO_ATTENTION_SAGE2;
     const int64_t tasks_most = p->q.shape[0] * p->q.shape[2] * octavo_cuda_ceil(p->q.shape[1], GROUP_ROWS);
     return kind && kv->head_dim == kv->v_dim && (kv->head_dim == 64 || kv->head_dim == 128 || kv->head_dim == 256) && p->softmax_scale > 0.0f &&
+           p->soft_cap == 0.0f && !octavo_prefill_eight_layout_of(p).per_token &&
            is_aligned(&p->out, p->out.dtype == OCTAVO_F32 ? 4 : HALF_BYTES) && kv->max_tokens <= INT32_MAX / 2 && tasks_most <= INT32_MAX / 2;
 }
 

@@ -14,36 +14,72 @@ enum eight_codes { CODES_E4M3, CODES_INT8 };
 template <eight_codes CODES> struct code_sums { typedef float type; };
 template <> struct code_sums<CODES_INT8> { typedef int type; };
 
-/* Scores of a part of a tile. */
-template <typename L, typename T> static __device__ __forceinline__ void ask_scores(T (&score)[PART_SCORES], uint32_t q, uint32_t k, int part)
+/* Scores of a tile. */
+template <typename L, typename T> static __device__ __forceinline__ void ask_scores(T (&score)[L::PARTS][PART_SCORES], uint32_t q, uint32_t k)
 {
-    enum { STEPS = L::ROW / 32, PART_STEP = PART_KEYS * L::ROW / 16 };
+    enum { STEPS = L::ROW / 32 };
+    wgmma_fence();
 #pragma unroll
     for (int i = 0; i < L::DIM / 32; i++) {
-        const int q_step = (i / STEPS * GROUP_ROWS * L::ROW + i % STEPS * 32) / 16, k_step = (i / STEPS * L::KEYS * L::ROW + i % STEPS * 32) / 16;
-        wgmma_eight_shared(score, wgmma_matrix_at<L::ROW>(q + q_step), wgmma_matrix_at<L::ROW>(k + part * PART_STEP + k_step), i > 0);
+        const uint64_t rows = wgmma_matrix_at<L::ROW>(q + (i / STEPS * GROUP_ROWS * L::ROW + i % STEPS * 32) / 16);
+        const uint64_t keys = wgmma_matrix_at<L::ROW>(k + (i / STEPS * L::KEYS * L::ROW + i % STEPS * 32) / 16);
+        if constexpr (L::PARTS > 1) wgmma_eight_shared(score[0], score[1], rows, keys, i > 0);
+        else wgmma_eight_shared(score[0], rows, keys, i > 0);
     }
     wgmma_commit();
 }
 
-/* Sums over a part, added to those of the parts before. */
-template <typename L, typename S>
-static __device__ __forceinline__ void ask_sums(float (&sum)[S::COUNT], const uint32_t (&weight)[PART_KEYS / 32][4], uint32_t v, int part)
+/* The largest logarithm of a weight so far in a lane's rows; of integers, which become floats in place where some are masked. */
+template <typename L>
+static __device__ __forceinline__ void most_of(float (&most)[2], float (&score)[PART_SCORES], const eight_rows &rows, uint32_t facts, uint32_t spans,
+                                               bool masked, int part)
 {
+    if (__builtin_expect(masked, 0)) eight_mask(score, spans, load_shared(facts + 4 * L::TILE_BEGIN) + part * PART_KEYS);
+    eight_most<L>(most, score, rows, facts, part);
+}
+template <typename L>
+static __device__ __forceinline__ void most_of(float (&most)[2], int (&score)[PART_SCORES], const eight_rows &rows, uint32_t facts, uint32_t spans,
+                                               bool masked, int part)
+{
+    if (__builtin_expect(masked, 0)) {
+        float all[PART_SCORES];
 #pragma unroll
-    for (int i = 0; i < PART_KEYS / 32; i++)
-        wgmma_eight_registers(sum, weight[i], wgmma_matrix_at<V_COLUMN>(v + (part * L::DIM * V_COLUMN + i * 32) / 16), i > 0 || part > 0);
+        for (int i = 0; i < PART_SCORES; i++) all[i] = (float)score[i];
+        most_of<L>(most, all, rows, facts, spans, masked, part);
+#pragma unroll
+        for (int i = 0; i < PART_SCORES; i++) score[i] = __float_as_int(all[i]);
+    } else eight_most<L>(most, score, rows, facts, part);
 }
 
-template <int COUNT> static __device__ __forceinline__ void take_scores(float (&score)[COUNT], const float (&sum)[COUNT])
+template <typename L>
+static __device__ __forceinline__ void weigh(uint32_t (&weight)[PART_KEYS / 32][4], const float (&score)[PART_SCORES], eight_rows *rows, uint32_t facts,
+                                             bool, int part, float zero)
 {
-#pragma unroll
-    for (int i = 0; i < COUNT; i++) score[i] = sum[i];
+    eight_weigh<L>(weight, score, rows, facts, part, zero);
 }
-template <int COUNT> static __device__ __forceinline__ void take_scores(float (&score)[COUNT], const int (&sum)[COUNT])
+template <typename L>
+static __device__ __forceinline__ void weigh(uint32_t (&weight)[PART_KEYS / 32][4], const int (&score)[PART_SCORES], eight_rows *rows, uint32_t facts,
+                                             bool masked, int part, float zero)
 {
+    if (__builtin_expect(masked, 0)) {
+        float all[PART_SCORES];
 #pragma unroll
-    for (int i = 0; i < COUNT; i++) score[i] = (float)sum[i];
+        for (int i = 0; i < PART_SCORES; i++) all[i] = __int_as_float(score[i]);
+        eight_weigh<L>(weight, all, rows, facts, part, zero);
+    } else eight_weigh<L>(weight, score, rows, facts, part, zero);
+}
+
+/* Sums of a tile's values, at most 128 columns of them. */
+template <typename L, typename S>
+static __device__ __forceinline__ void ask_sums(float (&fresh)[S::COUNT], const uint32_t (&weight)[L::PARTS][PART_KEYS / 32][4], uint32_t v)
+{
+    wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < L::KEYS / 32; i++) {
+        const int column = i / (V_COLUMN / 32), within = i % (V_COLUMN / 32);
+        wgmma_eight_registers(fresh, weight[column][within], wgmma_matrix_at<V_COLUMN>(v + (column * L::DIM * V_COLUMN + within * 32) / 16), i > 0);
+    }
+    wgmma_commit();
 }
 
 /* What the rows of a lane see, for eight_mask(), and the factors of their scores. */
@@ -55,28 +91,23 @@ static __device__ __forceinline__ void begin_rows(const prefill_codes_call &c, c
     for (int row = 0; row < 2; row++) {
         const int token = first_row + 8 * row;
         const octavo_span span = octavo_prefill_span_of(&c.of.p, task.length, task.queries, token);
-        rows->unit[row] = rows->largest[row] = EIGHT_NONE, rows->mass[row] = 0.0f, rows->factor[row] = token < task.queries ? factor[token] * c.scale_log2 : 0.0f;
-        if (threadIdx.x % 4 != 0) continue;
-        store_shared(spans + 96 * row, (int)span.sink_end), store_shared(spans + 96 * row + 4, (int)span.near_begin);
-        store_shared(spans + 96 * row + 8, (int)span.end);
+        const uint32_t to = spans + 8 * SPAN_BYTES * row;
+        rows->unit[row] = rows->largest[row] = EIGHT_NONE, rows->mass[row] = 0.0f;
+        rows->factor[row] = token < task.queries ? factor[token] * c.scale_log2 : 0.0f;
+        if (threadIdx.x % 4 == 0) store_shared(to, (int)span.sink_end), store_shared(to + 4, (int)span.near_begin), store_shared(to + 8, (int)span.end);
     }
     __syncwarp();
-}
-
-template <int COUNT> static __device__ __forceinline__ void add_sums(float (&sum)[COUNT], const float (&fresh)[COUNT], const float (&down)[2])
-{
-#pragma unroll
-    for (int i = 0; i < COUNT; i++) sum[i] = fmaf(sum[i], down[i / 2 % 2], fresh[i]);
 }
 
 /* A warpgroup that multiplies. */
 template <typename L, eight_codes CODES> static __device__ __forceinline__ void consume(const prefill_codes_call &c, uint32_t base, int group)
 {
     typedef eight_sums<L::DIM> S;
+    enum { TURN_END = L::DIM == 64 ? 0 : L::PARTS - 1 /* the part after which the other's turn begins: at 64 there is little to multiply */ };
     const int warp = (int)threadIdx.x % GROUP_THREADS / WARP, g = (int)threadIdx.x % WARP / 4;
     const bool reports = threadIdx.x % GROUP_THREADS == 0, warp_reports = threadIdx.x % WARP == 0;
     const int my_row = group * GROUP_ROWS + warp * 16 + g;
-    const uint32_t q = wgmma_begin(base + group * L::Q_GROUP_BYTES), spans = base + L::SPANS + 12 * my_row;
+    const uint32_t q = wgmma_begin(base + group * L::Q_GROUP_BYTES), spans = base + L::SPANS + SPAN_BYTES * my_row;
     const int my_turn = FIRST_TURN + group, next_turn = FIRST_TURN + (group + 1) % L::GROUPS;
     if (group == L::GROUPS - 1) barrier_report_named(next_turn, TURN_THREADS);
     ring_place at = { 0, 0 }, tasks_at = { 0, 0 };
@@ -88,62 +119,56 @@ template <typename L, eight_codes CODES> static __device__ __forceinline__ void 
         begin_rows<L>(c, task, task.first_row + my_row, spans, &rows);
 #pragma unroll
         for (int i = 0; i < S::PARTS * S::COUNT; i++) sum[i / S::COUNT][i % S::COUNT] = 0.0f;
+        int flags = TILE_LAST;
         if (task.tiles > 0) {
+            flags = 0;
             mbarrier_wait(base + L::Q_FULL, q_parity), q_parity ^= 1;
-            for (int flags = 0; !(flags & TILE_LAST);) {
-                const uint32_t facts = base + L::FACTS + at.stage * L::FACT_BYTES, k = wgmma_begin(base + L::K + at.stage * L::TILE_BYTES);
-                const uint32_t v = wgmma_begin(base + L::V + at.stage * L::TILE_BYTES);
-                typename code_sums<CODES>::type whole[L::PARTS][PART_SCORES];
-                uint32_t weight[L::PARTS][PART_KEYS / 32][4];
-                float score[L::PARTS][PART_SCORES], most[2] = { -INFINITY, -INFINITY }, down[2];
+        }
+        while (!(flags & TILE_LAST)) {
+            const uint32_t facts = base + L::FACTS + at.stage * L::FACT_BYTES, v = wgmma_begin(base + L::V + at.stage * L::TILE_BYTES);
+            typename code_sums<CODES>::type score[L::PARTS][PART_SCORES];
+            uint32_t weight[L::PARTS][PART_KEYS / 32][4];
+            float most[2] = { -INFINITY, -INFINITY }, down[2];
 
-                /* 1. scores */
-                mbarrier_wait(base + L::K_FULL + 8 * at.stage, at.parity);
-                wgmma_fence();
+            /* 1. scores */
+            mbarrier_wait(base + L::K_FULL + 8 * at.stage, at.parity);
+            ask_scores<L>(score, q, wgmma_begin(base + L::K + at.stage * L::TILE_BYTES));
+            flags = load_shared(facts + 4 * L::TILE_FLAGS);
+            wgmma_wait<0>();
 #pragma unroll
-                for (int part = 0; part < L::PARTS; part++) ask_scores<L>(whole[part], q, k, part);
-                flags = load_shared(facts + 4 * L::TILE_FLAGS);
+            for (int part = 0; part < L::PARTS; part++) wgmma_pin(score[part]);
 #pragma unroll
-                for (int part = 0; part < L::PARTS; part++) {
-                    if (part < L::PARTS - 1) wgmma_wait<L::PARTS - 1>();
-                    else wgmma_wait<0>();
-                    wgmma_pin(whole[part]);
-                    take_scores(score[part], whole[part]);
-                    if (L::PER_TOKEN) eight_scale_tokens<L>(score[part], rows, facts, part, c.cap_log2);
-                    else if (__builtin_expect(c.cap_log2 > 0.0f, 0)) eight_cap_scores<L>(score[part], rows, facts, part, c.cap_log2);
-                    if (__builtin_expect(flags & TILE_MASKED, 0)) eight_mask(score[part], spans, load_shared(facts + 4 * L::TILE_BEGIN) + part * PART_KEYS);
-                    eight_most<L>(most, score[part], rows, facts, part);
-                }
-                eight_unit(&rows, most, down);
+            for (int part = 0; part < L::PARTS; part++) most_of<L>(most, score[part], rows, facts, spans, (flags & TILE_MASKED) != 0, part);
+            eight_unit(&rows, most, down);
 
-                /* 2. weights, of one warpgroup at a time */
-                barrier_wait_named(my_turn, TURN_THREADS);
+            /* 2. weights, of one warpgroup at a time: its turn ends once their sum is known */
+            barrier_wait_named(my_turn, TURN_THREADS);
 #pragma unroll
-                for (int part = 0; part < L::PARTS; part++) eight_weigh<L>(weight[part], score[part], &rows, facts, part, c.zero);
-                barrier_report_named(next_turn + (rows.mass[0] + rows.mass[1] < 0.0f), TURN_THREADS); /* once the sums are known */
-                __syncwarp();
-                if (warp_reports) mbarrier_report(base + L::K_EMPTY + 8 * at.stage);
-                if (reports && (flags & TILE_LAST)) mbarrier_report(base + L::Q_EMPTY);
-
-                /* 3. sums */
-                mbarrier_wait(base + L::V_FULL + 8 * at.stage, at.parity);
-#pragma unroll
-                for (int column = 0; column < S::PARTS; column++) {
-                    float fresh[S::COUNT];
-                    wgmma_fence();
-#pragma unroll
-                    for (int part = 0; part < L::PARTS; part++) ask_sums<L, S>(fresh, weight[part], v + column * S::COUNT * 2 * V_COLUMN / 16, part);
-                    wgmma_commit();
-                    wgmma_wait<0>();
-                    wgmma_pin(fresh);
-                    if (reports && column == S::PARTS - 1) mbarrier_report(base + L::V_EMPTY + 8 * at.stage);
-                    add_sums(sum[column], fresh, down);
-                }
-                ring_advance<L::STAGES>(&at);
+            for (int part = 0; part < L::PARTS; part++) {
+                weigh<L>(weight[part], score[part], &rows, facts, (flags & TILE_MASKED) != 0, part, c.zero);
+                if (part == TURN_END) barrier_report_named(next_turn + (rows.mass[0] + rows.mass[1] < 0.0f), TURN_THREADS);
             }
+            __syncwarp();
+            if (warp_reports) mbarrier_report(base + L::K_EMPTY + 8 * at.stage);
+            if (reports && (flags & TILE_LAST)) mbarrier_report(base + L::Q_EMPTY);
+
+            /* 3. sums */
+            mbarrier_wait(base + L::V_FULL + 8 * at.stage, at.parity);
+#pragma unroll
+            for (int part = 0; part < S::PARTS; part++) {
+                float fresh[S::COUNT];
+                ask_sums<L, S>(fresh, weight, v + part * S::COUNT * 2 * V_COLUMN / 16);
+                wgmma_wait<0>();
+                wgmma_pin(fresh);
+                if (reports && part == S::PARTS - 1) mbarrier_report(base + L::V_EMPTY + 8 * at.stage);
+#pragma unroll
+                for (int i = 0; i < S::COUNT; i++) sum[part][i] = fmaf(sum[part][i], down[i / 2 % 2], fresh[i]);
+            }
+            ring_advance<L::STAGES>(&at);
         }
         task = prefill_task_of(c.of, c.order, index, L::ROWS, L::KEYS);
-        eight_finish<S>(c, task, task.first_row + my_row, rows, eight_v_unit(c, (int64_t)task.b * c.of.kv.kv_heads + task.kv_head, L::PER_TOKEN), sum);
+        const int64_t kv_line = (int64_t)task.b * c.of.kv.kv_heads + task.kv_head;
+        eight_finish<S>(c, task, task.first_row + my_row, rows, eight_v_unit(c, kv_line), sum);
     }
 }
 
@@ -176,22 +201,16 @@ template <typename L, eight_codes CODES> static octavo_status launch(const octav
     return octavo_cuda_launch(prefill_eight<L, CODES>, "attention_prefill", dim3((unsigned)blocks), L::THREADS, L::BYTES, exec, call);
 }
 
-template <int DIM, int KEYS, int STAGES> static octavo_status launch_codes(const octavo_exec *exec, const prefill_call &of)
+template <typename L> static octavo_status launch_codes(const octavo_exec *exec, const prefill_call &of)
 {
-    const bool e4m3 = of.p.precision == OCTAVO_ATTENTION_FP8;
-    if (octavo_prefill_eight_layout_of(&of.p).per_token) {
-        typedef prefill_eight_layout<DIM, 128, 2, 2, true> L;
-        return e4m3 ? launch<L, CODES_E4M3>(exec, of) : launch<L, CODES_INT8>(exec, of);
-    }
-    typedef prefill_eight_layout<DIM, KEYS, 2, STAGES, false> L;
-    return e4m3 ? launch<L, CODES_E4M3>(exec, of) : launch<L, CODES_INT8>(exec, of);
+    return of.p.precision == OCTAVO_ATTENTION_FP8 ? launch<L, CODES_E4M3>(exec, of) : launch<L, CODES_INT8>(exec, of);
 }
 
 octavo_status octavo_prefill_eight_sm90(const octavo_exec *exec, const prefill_call &call)
 {
     switch (call.kv.head_dim) {
-    case 64:  return launch_codes<64, 256, 4>(exec, call);
-    case 128: return launch_codes<128, 256, 3>(exec, call);
-    default:  return launch_codes<256, 128, 2>(exec, call);
+    case 64:  return launch_codes<prefill_eight_layout<64, 256, 4>>(exec, call);
+    case 128: return launch_codes<prefill_eight_layout<128, 256, 3>>(exec, call);
+    default:  return launch_codes<prefill_eight_layout<256, 128, 2>>(exec, call);
     }
 }

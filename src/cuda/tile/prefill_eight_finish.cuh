@@ -19,8 +19,8 @@ static __device__ __forceinline__ void put_two(const octavo_tensor &out, int64_t
 
 /* A lane's rows are first_row and first_row + 8. v_unit: logarithm of what V's codes are worth. */
 template <typename S>
-static __device__ __forceinline__ void eight_finish(const prefill_codes_call &c, const prefill_task &task, int first_row, const eight_rows &rows, float v_unit,
-                                                   const float (&sum)[S::PARTS][S::COUNT])
+static __device__ __forceinline__ void eight_finish(const prefill_codes_call &c, const prefill_task &task, int first_row, const eight_rows &rows,
+                                                    float v_unit, const float (&sum)[S::PARTS][S::COUNT])
 {
     static constexpr float LN_2 = 0.693147181f;
     const int t = (int)threadIdx.x % 4;

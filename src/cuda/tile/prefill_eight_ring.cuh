@@ -17,23 +17,21 @@ struct prefill_codes_call {
     int64_t q_tokens, kv_tokens;
     const float *q_scale, *q_shift;                  /* see kernel/prefill_eight.h; NULL: there is none */
     const float *k_scale, *v_log2, *v_scale, *v_mean;
-    float scale_log2, cap_log2 /* 0: none */, zero /* 0, which the compiler does not know */;
+    float scale_log2, zero; /* zero: 0, which the compiler does not know */
 };
 
-static constexpr float LOG2_E = 1.44269504f;
-enum { TILE_MASKED = 1, TILE_LAST = 2, V_COLUMN = 128, PART_KEYS = 128 /* scores of so many keys are asked for together */ };
+enum { TILE_MASKED = 1, TILE_LAST = 2, V_COLUMN = 128, PART_KEYS = 128 /* whose scores are an array */, SPAN_BYTES = 12 };
 
 /* Where things lie in shared memory, from a base that is a multiple of SWIZZLE_BYTES. */
-template <int DIM_, int KEYS_, int GROUPS_, int STAGES_, bool PER_TOKEN_> struct prefill_eight_layout {
-    enum { DIM = DIM_, KEYS = KEYS_, GROUPS = GROUPS_, STAGES = STAGES_, PER_TOKEN = PER_TOKEN_ };
+template <int DIM_, int KEYS_, int STAGES_> struct prefill_eight_layout {
+    enum { DIM = DIM_, KEYS = KEYS_, STAGES = STAGES_, GROUPS = 2 };
     enum { ROWS = GROUPS * GROUP_ROWS, THREADS = (GROUPS + 1) * GROUP_THREADS, HALVES = KEYS / OCTAVO_PREFILL_BLOCK, PARTS = KEYS / PART_KEYS };
     enum { ROW = DIM < 128 ? DIM : 128, COLUMNS = DIM / ROW, TILE_BYTES = KEYS * DIM, Q_GROUP_BYTES = GROUP_ROWS * DIM };
-    /* floats of a tile: factors of scores, logarithms of the weights' factors, their inverses; then the first key, what else, and a 0 */
-    enum { K_FACTORS = PER_TOKEN ? KEYS : 4 * HALVES, V_FACTORS = PER_TOKEN ? KEYS : HALVES };
-    enum { V_LOGS = K_FACTORS, V_BACK = V_LOGS + V_FACTORS, TILE_BEGIN = V_BACK + V_FACTORS, TILE_FLAGS = TILE_BEGIN + 1, TILE_ZERO = TILE_FLAGS + 1 };
-    enum { FACT_BYTES = (TILE_ZERO + 1 + 3) / 4 * 16 };
+    /* floats of a tile: factors of scores, logarithms of the weights' factors, their inverses; then the first key and what else */
+    enum { K_FACTORS = 4 * HALVES, V_LOGS = K_FACTORS, V_BACK = V_LOGS + HALVES, TILE_BEGIN = V_BACK + HALVES, TILE_FLAGS = TILE_BEGIN + 1 };
+    enum { FACT_BYTES = (TILE_FLAGS + 1 + 3) / 4 * 16 };
     enum { K = GROUPS * Q_GROUP_BYTES, V = K + STAGES * TILE_BYTES, FACTS = V + STAGES * TILE_BYTES, SPANS = FACTS + STAGES * FACT_BYTES };
-    enum { BARRIERS = SPANS + 12 * ROWS, Q_FULL = BARRIERS, Q_EMPTY = Q_FULL + 8, K_FULL = Q_EMPTY + 8, K_EMPTY = K_FULL + 8 * STAGES };
+    enum { BARRIERS = SPANS + SPAN_BYTES * ROWS, Q_FULL = BARRIERS, Q_EMPTY = Q_FULL + 8, K_FULL = Q_EMPTY + 8, K_EMPTY = K_FULL + 8 * STAGES };
     enum { V_FULL = K_EMPTY + 8 * STAGES, V_EMPTY = V_FULL + 8 * STAGES, TASK_FULL = V_EMPTY + 8 * STAGES, TASK_EMPTY = TASK_FULL + 8 * TASKS };
     enum { TASK = TASK_EMPTY + 8 * TASKS, BYTES = TASK + 4 * TASKS + SWIZZLE_BYTES };
 };
@@ -53,10 +51,10 @@ template <typename L> static __device__ __forceinline__ void eight_init(uint32_t
 static __device__ __forceinline__ void store_shared(uint32_t to, float x) { store_shared(to, __float_as_int(x)); }
 static __device__ __forceinline__ float load_shared_float(uint32_t from) { return __int_as_float(load_shared(from)); }
 
-/* What the factors of V are relative to within a task: that of the first key. */
-static __device__ __forceinline__ float eight_v_unit(const prefill_codes_call &c, int64_t kv_line, bool per_token)
+/* What the factors of V are relative to within a task: that of the first block. */
+static __device__ __forceinline__ float eight_v_unit(const prefill_codes_call &c, int64_t kv_line)
 {
-    return c.v_log2 ? c.v_log2[kv_line * (per_token ? c.kv_tokens : c.kv_tokens / OCTAVO_PREFILL_BLOCK)] : 0.0f;
+    return c.v_log2 ? c.v_log2[kv_line * (c.kv_tokens / OCTAVO_PREFILL_BLOCK)] : 0.0f;
 }
 
 /* Factors of a tile to shared memory. */
@@ -64,21 +62,13 @@ template <typename L>
 static __device__ __forceinline__ void put_facts(const prefill_codes_call &c, int64_t kv_line, float v_unit, int begin, int flags, uint32_t to, int lane)
 {
     static constexpr float LOG_LEAST = -100.0f;
-    const int64_t k_count = L::PER_TOKEN ? c.kv_tokens : c.kv_tokens / OCTAVO_PREFILL_BLOCK * 4, v_count = L::PER_TOKEN ? c.kv_tokens : c.kv_tokens / OCTAVO_PREFILL_BLOCK;
-    const int64_t k_first = L::PER_TOKEN ? begin : begin / OCTAVO_PREFILL_BLOCK * 4, v_first = L::PER_TOKEN ? begin : begin / OCTAVO_PREFILL_BLOCK;
-#pragma unroll
-    for (int i = 0; i < L::K_FACTORS; i += WARP) {
-        const int at = i + lane;
-        if (at < L::K_FACTORS) store_shared(to + 4 * at, k_first + at < k_count ? c.k_scale[kv_line * k_count + k_first + at] : 0.0f);
+    const int64_t blocks = c.kv_tokens / OCTAVO_PREFILL_BLOCK, first = begin / OCTAVO_PREFILL_BLOCK;
+    if (lane < L::K_FACTORS) store_shared(to + 4 * lane, first + lane / 4 < blocks ? c.k_scale[(kv_line * blocks + first) * 4 + lane] : 0.0f);
+    if (lane < L::HALVES) {
+        const float log = c.v_log2 && first + lane < blocks ? fmaxf(c.v_log2[kv_line * blocks + first + lane] - v_unit, LOG_LEAST) : 0.0f;
+        store_shared(to + 4 * (L::V_LOGS + lane), log), store_shared(to + 4 * (L::V_BACK + lane), exp2f(-log));
     }
-#pragma unroll
-    for (int i = 0; i < L::V_FACTORS; i += WARP) {
-        const int at = i + lane;
-        if (at >= L::V_FACTORS) continue;
-        const float log = c.v_log2 && v_first + at < v_count ? fmaxf(c.v_log2[kv_line * v_count + v_first + at] - v_unit, LOG_LEAST) : 0.0f;
-        store_shared(to + 4 * (L::V_LOGS + at), log), store_shared(to + 4 * (L::V_BACK + at), exp2f(-log));
-    }
-    if (lane == 0) store_shared(to + 4 * L::TILE_BEGIN, begin), store_shared(to + 4 * L::TILE_FLAGS, flags), store_shared(to + 4 * L::TILE_ZERO, 0);
+    if (lane == 0) store_shared(to + 4 * L::TILE_BEGIN, begin), store_shared(to + 4 * L::TILE_FLAGS, flags);
     __syncwarp();
 }
 
@@ -100,7 +90,7 @@ template <typename L> static __device__ __forceinline__ void eight_produce(const
         const prefill_task task = prefill_task_of(c.of, c.order, index, L::ROWS, L::KEYS);
         if (task.tiles == 0) continue;
         const int64_t kv_line = (int64_t)task.b * c.of.kv.kv_heads + task.kv_head;
-        const float v_unit = eight_v_unit(c, kv_line, L::PER_TOKEN);
+        const float v_unit = eight_v_unit(c, kv_line);
         mbarrier_wait(base + L::Q_EMPTY, q_parity), q_parity ^= 1;
         if (lane == 0) {
             mbarrier_report_and_expect(base + L::Q_FULL, L::GROUPS * L::Q_GROUP_BYTES);
@@ -115,7 +105,8 @@ template <typename L> static __device__ __forceinline__ void eight_produce(const
             const uint32_t k = base + L::K + at.stage * L::TILE_BYTES, v = base + L::V + at.stage * L::TILE_BYTES;
             mbarrier_wait(base + L::K_EMPTY + ring, at.parity);
             if (lane == 0)
-                for (int i = 0; i < L::COLUMNS; i++) copy_box(k + i * L::KEYS * L::ROW, &c.k, base + L::K_FULL + ring, i * L::ROW, begin, task.kv_head, task.b);
+                for (int i = 0; i < L::COLUMNS; i++)
+                    copy_box(k + i * L::KEYS * L::ROW, &c.k, base + L::K_FULL + ring, i * L::ROW, begin, task.kv_head, task.b);
             put_facts<L>(c, kv_line, v_unit, begin, flags, base + L::FACTS + at.stage * L::FACT_BYTES, lane);
             if (lane == 0) mbarrier_report_and_expect(base + L::K_FULL + ring, L::TILE_BYTES);
             mbarrier_wait(base + L::V_EMPTY + ring, at.parity);

@@ -1,6 +1,7 @@
 /* prefill_eight_softmax.cuh - weights of eight bits for a tile of keys, from the registers in which the matrix unit leaves its scores.
  *
- * Every tile has its own unit for its weights, for each row such that the largest is 448, so that a flat tail far below a sink keeps its bits; sums so far are brought to that unit, up or down. Logarithms are to base 2. */
+ * Every tile has its own unit for its weights, for each row such that the largest is 448, so that a flat tail far below a sink keeps its bits;
+ * sums so far are brought to that unit, up or down. Logarithms are to base 2. */
 #ifndef OCTAVO_CUDA_TILE_PREFILL_EIGHT_SOFTMAX_CUH
 #define OCTAVO_CUDA_TILE_PREFILL_EIGHT_SOFTMAX_CUH
 
@@ -14,11 +15,11 @@ struct eight_rows {
 };
 
 static constexpr float EIGHT_UP = 8.80735492f; /* logarithm of 448, the largest weight */
-static constexpr float EIGHT_NONE = -1000.0f;  /* unit of no key */
+static constexpr float EIGHT_NONE = -1e30f;     /* unit of no key */
 static constexpr float EIGHT_BELOW = 60.0f;     /* what a unit may lie below the largest: float32 bears it, and what is less is lost in it */
 static constexpr float FACTOR_LEAST = 0x1p-126f; /* zero times a masked score would be no number */
 
-enum { PART_SCORES = PART_KEYS / 2, PART_HALVES = 2 };
+enum { PART_SCORES = PART_KEYS / 2, PART_HALVES = 2, HALF_SCORES = PART_SCORES / PART_HALVES };
 
 /* Takes out what a lane's rows do not see of a part that begins at a key; spans: of its first row, eight rows apart. */
 static __device__ __forceinline__ void eight_mask(float (&score)[PART_SCORES], uint32_t spans, int begin)
@@ -26,7 +27,8 @@ static __device__ __forceinline__ void eight_mask(float (&score)[PART_SCORES], u
     const int first = begin + (int)threadIdx.x % 4 * 2;
 #pragma unroll
     for (int row = 0; row < 2; row++) {
-        const int sink_end = load_shared(spans + 96 * row) - first, near_begin = load_shared(spans + 96 * row + 4) - first, end = load_shared(spans + 96 * row + 8) - first;
+        const uint32_t span = spans + 8 * SPAN_BYTES * row;
+        const int sink_end = load_shared(span) - first, near_begin = load_shared(span + 4) - first, end = load_shared(span + 8) - first;
 #pragma unroll
         for (int i = 2 * row; i < PART_SCORES; i += 4)
 #pragma unroll
@@ -38,77 +40,67 @@ static __device__ __forceinline__ void eight_mask(float (&score)[PART_SCORES], u
 }
 
 /* What the scores of a half of a part are multiplied by. */
-template <typename L> static __device__ __forceinline__ float eight_factor(const eight_rows &rows, int row, uint32_t facts, int half)
+static __device__ __forceinline__ float eight_factor(const eight_rows &rows, int row, uint32_t facts, int half)
 {
-    if (L::PER_TOKEN) return 1.0f;
     return fmaxf(rows.factor[row] * load_shared_float(facts + 4 * (4 * half + (int)threadIdx.x % 4)), FACTOR_LEAST);
 }
 
-/* What is added to their logarithms. */
-template <typename L> static __device__ __forceinline__ float eight_log(uint32_t facts, int half)
+/* The largest score of a row, of which a lane has two in four. Floats without a sign are in the order of their bits: a result below 0 says
+ * nothing. */
+template <int COUNT> static __device__ __forceinline__ int largest_bits(const int (&score)[COUNT], int from, int end)
 {
-    return L::PER_TOKEN ? 0.0f : load_shared_float(facts + 4 * (L::V_LOGS + half));
+    int top = max(score[from], score[from + 1]);
+#pragma unroll
+    for (int i = from + 4; i < end; i += 4) top = __vimax3_s32(top, score[i], score[i + 1]);
+    return top;
+}
+template <int COUNT> static __device__ __forceinline__ int largest_bits(const float (&score)[COUNT], int from, int end)
+{
+    int top = max(__float_as_int(score[from]), __float_as_int(score[from + 1]));
+#pragma unroll
+    for (int i = from + 4; i < end; i += 4) top = __vimax3_s32(top, __float_as_int(score[i]), __float_as_int(score[i + 1]));
+    return top;
+}
+template <int COUNT> static __device__ __forceinline__ float largest_float(const float (&score)[COUNT], int from, int end)
+{
+    float top[2] = { score[from], score[from + 1] };
+#pragma unroll
+    for (int i = from + 4; i < end; i += 4) top[0] = fmaxf(top[0], score[i]), top[1] = fmaxf(top[1], score[i + 1]);
+    return fmaxf(top[0], top[1]);
 }
 
-/* cap tanh(x / cap). */
-static __device__ __forceinline__ float eight_cap(float x, float cap, float steep)
+/* The largest score of each half of a part in a lane's rows. */
+static __device__ __forceinline__ void eight_largest(float (&largest)[PART_HALVES][2], const int (&score)[PART_SCORES])
 {
-    return cap - __fdividef(2.0f * cap, 1.0f + exp2_fast(x * steep));
+#pragma unroll
+    for (int i = 0; i < 2 * PART_HALVES; i++)
+        largest[i / 2][i % 2] = (float)largest_bits(score, i / 2 * HALF_SCORES + i % 2 * 2, (i / 2 + 1) * HALF_SCORES);
 }
-
-/* Capped scores, in units of what they will be multiplied by. cap: in powers of two. */
-template <typename L>
-static __device__ __forceinline__ void eight_cap_scores(float (&score)[PART_SCORES], const eight_rows &rows, uint32_t facts, int part, float cap)
+static __device__ __forceinline__ void eight_largest(float (&largest)[PART_HALVES][2], const float (&score)[PART_SCORES])
 {
-    enum { HALF_SCORES = PART_SCORES / PART_HALVES };
-    const float steep = __fdividef(2.0f * LOG2_E, cap);
+    int bits[2 * PART_HALVES];
 #pragma unroll
-    for (int half = 0; half < PART_HALVES; half++) {
-        const float factor[2] = { eight_factor<L>(rows, 0, facts, part * PART_HALVES + half), eight_factor<L>(rows, 1, facts, part * PART_HALVES + half) };
-        const float back[2] = { __fdividef(1.0f, factor[0]), __fdividef(1.0f, factor[1]) };
+    for (int i = 0; i < 2 * PART_HALVES; i++) bits[i] = largest_bits(score, i / 2 * HALF_SCORES + i % 2 * 2, (i / 2 + 1) * HALF_SCORES);
 #pragma unroll
-        for (int i = half * HALF_SCORES; i < (half + 1) * HALF_SCORES; i++) {
-            const int row = i / 2 % 2;
-            score[i] = eight_cap(score[i] * factor[row], cap, steep) * back[row];
-        }
-    }
-}
-
-/* Scores to logarithms of weights where each key has factors of its own. */
-template <typename L> static __device__ __forceinline__ void eight_scale_tokens(float (&score)[PART_SCORES], const eight_rows &rows, uint32_t facts, int part, float cap)
-{
-    const float steep = __fdividef(2.0f * LOG2_E, cap);
+    for (int i = 0; i < 2 * PART_HALVES; i++) largest[i / 2][i % 2] = __int_as_float(bits[i]);
+    if (__builtin_expect(__any_sync(WHOLE_WARP, (bits[0] | bits[1] | bits[2] | bits[3]) < 0), 0))
 #pragma unroll
-    for (int i = 0; i < PART_SCORES; i += 4) {
-        const uint32_t key = facts + 4 * (part * PART_KEYS + 2 * i + (int)threadIdx.x % 4 * 2);
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            float x = score[i + j] * (rows.factor[j / 2] * load_shared_float(key + j % 2 * 4));
-            if (cap > 0.0f) x = eight_cap(x, cap, steep);
-            score[i + j] = x + load_shared_float(key + 4 * L::V_LOGS + j % 2 * 4);
-        }
-    }
+        for (int i = 0; i < 2 * PART_HALVES; i++)
+            largest[i / 2][i % 2] = largest_float(score, i / 2 * HALF_SCORES + i % 2 * 2, (i / 2 + 1) * HALF_SCORES);
 }
 
 /* most: the largest logarithm of a weight so far in a lane's rows. */
-template <typename L> static __device__ __forceinline__ void eight_most(float (&most)[2], const float (&score)[PART_SCORES], const eight_rows &rows, uint32_t facts, int part)
+template <typename L, typename T>
+static __device__ __forceinline__ void eight_most(float (&most)[2], const T (&score)[PART_SCORES], const eight_rows &rows, uint32_t facts, int part)
 {
-    enum { HALF_SCORES = PART_SCORES / PART_HALVES };
+    float largest[PART_HALVES][2];
+    eight_largest(largest, score);
 #pragma unroll
     for (int half = 0; half < PART_HALVES; half++) {
-        const float log = eight_log<L>(facts, part * PART_HALVES + half);
+        const float log = load_shared_float(facts + 4 * (L::V_LOGS + part * PART_HALVES + half));
 #pragma unroll
-        for (int row = 0; row < 2; row++) {
-            const int from = half * HALF_SCORES + 2 * row;
-            float top[4] = { score[from], score[from + 1], score[from + 4], score[from + 5] };
-#pragma unroll
-            for (int i = 8; i < HALF_SCORES; i += 8) {
-                top[0] = fmaxf(top[0], score[from + i]), top[1] = fmaxf(top[1], score[from + i + 1]);
-                top[2] = fmaxf(top[2], score[from + i + 4]), top[3] = fmaxf(top[3], score[from + i + 5]);
-            }
-            const float largest = fmaxf(fmaxf(top[0], top[1]), fmaxf(top[2], top[3]));
-            most[row] = fmaxf(most[row], fmaf(largest, eight_factor<L>(rows, row, facts, part * PART_HALVES + half), log));
-        }
+        for (int row = 0; row < 2; row++)
+            most[row] = fmaxf(most[row], fmaf(largest[half][row], eight_factor(rows, row, facts, part * PART_HALVES + half), log));
     }
 }
 
@@ -129,31 +121,28 @@ static __device__ __forceinline__ void eight_unit(eight_rows *rows, float (&most
 /* Scores of a part to weights, their codes in the order in which V's tokens lie, and their sum. The factors of values are read here, lest the
  * assembler takes exponentials before the warpgroup's turn; and `zero` lets each 16 wait for those before the last, lest it computes all their
  * arguments first, while the unit for exponentials has nothing to do. */
-template <typename L>
-static __device__ __forceinline__ void eight_weigh(uint32_t (&weight)[PART_KEYS / 32][4], float (&score)[PART_SCORES], eight_rows *rows, uint32_t facts, int part,
-                                                   float zero)
+template <typename L, typename T>
+static __device__ __forceinline__ void eight_weigh(uint32_t (&weight)[PART_KEYS / 32][4], const T (&score)[PART_SCORES], eight_rows *rows,
+                                                   uint32_t facts, int part, float zero)
 {
-    enum { CHUNK = 16, HALF_CHUNKS = PART_SCORES / PART_HALVES / CHUNK };
+    enum { CHUNK = 16, HALF_CHUNKS = HALF_SCORES / CHUNK };
+    float last[2] = { 0.0f, 0.0f }, before[2] = { 0.0f, 0.0f };
 #pragma unroll
     for (int half = 0; half < PART_HALVES; half++) {
         const int at_half = part * PART_HALVES + half;
-        const float log = load_shared_float(facts + 4 * (L::PER_TOKEN ? L::TILE_ZERO : L::V_LOGS + at_half));
-        const float back = L::PER_TOKEN ? 1.0f : load_shared_float(facts + 4 * (L::V_BACK + at_half));
+        const float log = load_shared_float(facts + 4 * (L::V_LOGS + at_half)), back = load_shared_float(facts + 4 * (L::V_BACK + at_half));
         float factor[2], up[2], mass[4] = { 0.0f, 0.0f, 0.0f, 0.0f };
 #pragma unroll
-        for (int row = 0; row < 2; row++) factor[row] = eight_factor<L>(*rows, row, facts, at_half), up[row] = log + EIGHT_UP - rows->unit[row];
+        for (int row = 0; row < 2; row++) factor[row] = eight_factor(*rows, row, facts, at_half), up[row] = log + EIGHT_UP - rows->unit[row];
 #pragma unroll
         for (int chunk = half * HALF_CHUNKS; chunk < (half + 1) * HALF_CHUNKS; chunk++) {
-            float *x = score + chunk * CHUNK, its[2] = { up[0], up[1] };
-            if (chunk > 1) its[0] = fmaf(x[-CHUNK - 4], zero, up[0]), its[1] = fmaf(x[-CHUNK - 2], zero, up[1]);
+            float x[CHUNK], its[2] = { up[0], up[1] };
+            if (chunk > 1) its[0] = fmaf(before[0], zero, up[0]), its[1] = fmaf(before[1], zero, up[1]);
 #pragma unroll
-            for (int i = 0; i < CHUNK; i++) x[i] = exp2_fast(fmaf(x[i], factor[i / 2 % 2], its[i / 2 % 2]));
+            for (int i = 0; i < CHUNK; i++) x[i] = exp2_fast(fmaf((float)score[chunk * CHUNK + i], factor[i / 2 % 2], its[i / 2 % 2]));
+            before[0] = last[0], before[1] = last[1], last[0] = x[CHUNK - 4], last[1] = x[CHUNK - 2];
 #pragma unroll
-            for (int i = 0; i < CHUNK; i++) {
-                const int key = part * PART_KEYS + (chunk * CHUNK + i) / 4 * 8 + i % 2;
-                if (L::PER_TOKEN) mass[i % 4] = fmaf(x[i], load_shared_float(facts + 4 * (L::V_BACK + key) + (int)threadIdx.x % 4 * 8), mass[i % 4]);
-                else mass[i % 4] += x[i];
-            }
+            for (int i = 0; i < CHUNK; i++) mass[i % 4] += x[i];
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 const int at = j / 2 * 8 + j % 2 * 2;

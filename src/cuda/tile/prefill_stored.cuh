@@ -3,6 +3,7 @@
 #define OCTAVO_CUDA_TILE_PREFILL_STORED_CUH
 
 #include "cuda/ptx/ptx_convert.cuh"
+#include "cuda/ptx/ptx_copy.cuh"
 #include "cuda/tile/prefill_call.cuh"
 
 enum prefill_operand { PREFILL_Q, PREFILL_K, PREFILL_V };
@@ -15,12 +16,10 @@ struct prefill_row {
 
 /* How the operands are read, each of Q, K and V. */
 struct prefill_stored {
-    bool wide[3];   /* floats, eight of which may be read at a time        */
-    bool halves[3]; /* f16, not bf16                                       */
-    bool codes[3];  /* as they are stored, without the factor              */
-    bool runs[3];   /* floats, of which the tokens of a block follow each other */
-    int bytes[3];   /* of an element that is a float                       */
-    int planes;     /* of K                                                */
+    bool halves[3]; /* f16, not bf16                          */
+    bool codes[3];  /* as they are stored, without the factor */
+    int bytes[3];   /* of an element that is a float          */
+    int planes;     /* of K                                   */
 };
 
 static __device__ __forceinline__ prefill_row prefill_row_of(const prefill_call &c, const prefill_stored &as, prefill_operand what, const prefill_place &at,
@@ -66,59 +65,51 @@ static __device__ __noinline__ float stored_element(const prefill_call &c, const
     return as.codes[PREFILL_V] ? value_code(&c.kv, base, i) : (float)((double)value_code(&c.kv, base, i) * (double)factor);
 }
 
-/* Eight elements as they lie in memory, which are asked for long before they are used. */
-struct eight_raw {
-    uint4 low, high; /* high: of float32 alone */
-};
+/* What the operands are: rows of 16-bit floats, eight of which may be read at a time, the tokens of a block of K or V one after the other; or
+ * anything. */
+enum encode_from { FROM_ANY, FROM_BF16, FROM_F16 };
 
-/* WIDE: as.wide of every operand, and dims that are multiples of 8. */
-template <bool WIDE, int COUNT>
-static __device__ __forceinline__ void prefill_ask_eights(const prefill_stored &as, prefill_operand what, const prefill_row (&row)[COUNT], int d, int dim,
-                                                          eight_raw (&raw)[COUNT])
+template <encode_from FROM> static __device__ __forceinline__ void unpack_eight(const uint4 &raw, float (&x)[8])
 {
-    if (!WIDE) return;
-    const int bytes = as.bytes[what];
+    const uint32_t pairs[4] = { raw.x, raw.y, raw.z, raw.w };
 #pragma unroll
-    for (int i = 0; i < COUNT; i++) {
-        raw[i].low = make_uint4(0, 0, 0, 0);
-        if (row[i].base && d < dim) raw[i].low = *(const uint4 *)(row[i].base + d * bytes);
-    }
-    if (bytes != 4) return;
-#pragma unroll
-    for (int i = 0; i < COUNT; i++) {
-        raw[i].high = make_uint4(0, 0, 0, 0);
-        if (row[i].base && d < dim) raw[i].high = *(const uint4 *)(row[i].base + d * bytes + 16);
+    for (int i = 0; i < 4; i++) {
+        x[2 * i] = FROM == FROM_F16 ? f16_low(pairs[i]) : bf16_low(pairs[i]);
+        x[2 * i + 1] = FROM == FROM_F16 ? f16_high(pairs[i]) : bf16_high(pairs[i]);
     }
 }
 
-/* Elements [d, d + 8) of a row with `dim` of them; zeros behind. */
-template <bool WIDE>
-static __device__ __forceinline__ void prefill_take_eight(const prefill_call &c, const prefill_stored &as, prefill_operand what, int64_t head,
-                                                          const prefill_row &row, int d, int dim, const eight_raw &raw, float (&x)[8])
+/* Elements [d, d + 8) of rows with `dim` of them; zeros behind. */
+template <encode_from FROM, int COUNT>
+static __device__ __forceinline__ void prefill_load_eights(const prefill_call &c, const prefill_stored &as, prefill_operand what, int64_t head,
+                                                           const prefill_row (&row)[COUNT], int d, int dim, float (&x)[COUNT][8])
 {
-    if (WIDE) {
-        const uint32_t words[8] = { raw.low.x, raw.low.y, raw.low.z, raw.low.w, raw.high.x, raw.high.y, raw.high.z, raw.high.w };
+    if constexpr (FROM != FROM_ANY) {
+        uint4 raw[COUNT]; /* all are asked for before one is used */
 #pragma unroll
-        for (int i = 0; i < 8; i++) {
-            const uint32_t pair = words[i / 2];
-            x[i] = as.bytes[what] == 4 ? __uint_as_float(words[i])
-                   : as.halves[what]   ? (i % 2 ? f16_high(pair) : f16_low(pair))
-                                       : (i % 2 ? bf16_high(pair) : bf16_low(pair));
+        for (int i = 0; i < COUNT; i++) {
+            raw[i] = make_uint4(0, 0, 0, 0);
+            if (row[i].base && d < dim) raw[i] = load_once_16(row[i].base + 2 * d);
         }
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) unpack_eight<FROM>(raw[i], x[i]);
     } else {
 #pragma unroll
-        for (int i = 0; i < 8; i++) x[i] = 0.0f;
-#pragma unroll 1
-        for (int j = 0; row.base && j < 8 && d + j < dim; j++) {
-            const float its = stored_element(c, as, what, row.base, row.more, row.factor, d + j);
+        for (int n = 0; n < COUNT; n++) {
 #pragma unroll
-            for (int i = 0; i < 8; i++) x[i] = i == j ? its : x[i];
+            for (int i = 0; i < 8; i++) x[n][i] = 0.0f;
+#pragma unroll 1
+            for (int j = 0; row[n].base && j < 8 && d + j < dim; j++) {
+                const float its = stored_element(c, as, what, row[n].base, row[n].more, row[n].factor, d + j);
+#pragma unroll
+                for (int i = 0; i < 8; i++) x[n][i] = i == j ? its : x[n][i];
+            }
+            if (what != PREFILL_V || as.codes[PREFILL_V] || !c.kv.v_channel_scale) continue;
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                if (d + i < dim) x[n][i] *= channel_factor(&c.kv, head, d + i);
         }
     }
-    if (what != PREFILL_V || as.codes[PREFILL_V] || !c.kv.v_channel_scale) return;
-#pragma unroll
-    for (int i = 0; i < 8; i++)
-        if (d + i < dim) x[i] *= channel_factor(&c.kv, head, d + i);
 }
 
 #endif
