@@ -24,11 +24,16 @@ static __device__ __forceinline__ uint32_t shared_of(uint32_t address, uint32_t 
     return mapped;
 }
 
-/* A run of this block's shared memory to another's, whose barrier is told the bytes. Addresses and length are multiples of 16. */
-static __device__ __forceinline__ void copy_far(uint32_t to, uint32_t from, uint32_t bytes, uint32_t barrier)
+/* Stores to another block. */
+static __device__ __forceinline__ void store_far(uint32_t to, float a, float b, float c, float d)
 {
-    asm volatile("cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
-                 ::"r"(to), "r"(from), "r"(bytes), "r"(barrier) : "memory");
+    asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(to), "f"(a), "f"(b), "f"(c), "f"(d) : "memory");
+}
+
+/* Reports to the barrier of another block: what this thread has stored, or seen stored, is there for those that wait. */
+static __device__ __forceinline__ void mbarrier_report_far(uint32_t barrier)
+{
+    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
 /* Waits for the end of a phase that other blocks of the cluster reported to. */
@@ -36,6 +41,13 @@ static __device__ __forceinline__ void mbarrier_wait_cluster(uint32_t barrier, u
 {
     asm volatile("{.reg .pred p; AGAIN: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%0], %1; @p bra DONE; bra AGAIN; DONE:}"
                  ::"r"(barrier), "r"(parity) : "memory");
+}
+
+/* A run of bytes; addresses and length are multiples of 16. */
+static __device__ __forceinline__ void copy_run(uint32_t to, const void *from, uint32_t bytes, uint32_t barrier)
+{
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
+                 ::"r"(to), "l"(from), "r"(bytes), "r"(barrier) : "memory");
 }
 
 static __device__ __forceinline__ void load_shared_pair(uint32_t from, uint32_t &a, uint32_t &b)

@@ -13,7 +13,7 @@
 #include "cuda/tile/key_turn.cuh"
 #include "kernel/k_project_plan.h"
 
-enum { WARP_ROWS = 16, WARPS_MOST = 8, DIM_MOST = WARP_ROWS * WARPS_MOST, TILE_TOKENS = 16, TOKENS_MOST = 64, STEP = 32 /* columns of a step */, STEPS_AHEAD = 4 };
+enum { WARP_ROWS = 16, WARPS_MOST = 8, DIM_MOST = WARP_ROWS * WARPS_MOST, TILE_TOKENS = 16, TOKENS_MOST = 64, STEP = 32 /* columns of a step */ };
 enum { ALIGN = 16, PIECE_ELEMENTS = 8, SHARED_MOST = 216 << 10, MULTIPLIERS = 1 /* the barrier of the warps that multiply */ };
 
 enum weight_kind { WEIGHT_HALF /* of h's own type */, WEIGHT_E4M3, WEIGHT_INT8 };
@@ -35,13 +35,12 @@ struct few_call {
     int blocks;         /* of a cluster, a power of two             */
 };
 
-/* Byte offsets in shared memory; a barrier comes first. */
-enum { PARTS_READY = 0, BARRIER_BYTES = 64 };
+/* Byte offsets in shared memory; two barriers come first. */
+enum { W_READY = 0, PARTS_READY = 8, BARRIER_BYTES = 64 };
 struct few_layout {
     int w_pitch, h_pitch;
     int w;     /* [dim][w_pitch]                          */
     int h;     /* [16 TILES][h_pitch]                     */
-    int sums;  /* [16 TILES][dim] f32 on their way        */
     int parts; /* [tokens of the block][blocks][dim] f32; of 16 rows, 4 t + i is row 2 t + i % 2 + i / 2 * 8, as a lane has them */
     int rows;  /* [TILES][dim] f32                        */
     int bytes;
@@ -55,8 +54,7 @@ template <typename C> static __host__ __device__ __forceinline__ few_layout few_
     at.w_pitch = c.columns * C::W_BYTES + C::W_PAD, at.h_pitch = c.columns * 2 + C::H_PAD;
     at.w = BARRIER_BYTES;
     at.h = at.w + c.dim * at.w_pitch;
-    at.sums = at.h + TILE_TOKENS * C::TILES * at.h_pitch;
-    at.parts = at.sums + TILE_TOKENS * C::TILES * c.dim * 4;
+    at.parts = at.h + TILE_TOKENS * C::TILES * at.h_pitch;
     at.rows = at.parts + tokens_of_block(c, 0) * c.blocks * c.dim * 4;
     at.bytes = at.rows + C::TILES * c.dim * 4;
     return at;
@@ -64,22 +62,23 @@ template <typename C> static __host__ __device__ __forceinline__ few_layout few_
 
 /* ---- 1. W ---- */
 
-/* A warp fetches the rows that it multiplies. */
+/* A warp has the rows that it multiplies; each is a copy of its own, so that the rows can lie apart in shared memory. */
 template <typename C> static __device__ __forceinline__ void fetch_weight(const few_call &c, const few_layout &at, uint32_t base, int rank)
 {
     const octavo_tensor *w = &c.p.weight.codes;
-    const int lane = (int)threadIdx.x % WARP, first = (int)threadIdx.x / WARP * WARP_ROWS, pieces = c.columns * C::W_BYTES / ALIGN;
-    const uint8_t *from = (const uint8_t *)w->data + (((int64_t)blockIdx.y * c.dim + first) * w->strides[0] + rank * c.columns) * C::W_BYTES;
-    const int64_t pitch = w->strides[0] * C::W_BYTES;
-    const int row_step = (int)((unsigned)WARP / (unsigned)pieces), piece_step = (int)((unsigned)WARP % (unsigned)pieces);
-    int row = (int)((unsigned)lane / (unsigned)pieces), piece = (int)((unsigned)lane % (unsigned)pieces);
-#pragma unroll 4
-    while (row < WARP_ROWS) {
-        copy_16(base + at.w + (first + row) * at.w_pitch + piece * ALIGN, from + row * pitch + piece * ALIGN, ALIGN);
-        row += row_step, piece += piece_step;
-        if (piece >= pieces) piece -= pieces, row++;
+    const int row_bytes = c.columns * C::W_BYTES, lane = (int)threadIdx.x % WARP, row = (int)threadIdx.x / WARP * WARP_ROWS + lane;
+    if (threadIdx.x == 0) {
+        mbarrier_init(base + W_READY, 1), mbarrier_init(base + PARTS_READY, (uint32_t)c.blocks);
+        mbarrier_init_done();
+        mbarrier_report_and_expect(base + W_READY, (uint32_t)(c.dim * row_bytes));
     }
-    copy_commit();
+    __syncthreads();
+    if (lane < WARP_ROWS && row < c.dim)
+        copy_run(base + at.w + row * at.w_pitch,
+                 (const uint8_t *)w->data + (((int64_t)blockIdx.y * c.dim + row) * w->strides[0] + rank * c.columns) * C::W_BYTES, (uint32_t)row_bytes,
+                 base + W_READY);
+    __syncwarp();
+    cluster_report(); /* others may store here now */
 }
 
 /* ---- 2. the product ---- */
@@ -94,16 +93,11 @@ static __device__ __forceinline__ int64_t token_row(const few_call &c, int n)
 /* The block's columns of every token; of tokens that there are not, zeros. */
 template <typename C> static __device__ __forceinline__ void fetch_tokens(const few_call &c, const few_layout &at, uint32_t base, int rank, int threads)
 {
-    const unsigned pieces = (unsigned)c.columns / PIECE_ELEMENTS, step = (unsigned)threads / pieces, piece_step = (unsigned)threads % pieces;
+    const unsigned pieces = (unsigned)c.columns / PIECE_ELEMENTS;
     const uint16_t *from = (const uint16_t *)c.p.h.data + rank * c.columns;
-    unsigned n = threadIdx.x / pieces, piece = threadIdx.x % pieces;
-    wait_for_kernel_before();
-#pragma unroll 2
-    while (n < TILE_TOKENS * C::TILES) {
-        const bool there = (int)n < c.tokens;
-        copy_16(base + at.h + n * at.h_pitch + piece * ALIGN, from + token_row(c, there ? (int)n : 0) + piece * PIECE_ELEMENTS, there ? ALIGN : 0);
-        n += step, piece += piece_step;
-        if (piece >= pieces) piece -= pieces, n++;
+    for (unsigned i = threadIdx.x; i < TILE_TOKENS * C::TILES * pieces; i += (unsigned)threads) {
+        const int n = (int)(i / pieces), piece = (int)(i % pieces);
+        copy_16(base + at.h + n * at.h_pitch + piece * ALIGN, from + token_row(c, n < c.tokens ? n : 0) + piece * PIECE_ELEMENTS, n < c.tokens ? ALIGN : 0);
     }
     copy_commit();
 }
@@ -161,61 +155,45 @@ static __device__ __forceinline__ void load_scales(const few_call &c, int row, i
     for (int i = 0; i < 4; i++) scale[i / 2][i % 2] = octavo_weight_scale(&c.p.weight, first + PIECE_ELEMENTS * (i / 2) + i % 2, column);
 }
 
-/* Operands of W of the first steps, found while h is not there. */
-struct weights_ahead {
-    uint32_t w[STEPS_AHEAD][2][2][2];
-};
-
-/* Where a lane's first operands lie. */
-template <typename C> static __device__ __forceinline__ uint32_t weight_operands(const few_layout &at, uint32_t base)
-{
-    const int lane = (int)threadIdx.x % WARP, row = WARP_ROWS * ((int)threadIdx.x / WARP);
-    return base + at.w + (row + lane / 16 * 8 + lane % 8) * at.w_pitch + lane / 8 % 2 * ALIGN;
-}
-
-template <typename C> static __device__ __forceinline__ void load_ahead(const few_layout &at, uint32_t base, weights_ahead &ahead)
-{
-    const uint32_t from = weight_operands<C>(at, base);
-#pragma unroll
-    for (int i = 0; i < STEPS_AHEAD; i++) load_weight<C>(from, i * STEP, ahead.w[i]);
-}
-
+/* part += columns begin to end; what the next step needs is read while this one multiplies. */
 template <typename C>
-static __device__ __forceinline__ void multiply_step(const uint32_t (&w)[2][2][2], uint32_t h_from, int h_pitch, int column, float (&part)[C::CHAINS][C::TILES][2][4])
+static __device__ __forceinline__ void multiply_columns(uint32_t w_from, uint32_t h_from, int h_pitch, int begin, int end, float (&part)[C::CHAINS][C::TILES][2][4])
 {
+    uint32_t w[2][2][2], h[2][4];
+    load_weight<C>(w_from, begin, w);
+    load_tokens<C>(h_from, h_pitch, begin, h);
+#pragma unroll 2
+    for (int column = begin; column < end; column += STEP) {
+        const int next = column + STEP < end ? column + STEP : begin;
+        uint32_t w_next[2][2][2], h_next[2][4];
+        load_weight<C>(w_from, next, w_next);
 #pragma unroll
-    for (int m = 0; m < C::TILES; m++) {
-        uint32_t h[2][4];
-        load_tokens<C>(h_from + m * TILE_TOKENS * h_pitch, h_pitch, column, h);
+        for (int m = 0; m < C::TILES; m++) {
+            const bool last = m + 1 == C::TILES;
+            load_tokens<C>(h_from + (last ? 0 : m + 1) * TILE_TOKENS * h_pitch, h_pitch, last ? next : column, h_next);
 #pragma unroll
-        for (int i = 0; i < 4; i++) multiply_add<C>(part[i / 2 % C::CHAINS][m][i % 2], h[i / 2], w[i / 2][i % 2]);
+            for (int i = 0; i < 4; i++) multiply_add<C>(part[i / 2 % C::CHAINS][m][i % 2], h[i / 2], w[i / 2][i % 2]);
+#pragma unroll
+            for (int i = 0; i < 8; i++) h[i / 4][i % 4] = h_next[i / 4][i % 4];
+        }
+#pragma unroll
+        for (int i = 0; i < 8; i++) w[i / 4][i / 2 % 2][i % 2] = w_next[i / 4][i / 2 % 2][i % 2];
     }
 }
 
 /* The warp's 16 rows of the head times all tokens: sums [tile of tokens][tile of 8 rows] of tokens g and g + 8, rows 2t and 2t + 1. `scale`
  * is that of the first columns. */
 template <typename C>
-static __device__ __forceinline__ void multiply(const few_call &c, const few_layout &at, uint32_t base, int rank, const weights_ahead &ahead,
-                                                float (&scale)[2][2], float (&sum)[C::TILES][2][4])
+static __device__ __forceinline__ void multiply(const few_call &c, const few_layout &at, uint32_t base, int rank, float (&scale)[2][2],
+                                                float (&sum)[C::TILES][2][4])
 {
     const int lane = (int)threadIdx.x % WARP, row = WARP_ROWS * ((int)threadIdx.x / WARP);
-    const uint32_t w_from = weight_operands<C>(at, base);
+    const uint32_t w_from = base + at.w + (row + lane / 16 * 8 + lane % 8) * at.w_pitch + lane / 8 % 2 * ALIGN;
     const uint32_t h_from = base + at.h + (C::KIND == WEIGHT_HALF ? lane % 16 * at.h_pitch + lane / 16 * ALIGN : lane / 4 * at.h_pitch + lane % 4 * 8);
     for (int begin = 0; begin < c.columns; begin += c.span) {
         float part[C::CHAINS][C::TILES][2][4] = {};
-        int column = begin;
-        if (begin == 0) {
-#pragma unroll
-            for (int i = 0; i < STEPS_AHEAD; i++, column += STEP) multiply_step<C>(ahead.w[i], h_from, at.h_pitch, column, part);
-        } else {
-            load_scales(c, row, rank * c.columns + begin, scale);
-        }
-#pragma unroll 4
-        for (; column < begin + c.span; column += STEP) {
-            uint32_t w[2][2][2];
-            load_weight<C>(w_from, column, w);
-            multiply_step<C>(w, h_from, at.h_pitch, column, part);
-        }
+        if (begin > 0) load_scales(c, row, rank * c.columns + begin, scale);
+        multiply_columns<C>(w_from, h_from, at.h_pitch, begin, begin + c.span, part);
 #pragma unroll
         for (int i = 0; i < 8 * C::TILES; i++) {
             const int m = i / 8, tile = i / 4 % 2, at_lane = i % 4;
@@ -225,26 +203,20 @@ static __device__ __forceinline__ void multiply(const few_call &c, const few_lay
     }
 }
 
-/* Sums to shared memory, from where the copy engine takes each token's to its block. */
+/* One report of a block: a barrier that counts the bytes of each store is busy for longer than the stores take. */
 template <typename C>
-static __device__ __forceinline__ void send_parts(const few_call &c, const few_layout &at, uint8_t *memory, int rank, const float (&sum)[C::TILES][2][4])
+static __device__ __forceinline__ void send_parts(const few_call &c, const few_layout &at, uint32_t base, int rank, const float (&sum)[C::TILES][2][4])
 {
-    const int lane = (int)threadIdx.x % WARP, warp = (int)threadIdx.x / WARP, first = warp * WARP_ROWS + lane % 4 * 4, warps = c.dim / WARP_ROWS;
-    const uint32_t base = shared_address(memory), row_bytes = (uint32_t)c.dim * 4;
+    const int lane = (int)threadIdx.x % WARP, first = (int)threadIdx.x / WARP * WARP_ROWS + lane % 4 * 4;
 #pragma unroll
     for (int i = 0; i < 2 * C::TILES; i++) {
-        const int m = i / 2, lower = i % 2, token = TILE_TOKENS * m + 8 * lower + lane / 4;
-        *(float4 *)(memory + at.sums + (token * c.dim + first) * 4) =
-            make_float4(sum[m][0][2 * lower], sum[m][0][2 * lower + 1], sum[m][1][2 * lower], sum[m][1][2 * lower + 1]);
+        const int m = i / 2, lower = i % 2, token = TILE_TOKENS * m + 8 * lower + lane / 4, to = token & (c.blocks - 1);
+        if (token >= c.tokens) continue;
+        const uint32_t part = base + at.parts + ((token - to + rank) * c.dim + first) * 4;
+        store_far(shared_of(part, to), sum[m][0][2 * lower], sum[m][0][2 * lower + 1], sum[m][1][2 * lower], sum[m][1][2 * lower + 1]);
     }
-    fence_for_engines();
-    barrier_wait_named(MULTIPLIERS, warps * WARP);
-    if (lane > 0) return;
-    for (int token = warp; token < c.tokens; token += warps) {
-        const int to = token & (c.blocks - 1);
-        copy_far(shared_of(base + at.parts + (token - to + rank) * row_bytes, to), base + at.sums + token * row_bytes, row_bytes,
-                 shared_of(base + PARTS_READY, to));
-    }
+    barrier_wait_named(MULTIPLIERS, c.dim / WARP_ROWS * WARP);
+    if ((int)threadIdx.x < c.blocks && (int)threadIdx.x < c.tokens) mbarrier_report_far(shared_of(base + PARTS_READY, threadIdx.x));
 }
 
 /* ---- 3. rows ---- */
@@ -292,8 +264,7 @@ template <typename C> static __device__ __forceinline__ void finish_rows(const f
     }
 }
 
-/* Grid (blocks of a cluster, heads), a cluster a head; warps 0 to dim / 16 - 1 multiply, the others finish. A block stays until its sums
- * have left it, which those that got them know. */
+/* Grid (blocks of a cluster, heads), a cluster a head; warps 0 to dim / 16 - 1 multiply, the others finish. */
 template <typename C> static __global__ void __launch_bounds__(C::THREADS, C::TILES == 1 ? 2 : 1) project_few(const __grid_constant__ few_call c)
 {
     extern __shared__ __align__(128) uint8_t memory[];
@@ -301,34 +272,22 @@ template <typename C> static __global__ void __launch_bounds__(C::THREADS, C::TI
     const uint32_t base = shared_address(memory);
     const int rank = (int)cluster_rank(), warp = (int)threadIdx.x / WARP, multipliers = c.dim / WARP_ROWS;
     next_kernel_may_start(); /* to fetch its own W */
-    if (warp < multipliers) fetch_weight<C>(c, at, base, rank);
-    if (threadIdx.x == 0) {
-        mbarrier_init(base + PARTS_READY, 1);
-        mbarrier_init_done();
-        if (rank < c.tokens) mbarrier_report_and_expect(base + PARTS_READY, (uint32_t)(tokens_of_block(c, rank) * c.blocks * c.dim * 4));
-    }
-    __syncwarp();
-    cluster_report(); /* others may store here now */
+    fetch_weight<C>(c, at, base, rank);
     if (warp < multipliers) {
-        weights_ahead ahead;
         float scale[2][2], sum[C::TILES][2][4] = {};
         load_scales(c, warp * WARP_ROWS, rank * c.columns, scale);
-        copy_wait<0>();
-        __syncwarp();
-        load_ahead<C>(at, base, ahead);
+        wait_for_kernel_before();
         fetch_tokens<C>(c, at, base, rank, multipliers * WARP);
+        mbarrier_wait(base + W_READY, 0);
         copy_wait<0>();
         barrier_wait_named(MULTIPLIERS, multipliers * WARP);
-        multiply<C>(c, at, base, rank, ahead, scale, sum);
+        multiply<C>(c, at, base, rank, scale, sum);
         cluster_wait();
-        send_parts<C>(c, at, memory, rank, sum);
+        send_parts<C>(c, at, base, rank, sum);
     } else {
-        cluster_wait(); /* the barrier of this block is there */
         finish_rows<C>(c, at, memory, rank, warp - multipliers);
+        cluster_wait();
     }
-    __syncwarp();
-    cluster_report();
-    cluster_wait();
 }
 
 /* ---- which calls ---- */
@@ -353,7 +312,7 @@ static bool split_columns(few_call *call, int64_t hidden, int blocks)
 {
     const int64_t columns = hidden / blocks, scaled = octavo_weight_scale_columns(&call->p.weight);
     call->blocks = blocks, call->columns = (int)columns, call->span = (int)(scaled < columns && call->p.weight.scales ? scaled : columns);
-    return hidden % blocks == 0 && call->span % (STEPS_AHEAD * STEP) == 0 && columns % call->span == 0 &&
+    return hidden % blocks == 0 && columns % (2 * STEP) == 0 && call->span % STEP == 0 && columns % call->span == 0 &&
            (!call->p.weight.scales || scaled >= hidden || scaled % call->span == 0);
 }
 
