@@ -24,6 +24,12 @@ struct attend_tiles_call {
     bool dense;            /* everything that a tile has, in pages of one stride */
 };
 
+/* After the kept units a warp's ring holds a tile of mean rows, the warp's result and another tile of mean rows. */
+template <int DIM, int COLS> static __host__ __device__ constexpr int means_other()
+{
+    return (TILE_TOKENS * DIM + (int)sizeof(warp_result<DIM, COLS>) + 127) / 128 * 128;
+}
+
 /* A stage of the ring, which a warp copies, waits for and multiplies as a whole. */
 template <int DIM, int KEY, int VALUE> struct attend_stage {
     static constexpr tile_layout AT = tile_layout_of(KEY, VALUE, DIM);
@@ -169,45 +175,67 @@ static __device__ __forceinline__ int first_listed(const attend_tiles_call &c, c
     return c.split_units == 0 ? part_begin(total, split, (int)c.p.splits) : split == k.split ? 0 : total;
 }
 
-/* The units' mean rows of 16 dropped units at a time: e4m3 rows with scores that are given. */
+/* Mean rows of up to 16 dropped units on their way into shared memory, and what weighs them. */
+template <int COLS> struct mean_tile {
+    float x[1][COLS][4]; /* masses in units of ln 2 */
+    float factor;        /* of unit lane % 16       */
+};
+
 template <int DIM, int COLS>
-static __device__ __forceinline__ void attend_dropped(const attend_tiles_call &c, const attend_block &k, int count, const int32_t *list,
-                                                      uint32_t tile, attend_state<DIM, COLS> &of)
+static __device__ __forceinline__ void ask_for_means(const attend_tiles_call &c, const attend_block &k, int count, const int32_t *list, int first,
+                                                     uint32_t tile, mean_tile<COLS> *of)
 {
     constexpr int PIECES = DIM / 16;
     const octavo_kv_view *kv = &c.of.kv;
-    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    for (int first = (int)(threadIdx.x / 32) * TILE_TOKENS; first < count; first += TILE_TOKENS * (int)(blockDim.x / 32)) {
-        const int left = count - first, row = lane % TILE_TOKENS;
+    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, left = count - first, row = lane % TILE_TOKENS;
+    if (left > 0) {
         const int unit = list[first + (row < left ? row : 0)], shift = 31 - __clz(kv->block_tokens / kv->sub_block_tokens);
-        const stored_token at = { octavo_view_row(kv, k.b), octavo_view_page(kv, octavo_view_row(kv, k.b), unit >> shift), k.head,
-                                  unit & ((1 << shift) - 1) };
-        const uint8_t *mean = stored_at(&kv->v_mean, at);
-        const float factor = power_of_minus((int8_t)*stored_at(&kv->v_mean_scale, at));
-        __syncwarp();
-#pragma unroll
-        for (int i = 0; i < TILE_TOKENS * PIECES / 32; i++) {
-            const int piece = lane + 32 * i, r = piece / PIECES, p = piece % PIECES;
-            const uint8_t *from = (const uint8_t *)__shfl_sync(WHOLE_WARP, (unsigned long long)mean, r);
-            copy_16(tile + PIECE * tile_piece<PIECES>(r, p), from + PIECE * p, r < left ? 16 : 0);
-        }
-        copy_commit();
-        float x[1][COLS][4];
+        const int64_t sequence = octavo_view_row(kv, k.b);
+        const stored_token at = { sequence, octavo_view_page(kv, sequence, unit >> shift), k.head, unit & ((1 << shift) - 1) };
 #pragma unroll
         for (int n = 0; n < COLS; n++)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 const int64_t r = k.first_row + 8 * n + 2 * t + i % 2;
                 const int u = first + g + (i < 2 ? 0 : 8);
-                x[0][n][i] = u < count && r < c.of.rows ? LOG2_E * c.p.log_mass[(k.group * c.of.rows + r) * c.of.units + list[u]] : NOTHING;
+                of->x[0][n][i] = u < count && r < c.of.rows ? LOG2_E * c.p.log_mass[(k.group * c.of.rows + r) * c.of.units + list[u]] : NOTHING;
             }
-        weigh<DIM, COLS, 1>(of, x);
-        fold_factors<DIM, VALUE_E4M3, COLS>(of, x[0], __shfl_sync(WHOLE_WARP, factor, g), __shfl_sync(WHOLE_WARP, factor, g + 8));
-        copy_wait<0>();
-        __syncwarp();
-        tile_outputs<DIM, VALUE_E4M3, COLS>(of.out, x[0], tile);
-        __syncwarp();
+        const uint8_t *mean = stored_at(&kv->v_mean, at);
+        of->factor = power_of_minus((int8_t)*stored_at(&kv->v_mean_scale, at));
+#pragma unroll
+        for (int i = 0; i < TILE_TOKENS * PIECES / 32; i++) {
+            const int piece = lane + 32 * i, r = piece / PIECES, p = piece % PIECES;
+            const uint8_t *from = (const uint8_t *)__shfl_sync(WHOLE_WARP, (unsigned long long)mean, r);
+            copy_16(tile + PIECE * tile_piece<PIECES>(r, p), from + PIECE * p, r < left ? 16 : 0);
+        }
     }
+    copy_commit();
+}
+
+/* The units' mean rows: e4m3 rows with scores that are given, a tile multiplied while the warp's next one is on its way. */
+template <int DIM, int COLS>
+static __device__ __forceinline__ void attend_dropped(const attend_tiles_call &c, const attend_block &k, int count, const int32_t *list, uint32_t ring,
+                                                      attend_state<DIM, COLS> &of)
+{
+    const int g = threadIdx.x % 32 / 4, step = TILE_TOKENS * (int)(blockDim.x / 32);
+    uint32_t tile = ring, other = ring + means_other<DIM, COLS>();
+    mean_tile<COLS> now, next;
+    int first = (int)(threadIdx.x / 32) * TILE_TOKENS;
+    ask_for_means<DIM, COLS>(c, k, count, list, first, tile, &now);
+#pragma unroll 1
+    for (; first < count; first += step) {
+        ask_for_means<DIM, COLS>(c, k, count, list, first + step, other, &next);
+        weigh<DIM, COLS, 1>(of, now.x);
+        fold_factors<DIM, VALUE_E4M3, COLS>(of, now.x[0], __shfl_sync(WHOLE_WARP, now.factor, g), __shfl_sync(WHOLE_WARP, now.factor, g + 8));
+        copy_wait<1>();
+        __syncwarp();
+        tile_outputs<DIM, VALUE_E4M3, COLS>(of.out, now.x[0], tile);
+        __syncwarp();
+        const uint32_t free = tile;
+        tile = other, other = free, now = next;
+    }
+    copy_wait<0>();
+    __syncwarp();
 }
 
 /* ---- results ---- */
@@ -355,12 +383,15 @@ static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS,
     const int limit = (int)(c.split_units && last < c.of.units ? last : c.of.units);
     tile_share share = visible_tiles(c, k);
     unit_walk walk = {};
-    int at = 0, stop = 0;
+    int at = 0, stop = 0, means = 0, means_end = 0; /* entries of kept units and of dropped ones */
+    bool listed = false;
     if (!kept) {
         cut_share(c, k, &share);
     } else {
         walk_units(&walk, kept, begin < limit ? begin : limit, limit, &shared);
         at = first_listed(c, k, walk, OCTAVO_UNIT_KEPT, k.split), stop = first_listed(c, k, walk, OCTAVO_UNIT_KEPT, k.split + 1);
+        if (c.p.compensate == OCTAVO_COMPENSATE_MEAN && c.p.log_mass)
+            means = first_listed(c, k, walk, OCTAVO_UNIT_DROPPED, k.split), means_end = first_listed(c, k, walk, OCTAVO_UNIT_DROPPED, k.split + 1);
     }
 #pragma unroll 1
     do { /* once without a mask, else a list of units at a time */
@@ -371,13 +402,15 @@ static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS,
         }
         attend_share<DIM, KEY, VALUE, COLS>(c, k, share, &shared, at, rows, ring, of, [&]() {
             if (!kept) queries();
+            else if (means < means_end && !listed) list_units(walk, OCTAVO_UNIT_DROPPED, means, means + LIST_UNITS < means_end ? means + LIST_UNITS : means_end);
+            listed = true;
         });
         at = list_end;
     } while (at < stop);
     __syncwarp();
 
     /* 3: the ring is free; results go behind what the mean rows need */
-    constexpr int MEANS = TILE_TOKENS * DIM;
+    constexpr int MEANS = TILE_TOKENS * DIM; /* of one tile */
     warp_result<DIM, COLS> *result = (warp_result<DIM, COLS> *)(mine + MEANS), *results = (warp_result<DIM, COLS> *)(memory + MEANS);
     put_result<DIM, VALUE, COLS>(of, result, true);
     if (c.p.part_kept) {
@@ -385,15 +418,14 @@ static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS,
         put_logs<DIM, COLS>(c, k, results, c.ring_bytes, c.p.part_kept);
         __syncthreads();
     }
-    if (kept && c.p.compensate == OCTAVO_COMPENSATE_MEAN && c.p.log_mass) {
-        const int first = first_listed(c, k, walk, OCTAVO_UNIT_DROPPED, k.split), end = first_listed(c, k, walk, OCTAVO_UNIT_DROPPED, k.split + 1);
+    if (means < means_end) {
 #pragma unroll 1
-        for (at = first; at < end; at += LIST_UNITS) {
-            stop = at + LIST_UNITS < end ? at + LIST_UNITS : end;
-            list_units(walk, OCTAVO_UNIT_DROPPED, at, stop);
-            attend_dropped<DIM, COLS>(c, k, stop - at, shared.list, ring, of);
+        for (at = means; at < means_end; at += LIST_UNITS) { /* the first list is there */
+            stop = at + LIST_UNITS < means_end ? at + LIST_UNITS : means_end;
+            if (at > means) list_units(walk, OCTAVO_UNIT_DROPPED, at, stop);
+            attend_dropped<DIM, COLS>(c, k, stop - at, shared.means, ring, of);
         }
-        if (first < end) put_result<DIM, VALUE_E4M3, COLS>(of, result, false);
+        put_result<DIM, VALUE_E4M3, COLS>(of, result, false);
     }
     __syncthreads();
     __shared__ float weights[WARPS_MOST][8 * COLS];

@@ -11,7 +11,7 @@ static octavo_status launch_attend(const octavo_exec *exec, const attend_tiles_c
 {
     attend_tiles_call call = planned;
     const octavo_kv_view *kv = &call.of.kv;
-    const int results = TILE_TOKENS * DIM + (int)sizeof(warp_result<DIM, COLS>), ring = attend_stage<DIM, KEY, VALUE>::DEPTH * attend_stage<DIM, KEY, VALUE>::BYTES;
+    const int results = means_other<DIM, COLS>() + TILE_TOKENS * DIM, ring = attend_stage<DIM, KEY, VALUE>::DEPTH * attend_stage<DIM, KEY, VALUE>::BYTES;
     constexpr int WARPS = attend_stage<DIM, KEY, VALUE>::WARPS;
     call.ring_bytes = (ring > results ? ring : results) / 128 * 128 + 128;
     const dim3 grid((unsigned)octavo_cuda_ceil(call.of.rows, 8 * COLS), (unsigned)call.p.splits, (unsigned)(kv->batch * kv->kv_heads));

@@ -10,7 +10,7 @@ enum { WARPS_MOST = 6, LIST_UNITS = 256, WORD_UNITS = 32, SEGMENT_WORDS = 128, S
 enum { UNITS_MOST = 65535, SEGMENTS_MOST = UNITS_MOST / SEGMENT_UNITS + 1, DROPPED_SHIFT = 16 };
 
 struct attend_shared {
-    int32_t list[LIST_UNITS];
+    int32_t list[LIST_UNITS], means[LIST_UNITS];          /* kept units, dropped ones                          */
     uint32_t kept[SEGMENT_WORDS], dropped[SEGMENT_WORDS]; /* bits of the segment that is held                 */
     uint32_t before[SEGMENT_WORDS];                       /* units before the word in the segment, counts as below */
     uint32_t first[SEGMENTS_MOST + 1];                    /* units before each segment                        */
@@ -41,8 +41,7 @@ static __device__ __forceinline__ void read_word(const uint8_t *mask, int first,
     const uint8_t *from = mask + first;
     if (first + WORD_UNITS <= limit && (uintptr_t)from % 16 == 0) {
         const uint4 low = *(const uint4 *)from, high = *(const uint4 *)(from + 16);
-        bytes[0] = low.x, bytes[1] = low.y, bytes[2] = low.z, bytes[3] = low.w;
-        bytes[4] = high.x, bytes[5] = high.y, bytes[6] = high.z, bytes[7] = high.w;
+        bytes[0] = low.x, bytes[1] = low.y, bytes[2] = low.z, bytes[3] = low.w, bytes[4] = high.x, bytes[5] = high.y, bytes[6] = high.z, bytes[7] = high.w;
     } else {
 #pragma unroll
         for (int i = 0; i < WORD_UNITS; i++)
@@ -98,9 +97,10 @@ static __device__ __forceinline__ void walk_units(unit_walk *w, const uint8_t *k
     }
 }
 
-/* Puts entries [first, end) of the units in one state, at most LIST_UNITS, into the list. */
+/* Puts entries [first, end) of the units in one state, at most LIST_UNITS, into its list. */
 static __device__ __noinline__ void list_entries(const uint8_t *mask, int from, int to, int state, int first, int end, attend_shared *shared)
 {
+    int32_t *list = state == OCTAVO_UNIT_KEPT ? shared->list : shared->means;
     const int lane = threadIdx.x % 32, warps = (int)blockDim.x / 32;
     __syncthreads();
     for (int segment = 0; segment == 0 || from + segment * SEGMENT_UNITS < to; segment++) {
@@ -118,7 +118,7 @@ static __device__ __noinline__ void list_entries(const uint8_t *mask, int from, 
                 const int which = __ffs((int)meet) - 1;
                 const uint32_t these = __shfl_sync(WHOLE_WARP, bits, which);
                 const int entry = __shfl_sync(WHOLE_WARP, at, which) + __popc(these & ((1u << lane) - 1));
-                if ((these >> lane & 1u) && entry >= first && entry < end) shared->list[entry - first] = begin + (some + which) * WORD_UNITS + lane;
+                if ((these >> lane & 1u) && entry >= first && entry < end) list[entry - first] = begin + (some + which) * WORD_UNITS + lane;
             }
         }
     }
