@@ -127,7 +127,6 @@ static int take_merged(const kc_decode *c, octavo_decode_fused_params *p)
 
 static int compare(const kc_pair *pair, const kc_decode *c, octavo_decode_fused_params *p)
 {
-    if (merged && !take_merged(c, p)) return 0;
     const kc_scores base = kc_score_all(c, 1, KC_SCAN_QUANTISED);
     const kc_scores scores = kc_score_all(c, p->rule == OCTAVO_SELECT_BASE ? 1 : p->in.planes, KC_SCAN_EXACT_Q);
     const maxima all = unit_maxima(c, &base);
@@ -141,6 +140,7 @@ static int compare(const kc_pair *pair, const kc_decode *c, octavo_decode_fused_
         if (!redo_reference(pair, c, p)) return 0;
         kc_accept(p->kept, (size_t)octavo_unit_elements(&c->view));
     }
+    if (merged && !take_merged(c, p)) return 0;
     const kc_partials of = { .kept = kept, .scores = scores, .log_mass = all.log_mass, .log_mass_error = all.log_mass_error,
                              .compensate = p->compensate, .splits = p->splits, .split_units = p->split_units, .part_out = p->part_out,
                              .part_lse = p->part_lse, .part_kept = p->part_kept, .part_dropped = p->part_dropped };
@@ -152,7 +152,7 @@ int kc_check_decode_fused(const kc_pair *pair)
     static const octavo_select_rule rules[] = { OCTAVO_SELECT_NONE, OCTAVO_SELECT_BASE, OCTAVO_SELECT_DELTA, OCTAVO_SELECT_DELTA };
     kc_decode c;
     octavo_decode_fused_params p = { .rule = pair->bench ? OCTAVO_SELECT_NONE : KC_PICK(rules) };
-    kc_draw_decode(&c, pair, p.rule == OCTAVO_SELECT_DELTA ? KC_MEANS : KC_STREAMS);
+    kc_draw_decode(&c, pair, p.rule == OCTAVO_SELECT_DELTA ? KC_MEANS | KC_STREAMS : KC_STREAMS);
     p.in = c.in;
     if (p.rule == OCTAVO_SELECT_DELTA) {
         p.delta = kc_chance(20) ? 0.0f : (float)kc_uniform(0.0, 6.0);

@@ -53,10 +53,10 @@ size_t octavo_block_attend_workspace(const octavo_block_attend_params *p)
     return (size_t)octavo_decode_layout_attend(p).total_bytes;
 }
 
-/* On a GPU, DELTA holds the largest score and the mass of every unit. */
+/* On a GPU, DELTA holds the largest score and the mass of every unit, and what its scan counts by. */
 size_t octavo_decode_fused_workspace(const octavo_decode_fused_params *p)
 {
-    const int64_t cpu = octavo_decode_layout_fused(p).total_bytes;
-    const int64_t cuda = p->rule == OCTAVO_SELECT_DELTA ? 8 * octavo_row_elements(&p->in) * octavo_view_units(p->in.kv) + DECODE_PAD : 0;
+    const int64_t cpu = octavo_decode_layout_fused(p).total_bytes, heads = p->in.kv->batch * p->in.kv->kv_heads;
+    const int64_t cuda = p->rule == OCTAVO_SELECT_DELTA ? 8 * octavo_row_elements(&p->in) * octavo_view_units(p->in.kv) + (heads + 1) * DECODE_PAD : 0;
     return (size_t)(cpu > cuda ? cpu : cuda);
 }

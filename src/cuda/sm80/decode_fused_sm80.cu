@@ -2,9 +2,10 @@
  * and attends. */
 #include "cuda/cuda_call.h"
 #include "cuda/cuda_install.h"
+#include "cuda/sm80/decode_tiles_sm80.h"
 #include "cuda/tile/decode_call.cuh"
 
-enum { THREADS = 256 };
+enum { THREADS = 256, WORKSPACE_ALIGN = 64 };
 
 struct mask_call {
     octavo_kv_view kv;
@@ -43,15 +44,19 @@ static octavo_status attend_all(const octavo_exec *exec, const octavo_decode_fus
     return octavo_block_attend_cuda(exec, &attend);
 }
 
-static octavo_status attend_above_threshold(const octavo_exec *exec, const octavo_decode_fused_params *p)
+octavo_status octavo_decode_above_threshold(const octavo_exec *exec, const octavo_decode_fused_params *p, octavo_score_entry *score_units,
+                                            octavo_select_entry *select_units)
 {
     const int64_t cells = octavo_row_elements(&p->in) * octavo_view_units(p->in.kv);
-    if (exec->workspace_bytes < (size_t)cells * 2 * sizeof(float))
-        return octavo_cuda_fail(OCTAVO_E_RANGE, "exec.workspace has %zu bytes, expected %zu", exec->workspace_bytes, (size_t)cells * 2 * sizeof(float));
+    const size_t used = ((size_t)cells * 2 * sizeof(float) + WORKSPACE_ALIGN - 1) / WORKSPACE_ALIGN * WORKSPACE_ALIGN;
+    if (exec->workspace_bytes < used)
+        return octavo_cuda_fail(OCTAVO_E_RANGE, "exec.workspace has %zu bytes, expected %zu", exec->workspace_bytes, used);
+    octavo_exec rest = *exec; /* what the scan and the selection may use */
+    rest.workspace = (uint8_t *)exec->workspace + used, rest.workspace_bytes = exec->workspace_bytes - used;
     octavo_block_score_params score = {};
     score.in = p->in, score.in.planes = 1;
     score.unit_max = (float *)exec->workspace, score.log_mass = score.unit_max + cells;
-    OCTAVO_CUDA_TRY(octavo_block_score_cuda(exec, &score));
+    OCTAVO_CUDA_TRY(score_units(&rest, &score));
 
     octavo_block_select_params select = {};
     select.kv = p->in.kv, select.q_heads = p->in.q.shape[2], select.q_tokens = p->in.q.shape[1];
@@ -59,15 +64,16 @@ static octavo_status attend_above_threshold(const octavo_exec *exec, const octav
     select.rule = OCTAVO_SELECT_DELTA, select.delta = p->delta, select.thresholds = p->thresholds;
     select.keep_first_blocks = p->keep_first_blocks, select.keep_last_blocks = p->keep_last_blocks;
     select.unit_max = score.unit_max, select.log_mass = score.log_mass, select.kept = p->kept;
-    OCTAVO_CUDA_TRY(octavo_block_select_cuda(exec, &select));
+    OCTAVO_CUDA_TRY(select_units(&rest, &select));
 
     octavo_block_attend_params attend = attend_params(p);
     attend.kept = p->kept, attend.log_mass = score.log_mass, attend.compensate = p->compensate;
-    return octavo_block_attend_cuda(exec, &attend);
+    return octavo_block_attend_cuda(&rest, &attend);
 }
 
 octavo_status octavo_decode_fused_cuda(const octavo_exec *exec, const octavo_decode_fused_params *p)
 {
     OCTAVO_CUDA_TRY(decode_check(&p->in));
-    return p->rule == OCTAVO_SELECT_DELTA ? attend_above_threshold(exec, p) : attend_all(exec, p);
+    return p->rule == OCTAVO_SELECT_DELTA ? octavo_decode_above_threshold(exec, p, octavo_block_score_cuda, octavo_block_select_cuda)
+                                          : attend_all(exec, p);
 }

@@ -201,15 +201,27 @@ static __device__ __forceinline__ float2 add_warps(const stream_results<DIM> &al
 {
     float2 o = make_float2(0.0f, 0.0f);
     *base = UNSET, *sum = 0.0f;
+    const int warps = (int)blockDim.x / 32;
 #pragma unroll
-    for (int w = 0; w < STREAM_WARPS; w++) *base = fmaxf(*base, all.base[w][r]);
+    for (int w = 0; w < STREAM_WARPS; w++)
+        if (w < warps) *base = fmaxf(*base, all.base[w][r]);
 #pragma unroll
     for (int w = 0; w < STREAM_WARPS; w++) {
+        if (w >= warps) break;
         const float weight = exp2_fast(all.base[w][r] - *base);
         const float2 x = *(const float2 *)&all.out[w][r][d];
         o.x = fmaf(x.x, weight, o.x), o.y = fmaf(x.y, weight, o.y), *sum = fmaf(all.sum[w][r], weight, *sum);
     }
     return o;
+}
+
+/* Whatever is there becomes a count. */
+static __device__ __forceinline__ void begin_arrivals(const stream_call &c, const stream_block &k)
+{
+    if (threadIdx.x > 0) return;
+    unsigned long long *arrivals = c.arrivals + k.b * gridDim.y + k.head;
+    const unsigned long long at = *(volatile unsigned long long *)arrivals;
+    if ((at & ~0xffffull) != ARRIVALS_TAG) atomicCAS(arrivals, at, ARRIVALS_TAG);
 }
 
 /* Whether every other block of the kv head is done; counts this one in. */
@@ -238,7 +250,7 @@ static __device__ __forceinline__ void merge_splits(const stream_call &c, const 
             held[s] = from + s < c.splits && i < items ? __ldcg((const float4 *)parts + (from + s) * items + i) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     };
     ask(threadIdx.x, 0);
-    for (int r = warp; r < c.rows; r += STREAM_WARPS) { /* a warp a row: the splits' weights */
+    for (int r = warp; r < c.rows; r += (int)blockDim.x / 32) { /* a warp a row: the splits' weights */
         float2 x = lane < c.splits ? __ldcg(sums + lane * c.rows + r) : make_float2(UNSET, 0.0f);
         float base = x.x;
         for (int s = lane + 32; s < c.splits; s += 32) base = fmaxf(base, __ldcg(sums + s * c.rows + r).x);
@@ -272,6 +284,35 @@ static __device__ __forceinline__ void merge_splits(const stream_call &c, const 
     }
 }
 
+/* A block's part of the work once its warps have multiplied all that is theirs. */
+template <int DIM, int VALUE>
+static __device__ __forceinline__ void put_results(const stream_call &c, const stream_block &k, const stream_state<DIM> &of, stream_results<DIM> &all)
+{
+    constexpr int PAIRS = DIM / 2;
+    const int group = k.b * gridDim.y + k.head;
+    __syncthreads();
+    put_state<DIM, VALUE>(c, of, all);
+    __syncthreads();
+#pragma unroll 1
+    for (int i = threadIdx.x; i < c.rows * PAIRS; i += blockDim.x) {
+        const int r = i / PAIRS, d = i % PAIRS * 2;
+        const int64_t part = ((int64_t)group * c.splits + blockIdx.x) * c.rows + r;
+        float base, sum;
+        const float2 o = add_warps<DIM>(all, r, d, &base, &sum);
+        if (c.splits == 1) {
+            put_output<DIM>(c, k.b, k.head, r, d, o, base, sum);
+            continue;
+        }
+        *(float2 *)(c.part_out + part * DIM + d) = o;
+        if (d == 0) c.part_sum[part] = make_float2(base, sum);
+    }
+    if (c.splits == 1) return;
+    __syncthreads();
+    if (threadIdx.x == 0) all.is_last = is_last_block(c, group);
+    __syncthreads();
+    if (all.is_last) merge_splits<DIM>(c, k, group, all);
+}
+
 /* Grid (splits, kv heads, batch); shared memory: the ring. */
 template <int DIM, int KEY, int VALUE>
 static __global__ void __launch_bounds__(STREAM_THREADS, 1) attend_stream(const __grid_constant__ stream_call c)
@@ -301,10 +342,7 @@ static __global__ void __launch_bounds__(STREAM_THREADS, 1) attend_stream(const 
         const int block = (step * stage::TOKENS) >> c.shift;
         return k.table && block < blocks ? k.table[block] : 0;
     };
-    if (threadIdx.x == 0) {
-        unsigned long long *arrivals = c.arrivals + k.b * gridDim.y + k.head, at = *(volatile unsigned long long *)arrivals;
-        if ((at & ~0xffffull) != ARRIVALS_TAG) atomicCAS(arrivals, at, ARRIVALS_TAG);
-    }
+    begin_arrivals(c, k);
     const int raw_length = c.lengths[k.row];
     int first_pages[stage::EACH];
 #pragma unroll
@@ -365,31 +403,7 @@ static __global__ void __launch_bounds__(STREAM_THREADS, 1) attend_stream(const 
     next_kernel_may_start();
 
     /* 4: results */
-    stream_results<DIM> &all = *(stream_results<DIM> *)memory;
-    constexpr int PAIRS = DIM / 2;
-    const int group = k.b * gridDim.y + k.head;
-    __syncthreads();
-    put_state<DIM, VALUE>(c, of, all);
-    __syncthreads();
-#pragma unroll 1
-    for (int i = threadIdx.x; i < c.rows * PAIRS; i += STREAM_THREADS) {
-        const int r = i / PAIRS, d = i % PAIRS * 2;
-        const int64_t part = ((int64_t)group * c.splits + blockIdx.x) * c.rows + r;
-        float base, sum;
-        const float2 o = add_warps<DIM>(all, r, d, &base, &sum);
-        if (c.splits == 1) {
-            put_output<DIM>(c, k.b, k.head, r, d, o, base, sum);
-            continue;
-        }
-        *(float2 *)(c.part_out + part * DIM + d) = o;
-        if (d == 0) c.part_sum[part] = make_float2(base, sum);
-    }
-    if (c.splits == 1) return;
-    __syncthreads();
-    if (threadIdx.x == 0) all.is_last = is_last_block(c, group);
-    __syncthreads();
-    if (!all.is_last) return;
-    merge_splits<DIM>(c, k, group, all);
+    put_results<DIM, VALUE>(c, k, of, *(stream_results<DIM> *)memory);
 }
 
 #endif

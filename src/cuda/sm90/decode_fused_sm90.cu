@@ -1,6 +1,7 @@
-/* decode_fused_sm90.cu - dense decode that streams and merges in one kernel, for the calls that ask for the merge and fit; all others are
- * handed down. */
+/* decode_fused_sm90.cu - dense decode that streams and merges in one kernel, for the calls that ask for the merge and fit; delta by this
+ * level's scan and selection. All other calls are handed down. */
 #include "cuda/cuda_install.h"
+#include "cuda/sm80/decode_tiles_sm80.h"
 #include "cuda/sm90/stream_launch.cuh"
 
 /* ---- what fits ---- */
@@ -31,11 +32,13 @@ static bool call_streams(const octavo_exec *exec, const octavo_decode_fused_para
 {
     const octavo_kv_view *kv = p->in.kv;
     const int64_t groups = kv->batch * kv->kv_heads, rows = p->in.q.shape[1] * p->in.q.shape[2] / kv->kv_heads;
-    if (!p->merged || !p->merged_out.data || p->split_units || p->kept || p->part_kept || p->part_dropped) return false;
+    const bool delta = p->rule == OCTAVO_SELECT_DELTA;
+    if (!p->merged || !p->merged_out.data || p->split_units || !p->kept == delta || p->part_kept || p->part_dropped) return false;
     if (p->in.window || p->in.soft_cap > 0.0f || rows > STREAM_ROWS || kv->head_dim != kv->v_dim || kv->block_tokens % 32) return false;
     if (kv->block_tokens & (kv->block_tokens - 1) || kv->max_tokens > 1 << 29 || groups > 65535) return false;
     if (exec->workspace_bytes < (size_t)groups * sizeof(unsigned long long) || (uintptr_t)exec->workspace % 8) return false;
     return queries_stream(&p->in.q, key) && section_streams(kv, &kv->k[0], PIECE * key_pieces(key, kv->head_dim)) &&
+           (!delta || (section_streams(kv, &kv->k[1], PIECE * key_pieces(key, kv->head_dim)) && !kv->k[0].sequence_bytes == !kv->k[1].sequence_bytes)) &&
            section_streams(kv, &kv->v, PIECE * value_pieces(value, kv->v_dim)) && !kv->k[0].sequence_bytes == !kv->v.sequence_bytes &&
            scales_stream(&kv->k_scale, key_width(key)) && scales_stream(&kv->v_scale, value_width(value));
 }
@@ -70,23 +73,21 @@ static stream_call stream_call_of(const octavo_exec *exec, const octavo_decode_f
 octavo_status octavo_decode_fused_sm90(const octavo_exec *exec, const octavo_decode_fused_params *p)
 {
     const octavo_kv_view *kv = p->in.kv;
-    const bool base = p->rule == OCTAVO_SELECT_BASE;
-    const key_kind key = key_kind_of(kv->k_format, base ? 1 : p->in.planes);
+    const bool delta = p->rule == OCTAVO_SELECT_DELTA;
+    const key_kind key = key_kind_of(kv->k_format, delta || p->rule == OCTAVO_SELECT_BASE ? 1 : p->in.planes); /* what is read of every unit */
     const value_kind value = value_kind_of(kv->v_format);
     octavo_cuda_machine machine;
     bool done = false;
-    if (p->rule == OCTAVO_SELECT_DELTA) return octavo_decode_fused_cuda(exec, p);
-    if (key == KEY_NONE || key_planes(key) > 1 || value == VALUE_ANY || (uintptr_t)p->part_lse % sizeof(float2) || !call_streams(exec, p, key, value))
-        return octavo_decode_fused_cuda(exec, p);
-    OCTAVO_CUDA_TRY(octavo_cuda_machine_of(&machine));
-    stream_call call = stream_call_of(exec, p, machine.processors);
-    switch (kv->head_dim) {
-    case 64:  OCTAVO_CUDA_TRY(octavo_attend_stream_64(exec, &call, kv, key, value, &done)); break;
-    case 128: OCTAVO_CUDA_TRY(octavo_attend_stream_128(exec, &call, kv, key, value, &done)); break;
-    case 256: OCTAVO_CUDA_TRY(octavo_attend_stream_256(exec, &call, kv, key, value, &done)); break;
-    default:  break;
+    OCTAVO_CUDA_TRY(decode_check(&p->in));
+    if (key != KEY_NONE && key_planes(key) == 1 && value != VALUE_ANY && (uintptr_t)p->part_lse % sizeof(float2) == 0 && call_streams(exec, p, key, value)) {
+        OCTAVO_CUDA_TRY(octavo_cuda_machine_of(&machine));
+        stream_call call = stream_call_of(exec, p, machine.processors);
+        if (delta) OCTAVO_CUDA_TRY(p->in.planes > 1 ? octavo_attend_delta(exec, &call, p, &done) : OCTAVO_OK);
+        else if (kv->head_dim == 64) OCTAVO_CUDA_TRY(octavo_attend_stream_64(exec, &call, kv, key, value, &done));
+        else if (kv->head_dim == 128) OCTAVO_CUDA_TRY(octavo_attend_stream_128(exec, &call, kv, key, value, &done));
+        else if (kv->head_dim == 256) OCTAVO_CUDA_TRY(octavo_attend_stream_256(exec, &call, kv, key, value, &done));
     }
-    if (!done) return octavo_decode_fused_cuda(exec, p);
-    *p->merged = 1;
-    return OCTAVO_OK;
+    if (done) *p->merged = 1;
+    if (done) return OCTAVO_OK;
+    return delta ? octavo_decode_above_threshold(exec, p, octavo_block_score_sm90, octavo_block_select_sm90) : octavo_decode_fused_cuda(exec, p);
 }

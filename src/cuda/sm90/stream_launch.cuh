@@ -28,6 +28,9 @@ template <int DIM, int KEY, int VALUE> static octavo_status launch_stream(const 
 #define STREAM_OF(name) \
     octavo_status name(const octavo_exec *exec, stream_call *call, const octavo_kv_view *kv, key_kind key, value_kind value, bool *done)
 
+/* DELTA; *done says whether there was a kernel for it. */
+octavo_status octavo_attend_delta(const octavo_exec *exec, const stream_call *of, const octavo_decode_fused_params *p, bool *done);
+
 STREAM_OF(octavo_attend_stream_64);
 STREAM_OF(octavo_attend_stream_128);
 STREAM_OF(octavo_attend_stream_256);
