@@ -39,6 +39,10 @@ int bench_there_fetch(const bench_there *there, const octavo_exec *exec, void *c
 int bench_there_time(bench_there *there, const octavo_exec *exec, const octavo_decode_params *params, const octavo_page_config *config,
                      const bench_pools *pools, int64_t pages, double *ms);
 
+/* Seconds of a replay that begins while the device is at work with the replays before it: a device that had nothing to do runs slower
+ * for the first milliseconds. */
+octavo_status bench_graph_time(const octavo_exec *exec, void *graph, double *seconds);
+
 /* The read speed of the device in GB/s: the fastest of several passes over more than its caches hold. */
 int bench_device_read_speed(const octavo_exec *exec, double *gbps);
 

@@ -209,14 +209,13 @@ static octavo_status record(device_stage *s, int which)
 static int measure(device_stage *s, kproj_row *row)
 {
     const int64_t repeat = s->settings->repeat;
-    double *times = malloc((size_t)(CALLS * repeat) * sizeof *times), unused;
+    double *times = malloc((size_t)(CALLS * repeat) * sizeof *times);
     octavo_status status = times ? OCTAVO_OK : OCTAVO_E_NOMEM;
     s->calls = s->weights.count > CALLS_LEAST ? s->weights.count : CALLS_LEAST;
     for (int i = 0; status == OCTAVO_OK && i < CALLS; i++) status = record(s, i);
-    for (int i = 0; status == OCTAVO_OK && i < CALLS; i++) status = octavo_device_graph_time(&s->exec, s->graphs[i], &unused);
     for (int64_t r = 0; status == OCTAVO_OK && r < repeat; r++)
         for (int i = 0; status == OCTAVO_OK && i < CALLS; i++) {
-            status = octavo_device_graph_time(&s->exec, s->graphs[i], &times[i * repeat + r]);
+            status = bench_graph_time(&s->exec, s->graphs[i], &times[i * repeat + r]);
             times[i * repeat + r] *= 1e3 / (double)s->calls;
         }
     if (status == OCTAVO_OK) {

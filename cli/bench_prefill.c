@@ -205,7 +205,7 @@ static int time_once(prefill_stage *s, const octavo_prefill_params *params, void
         if (status == OCTAVO_OK) status = octavo_attention_prefill(&s->exec, params);
         if (status == OCTAVO_OK) status = octavo_device_graph_end(&s->exec, graph);
     }
-    if (status == OCTAVO_OK) status = octavo_device_graph_time(&s->exec, *graph, &seconds);
+    if (status == OCTAVO_OK) status = bench_graph_time(&s->exec, *graph, &seconds);
     *ms = 1e3 * seconds;
     return status == OCTAVO_OK ? EXIT_DONE : cli_refuse_last();
 }
