@@ -1,7 +1,6 @@
 /* cmd_generate.c - `octavo generate`: continues a text. */
 #define _GNU_SOURCE
 #include "cli.h"
-#include "model_random.h"
 #include "model_sampling.h"
 #include "model_stream.h"
 #include "model_text.h"
@@ -302,7 +301,7 @@ int cmd_generate(int argc, char **argv)
     model_run run;
     int status;
     if (!parse(argc, argv, &settings, &status)) return status;
-    generation g = { .run = &run, .settings = &settings, .random = random_derive((uint64_t)settings.sampling.seed, 0),
+    generation g = { .run = &run, .settings = &settings, .random = octavo_random_derive((uint64_t)settings.sampling.seed, 0),
                      .stream = { .stops = &settings.stops }, .terminal = isatty(STDOUT_FILENO) };
     static const model_sampling DEFAULTS = { .temperature = 0.8, .top_k = 40, .top_p = 0.95, .min_p = 0.05 };
     status = model_run_open(&run, &settings.model);

@@ -1,7 +1,7 @@
 /* model_rollout.c - decodes the answers to a prompt side by side, scores them and writes each as it ends. */
 #include "model_rollout.h"
 #include "cli.h"
-#include "model_random.h"
+#include "octavo/layer.h"
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,7 +136,7 @@ static int step(rollout *r, const rollout_prompt *prompt, const int64_t *order, 
     octavo_forward_params forward = OCTAVO_FORWARD_PARAMS_INIT;
     for (int64_t i = 0; i < active; i++) {
         const rollout_answer *answer = &r->answers[order[i]];
-        const uint64_t random = random_derive(random_derive((uint64_t)r->sampling->seed, (uint64_t)prompt->index), (uint64_t)order[i]);
+        const uint64_t random = octavo_random_derive(octavo_random_derive((uint64_t)r->sampling->seed, (uint64_t)prompt->index), (uint64_t)order[i]);
         sequences[i] = answer->sequence;
         ids[i] = answer->count ? answer->ids[answer->count - 1] : prompt->ids[prompt->count - 1];
         rows[i] = model_sampling_row(r->sampling, octavo_random_uniform(random, (uint64_t)answer->count));

@@ -7,6 +7,7 @@
 #include "format/fp8_e4m3.h"
 #include "model_fixture.h"
 #include "octavo/safetensors.h"
+#include "temporary.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CHECKPOINT_TENSORS = 160, CHECKPOINT_NAME = 100, CHECKPOINT_PATH = 512 };
+enum { CHECKPOINT_TENSORS = 160, CHECKPOINT_NAME = 100, CHECKPOINT_PATH = 1024 };
 
 typedef struct checkpoint {
     size_t count;
@@ -26,7 +27,7 @@ typedef struct checkpoint {
 } checkpoint;
 
 /* The folder of the running test program; made and removed by the group's fixtures below. */
-static char checkpoint_folder[256];
+static char checkpoint_folder[TEMPORARY_BYTES];
 
 static inline void checkpoint_path(char path[CHECKPOINT_PATH], const char *name)
 {
@@ -63,9 +64,7 @@ static inline void checkpoint_clear(void)
 static inline int checkpoint_make_folder(void **state)
 {
     (void)state;
-    const char *temporary = getenv("TMPDIR");
-    snprintf(checkpoint_folder, sizeof checkpoint_folder, "%s/octavo_model_XXXXXX", temporary && *temporary ? temporary : "/tmp");
-    return mkdtemp(checkpoint_folder) ? 0 : -1;
+    return temporary_folder(checkpoint_folder);
 }
 
 static inline int checkpoint_remove_folder(void **state)

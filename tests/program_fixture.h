@@ -2,6 +2,7 @@
 #ifndef OCTAVO_TESTS_PROGRAM_FIXTURE_H
 #define OCTAVO_TESTS_PROGRAM_FIXTURE_H
 
+#include "temporary.h"
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -10,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PRINTED_BYTES = 1 << 16, WORDS_MOST = 40, FIXTURE_PATH_BYTES = 512 };
+enum { PRINTED_BYTES = 1 << 16, WORDS_MOST = 40, FIXTURE_PATH_BYTES = TEMPORARY_BYTES };
 
 typedef struct printed {
     int status; /* of the exit; -1: killed, or not started */
@@ -58,9 +59,7 @@ static inline void program_run(const char *line, const char *path, printed *resu
 
 static inline void make_folder(char folder[FIXTURE_PATH_BYTES])
 {
-    const char *base = getenv("TMPDIR");
-    snprintf(folder, FIXTURE_PATH_BYTES, "%s/octavo-test-XXXXXX", base ? base : "/tmp");
-    if (!mkdtemp(folder)) abort();
+    if (temporary_folder(folder) != 0) abort();
 }
 
 static inline void write_file(const char *path, const void *data, size_t bytes)

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "octavo/tensor.h"
+#include "temporary.h"
 
 #include <dirent.h>
 #include <setjmp.h>
@@ -21,7 +22,7 @@
 
 enum { PATH_BYTES = 512 };
 
-static char folder[PATH_BYTES];
+static char folder[TEMPORARY_BYTES];
 
 static const char *in_folder(char *path, const char *name)
 {
@@ -32,9 +33,7 @@ static const char *in_folder(char *path, const char *name)
 static int make_folder(void **state)
 {
     (void)state;
-    const char *base = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%.400s/octavo-base-XXXXXX", base && *base ? base : "/tmp");
-    return mkdtemp(folder) ? 0 : -1;
+    return temporary_folder(folder);
 }
 
 static int remove_folder(void **state)

@@ -4,6 +4,7 @@
 #include "device/device.h"
 #include "octavo/octavo.h"
 #include "octavo/version.h"
+#include "temporary.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -93,8 +94,8 @@ static void a_file_that_is_no_library_is_refused(void **state)
     (void)state;
     const octavo_cuda_backend *backend;
     void *handle;
-    char path[] = "/tmp/octavo-plugin-XXXXXX";
-    const int descriptor = mkstemp(path);
+    char path[TEMPORARY_BYTES];
+    const int descriptor = mkstemp(temporary_name(path));
     assert_true(descriptor >= 0);
     assert_int_equal(write(descriptor, "not a library", 13), 13);
     close(descriptor);

@@ -4,7 +4,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
-#include "model_random.h"
 #include "octavo/layer.h"
 #include "model_stream.h"
 #include <stdlib.h>
@@ -153,15 +152,15 @@ static void test_random(void **state)
     (void)state;
     enum { COUNT = 100000, BINS = 16 };
     int64_t bins[BINS] = { 0 };
-    assert_true(random_mix(RANDOM_STEP) == UINT64_C(0xe220a8397b1dcdaf));
-    assert_true(random_mix(2 * RANDOM_STEP) == UINT64_C(0x6e789e6aa1b965f4));
+    assert_true(octavo_random_uniform(0, 0) == (float)(UINT64_C(0xe220a8397b1dcdaf) >> 40) * 0x1p-24f);
+    assert_true(octavo_random_uniform(0, 1) == (float)(UINT64_C(0x6e789e6aa1b965f4) >> 40) * 0x1p-24f);
     for (uint64_t i = 0; i < COUNT; i++) {
-        const float u = octavo_random_uniform(random_derive(random_derive(3, i % 100), 5), i / 100);
+        const float u = octavo_random_uniform(octavo_random_derive(octavo_random_derive(3, i % 100), 5), i / 100);
         assert_true(u >= 0 && u < 1);
         bins[(int)(u * BINS)]++;
     }
     for (int i = 0; i < BINS; i++) assert_true(llabs(bins[i] - COUNT / BINS) < 500); /* six standard deviations */
-    assert_true(random_derive(1, 2) != random_derive(2, 1) && random_derive(1, 0) != random_derive(1, 1));
+    assert_true(octavo_random_derive(1, 2) != octavo_random_derive(2, 1) && octavo_random_derive(1, 0) != octavo_random_derive(1, 1));
 }
 
 int main(void)

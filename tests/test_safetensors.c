@@ -2,6 +2,7 @@
 #define _GNU_SOURCE 1
 #include "octavo/safetensors.h"
 #include "safetensors_fixture.h"
+#include "temporary.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,14 +15,13 @@
 #define T(name, dtype, shape, offsets) "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}"
 #define LENGTH(list) (sizeof(list) / sizeof *(list))
 
-static char folder[64];
-static char path[128];
+static char folder[TEMPORARY_BYTES];
+static char path[TEMPORARY_BYTES + 64];
 
 static int make_folder(void **state)
 {
     (void)state;
-    snprintf(folder, sizeof folder, "/tmp/octavo-safetensors-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
+    return temporary_folder(folder);
 }
 
 static int remove_folder(void **state)

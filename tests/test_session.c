@@ -1,50 +1,9 @@
 /* test_session.c - sessions over small checkpoints: forks, pieces of any size, batches, roll-back, recording, refusals. */
-#include "octavo/model.h"
+#include "session_fixture.h"
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-#include <cmocka.h>
 
-enum { PATH_BYTES = 512, TOKENS = 90, MORE = 6 };
-
-static octavo_context *context;
-static octavo_device *device;
-
-static int open_device(void **state)
-{
-    (void)state;
-    return octavo_context_create(NULL, &context) != OCTAVO_OK || octavo_device_open(context, "cpu", &device) != OCTAVO_OK;
-}
-
-static int close_device(void **state)
-{
-    (void)state;
-    octavo_device_close(device);
-    octavo_context_destroy(context);
-    return 0;
-}
-
-static octavo_model *open_model(const char *path, int32_t linear)
-{
-    octavo_model *model = NULL;
-    octavo_model_options options = OCTAVO_MODEL_OPTIONS_INIT;
-    options.linear = linear;
-    if (octavo_model_open(device, path, &options, &model) != OCTAVO_OK) fail_msg("%s: %s", path, octavo_last_error());
-    return model;
-}
-
-static octavo_model *open_tiny(int32_t linear)
-{
-    char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%s/tests/golden/tiny-llama", getenv("OCTAVO_SOURCE_DIR") ? getenv("OCTAVO_SOURCE_DIR") : ".");
-    return open_model(path, linear);
-}
+enum { TOKENS = 90, MORE = 6 };
 
 static octavo_session *make_session(const octavo_model *model, octavo_session_config config)
 {
@@ -158,19 +117,7 @@ static void test_equivalences_shared(void **state)
 {
     (void)state;
     static const char *const FOLDERS[] = { "gpt2", "llama", "llama_mqa", "mistral_window", "qwen3", "mixtral", "olmoe", "qwen3_moe" };
-    const char *shared = getenv("OCTAVO_SHARED");
-    char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%s/checkpoints", shared ? shared : "../shared");
-    if (access(path, R_OK) != 0) {
-        print_message("no %s: the other architectures are not tried\n", path);
-        skip();
-    }
-    for (size_t i = 0; i < sizeof FOLDERS / sizeof *FOLDERS; i++) {
-        snprintf(path, sizeof path, "%s/checkpoints/%s", shared ? shared : "../shared", FOLDERS[i]);
-        octavo_model *model = open_model(path, OCTAVO_LINEAR_F32);
-        check_equivalences(model);
-        octavo_model_close(model);
-    }
+    check_shared(FOLDERS, sizeof FOLDERS / sizeof *FOLDERS, OCTAVO_LINEAR_F32, check_equivalences);
 }
 
 static void test_batch(void **state)
@@ -386,5 +333,5 @@ int main(void)
         cmocka_unit_test(test_equivalences_tiny), cmocka_unit_test(test_equivalences_shared), cmocka_unit_test(test_batch),
         cmocka_unit_test(test_outputs), cmocka_unit_test(test_selection), cmocka_unit_test(test_record), cmocka_unit_test(test_refusals),
     };
-    return cmocka_run_group_tests(tests, open_device, close_device);
+    return cmocka_run_group_tests(tests, open_cpu, close_device);
 }

@@ -1,32 +1,10 @@
 /* test_session_generate.c - tokens that are fed back on the device are those of one call a token; stops take back what ran ahead. On the CPU, and
  * on the first GPU where there is one. */
-#include "octavo/model.h"
+#include "session_fixture.h"
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-#include <cmocka.h>
 
-enum { PATH_BYTES = 512, PROMPT = 37, STEPS = 45, BATCH = 3, ROOM = PROMPT + BATCH + STEPS + 8 };
-
-static octavo_context *context;
-static octavo_device *device;
-
-static int open_device(const char *name)
-{
-    return octavo_context_create(NULL, &context) != OCTAVO_OK || octavo_device_open(context, name, &device) != OCTAVO_OK;
-}
-
-static int open_cpu(void **state)
-{
-    (void)state;
-    return open_device("cpu");
-}
+enum { PROMPT = 37, STEPS = 45, BATCH = 3, ROOM = PROMPT + BATCH + STEPS + 8 };
 
 /* Without a GPU `device` stays NULL and the tests say so. */
 static int open_gpu(void **state)
@@ -34,32 +12,6 @@ static int open_gpu(void **state)
     (void)state;
     if (open_device("cuda:0")) print_message("no GPU is tried: %s\n", octavo_last_error());
     return 0;
-}
-
-static int close_device(void **state)
-{
-    (void)state;
-    octavo_device_close(device);
-    octavo_context_destroy(context);
-    device = NULL;
-    return 0;
-}
-
-static octavo_model *open_model(const char *path, int32_t linear)
-{
-    octavo_model *model = NULL;
-    octavo_model_options options = OCTAVO_MODEL_OPTIONS_INIT;
-    if (!device) skip();
-    options.linear = linear;
-    if (octavo_model_open(device, path, &options, &model) != OCTAVO_OK) fail_msg("%s: %s", path, octavo_last_error());
-    return model;
-}
-
-static octavo_model *open_tiny(void)
-{
-    char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%s/tests/golden/tiny-llama", getenv("OCTAVO_SOURCE_DIR") ? getenv("OCTAVO_SOURCE_DIR") : ".");
-    return open_model(path, OCTAVO_LINEAR_BF16);
 }
 
 static octavo_session *make_session(const octavo_model *model, octavo_select_rule rule)
@@ -188,36 +140,26 @@ static void check_model(octavo_model *model, octavo_select_rule rule)
 static void test_tiny(void **state)
 {
     (void)state;
-    octavo_model *model = open_tiny();
+    octavo_model *model = open_tiny(OCTAVO_LINEAR_BF16);
     check_model(model, OCTAVO_SELECT_NONE);
     check_model(model, OCTAVO_SELECT_MASS);
     octavo_model_close(model);
 }
+
+static void check_plain(octavo_model *model) { check_model(model, OCTAVO_SELECT_NONE); }
 
 /* Experts, learned positions, windows, and a norm of queries and keys. */
 static void test_shared(void **state)
 {
     (void)state;
     static const char *const FOLDERS[] = { "mixtral", "qwen3_moe", "olmoe", "gpt2", "mistral_window", "qwen3" };
-    const char *shared = getenv("OCTAVO_SHARED");
-    char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%s/checkpoints", shared ? shared : "../shared");
-    if (access(path, R_OK) != 0) {
-        print_message("no %s: the other architectures are not tried\n", path);
-        skip();
-    }
-    for (size_t i = 0; i < sizeof FOLDERS / sizeof *FOLDERS; i++) {
-        snprintf(path, sizeof path, "%s/checkpoints/%s", shared ? shared : "../shared", FOLDERS[i]);
-        octavo_model *model = open_model(path, OCTAVO_LINEAR_BF16);
-        check_model(model, OCTAVO_SELECT_NONE);
-        octavo_model_close(model);
-    }
+    check_shared(FOLDERS, sizeof FOLDERS / sizeof *FOLDERS, OCTAVO_LINEAR_BF16, check_plain);
 }
 
 static void test_refusals(void **state)
 {
     (void)state;
-    octavo_model *model = open_tiny();
+    octavo_model *model = open_tiny(OCTAVO_LINEAR_BF16);
     octavo_session *session = make_session(model, OCTAVO_SELECT_NONE);
     const int32_t vocab = octavo_model_config_of(model)->vocab;
     int32_t sequences[BATCH], ids[BATCH];

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE 1
 #include "octavo/tokenizer.h"
 #include "tokenizer_fixture.h"
+#include "temporary.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -247,9 +248,9 @@ static void gives_up_on_hostile_patterns(void **state)
 static void opens_files_and_folders(void **state)
 {
     (void)state;
-    char folder[] = "/tmp/octavo-test-XXXXXX", path[64], longest[6000];
+    char folder[TEMPORARY_BYTES], path[TEMPORARY_BYTES + 64], longest[6000];
     octavo_tokenizer *tokenizer = NULL;
-    assert_non_null(mkdtemp(folder));
+    assert_int_equal(temporary_folder(folder), 0);
     snprintf(path, sizeof path, "%s/tokenizer.json", folder);
     assert_int_equal(octavo_tokenizer_open(folder, &tokenizer), OCTAVO_E_IO);
     assert_non_null(strstr(octavo_last_error(), "/tokenizer.json"));

@@ -128,6 +128,8 @@ typedef struct octavo_drawn_token {
 /* Number `index` of the generator (SplitMix64) whose state this is: a multiple of 2^-24 in [0, 1), for octavo_sample_row. Any state
  * is fine, and any index at any time. */
 OCTAVO_API float octavo_random_uniform(uint64_t state, uint64_t index);
+/* The state of a generator that belongs to part `part` of what `seed` stands for: one for each prompt and sample of a run, say. */
+OCTAVO_API uint64_t octavo_random_derive(uint64_t seed, uint64_t part);
 
 /* logprob[r] = log softmax(logits[r])[tokens[r]], and which token is largest. A row with a NaN, +Inf or no finite value: NaN, and the
  * largest of those that are no NaN (0 where all are NaN or -Inf). */

@@ -57,6 +57,11 @@ static octavo_status check(const octavo_sample_params *p)
 
 float octavo_random_uniform(uint64_t state, uint64_t index) { return octavo_random_number(state, index); }
 
+uint64_t octavo_random_derive(uint64_t seed, uint64_t part)
+{
+    return octavo_random_mix(octavo_random_mix(seed + OCTAVO_RANDOM_STEP) ^ (part + 1) * OCTAVO_RANDOM_STEP);
+}
+
 octavo_status octavo_sample_workspace(const octavo_exec *exec, const octavo_sample_params *params, size_t *bytes)
 {
     const octavo_kernels *kernels;

@@ -73,6 +73,24 @@ INLINE void amx_quad(const void *rows, int64_t quad, __m512 z[4])
     }
 }
 
+/* The same of rows of `columns` floats with tokens in order: rows 4 i .. 4 i + 3 in z[i]. */
+INLINE void amx_quad_in_order(const void *rows, int64_t columns, int64_t quad, __m512 z[4])
+{
+    const float *at = (const float *)rows + 4 * quad;
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        const float *of = at + 4 * i * columns;
+        if (columns == 4) {
+            z[i] = _mm512_load_ps(of);
+            continue;
+        }
+        z[i] = _mm512_castps128_ps512(_mm_load_ps(of));
+        z[i] = _mm512_insertf32x4(z[i], _mm_load_ps(of + columns), 1);
+        z[i] = _mm512_insertf32x4(z[i], _mm_load_ps(of + 2 * columns), 2);
+        z[i] = _mm512_insertf32x4(z[i], _mm_load_ps(of + 3 * columns), 3);
+    }
+}
+
 /* What amx_quad gave as four registers of sixteen rows, one a column. */
 INLINE void amx_transpose(const __m512 z[4], __m512 columns[4])
 {

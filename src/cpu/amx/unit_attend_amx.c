@@ -7,19 +7,17 @@
  *
  * Tokens keep the order that amx_transpose gives them: lane 4 a + b is token 4 b + a of its sixteen. Values meet the weights as
  * two bf16 terms. */
-#include "cpu/amx/amx_decode.h"
+#include "cpu/amx/amx_steps.h"
 #include "cpu/simd/simd_avx512.h"
 #include "cpu/body/decode_math_body.h"
 
 enum {
-    STEP_TOKENS = 16,
     STEPS = DECODE_TOKENS / STEP_TOKENS, /* of a unit, of its keys as of its values */
     HALF_TOKENS = 32,                    /* that a tile of values reduces */
     QUADS_MAX = 2,                       /* of rows */
     ROWS_MAX = 4 * QUADS_MAX,
     TERMS = 2,
-    BLOCK_COLUMNS = 64, /* of the output: two steps, for codes of even and of odd columns */
-    WIDE_BYTES = 256
+    BLOCK_COLUMNS = 64 /* of the output: two steps, for codes of even and of odd columns */
 };
 
 /* Tiles. Macros, because their names are pasted into instructions. */
@@ -60,39 +58,7 @@ typedef struct unit_call {
     unit_stages *stages;
 } unit_call;
 
-INLINE void ask(const uint8_t *line) { __builtin_prefetch(line, 0, 2); }
-
 /* ---- keys: stage 1, codes to bf16 ---- */
-
-static __attribute__((noinline)) void widen_row_by_table(const uint8_t *row, int64_t slabs, uint8_t *wide)
-{
-    const amx_lookup lookup = amx_lookup_of(&octavo_amx_e4m3);
-    for (int64_t i = 0; i < slabs; i++) {
-        __m512i even, odd;
-        amx_look_up(&lookup, _mm512_loadu_si512(row + 64 * i), &even, &odd);
-        _mm512_store_si512(wide + 128 * i, even);
-        _mm512_store_si512(wide + 128 * i + 64, odd);
-    }
-}
-
-/* Codes that are no normal numbers, one in ten thousand or so, are not told apart by shifts. */
-INLINE void widen_base(const uint8_t *rows, const uint8_t *next, int64_t stride, int slabs, uint8_t wide[STEP_TOKENS][WIDE_BYTES])
-{
-    const __m512i exponent = _mm512_set1_epi8(0x78);
-#pragma GCC unroll 4
-    for (int64_t k = 0; k < STEP_TOKENS; k++, rows += stride, next += stride) {
-        __mmask64 odd_one_out = 0;
-#pragma GCC unroll 2
-        for (int i = 0; i < slabs; i++) {
-            const __m512i x = _mm512_loadu_si512(rows + 64 * i);
-            ask(next + 64 * i);
-            odd_one_out = _kor_mask64(odd_one_out, _mm512_testn_epi8_mask(x, exponent));
-            _mm512_store_si512(wide[k] + 128 * i, amx_shift_e4m3(amx_even_up(x)));
-            _mm512_store_si512(wide[k] + 128 * i + 64, amx_shift_e4m3(x));
-        }
-        if (__builtin_expect(odd_one_out != 0, 0)) widen_row_by_table(rows, slabs, wide[k]);
-    }
-}
 
 /* Residuals are often zero. */
 INLINE void widen_residual(const octavo_amx_codes *codes, const uint8_t *rows, const uint8_t *next, int64_t stride, int slabs,
@@ -104,7 +70,7 @@ INLINE void widen_residual(const octavo_amx_codes *codes, const uint8_t *rows, c
 #pragma GCC unroll 2
         for (int i = 0; i < slabs; i++) {
             __m512i even, odd;
-            ask(next + 64 * i);
+            amx_ask(next + 64 * i);
             amx_look_up(&lookup, _mm512_loadu_si512(rows + 64 * i), &even, &odd);
             _mm512_store_si512(wide[k] + 128 * i, even);
             _mm512_store_si512(wide[k] + 128 * i + 64, odd);
@@ -116,69 +82,37 @@ INLINE void widen_step(unit_kind kind, const unit_call *call, int64_t unit, int6
     const octavo_decode_unit *now = &call->pass->units[unit], *next = now + 1;
     const int64_t stride = call->pass->k_stride[plane], offset = step * STEP_TOKENS * stride;
     const uint8_t *rows = now->k[plane] + offset, *ahead = next->k[plane] + offset;
-    if (plane == 0 && step == 0) ask(next->k_scale), ask(next->v_scale);
-    if (plane == 0) widen_base(rows, ahead, stride, kind.dim / 64, call->stages->wide[plane]);
+    if (plane == 0 && step == 0) amx_ask(next->k_scale), amx_ask(next->v_scale);
+    if (plane == 0) amx_widen_e4m3(rows, ahead, stride, kind.dim / 64, 1, call->stages->wide[plane]);
     else widen_residual(call->residual, rows, ahead, stride, kind.dim / 64, call->stages->wide[plane]);
 }
 
 /* ---- keys: stage 2, products; stage 3, scores ---- */
 
-INLINE void multiply_base(unit_kind kind, const unit_call *call, int64_t turn)
-{
-    _tile_zero(TILE_BASE);
-#pragma GCC unroll 4
-    for (int64_t i = 0; i < kind.dim / 32; i++) {
-        _tile_loadd(TILE_Q, call->packed + i * AMX_TILE_BYTES, AMX_ROW_BYTES);
-        _tile_loadd(TILE_KEYS, call->stages->wide[0][0] + i * AMX_ROW_BYTES, WIDE_BYTES);
-        _tile_dpbf16ps(TILE_BASE, TILE_KEYS, TILE_Q);
-    }
-    _tile_stored(TILE_BASE, call->stages->products[turn][0], (size_t)(16 * kind.quads));
-}
+/* Tile names are literals. */
+#define MULTIPLY_PLANE(sums, plane, turn)                                                            \
+    do {                                                                                             \
+        _tile_zero(sums);                                                                            \
+        _Pragma("GCC unroll 4") for (int64_t i = 0; i < kind.dim / 32; i++) {                        \
+            _tile_loadd(TILE_Q, call->packed + i * AMX_TILE_BYTES, AMX_ROW_BYTES);                   \
+            _tile_loadd(TILE_KEYS, call->stages->wide[plane][0] + i * AMX_ROW_BYTES, WIDE_BYTES);    \
+            _tile_dpbf16ps(sums, TILE_KEYS, TILE_Q);                                                 \
+        }                                                                                            \
+        _tile_stored(sums, call->stages->products[turn][plane], (size_t)(16 * kind.quads));          \
+    } while (0)
 
-INLINE void multiply_residual(unit_kind kind, const unit_call *call, int64_t turn)
-{
-    _tile_zero(TILE_RESIDUAL);
-#pragma GCC unroll 4
-    for (int64_t i = 0; i < kind.dim / 32; i++) {
-        _tile_loadd(TILE_Q, call->packed + i * AMX_TILE_BYTES, AMX_ROW_BYTES);
-        _tile_loadd(TILE_KEYS, call->stages->wide[1][0] + i * AMX_ROW_BYTES, WIDE_BYTES);
-        _tile_dpbf16ps(TILE_RESIDUAL, TILE_KEYS, TILE_Q);
-    }
-    _tile_stored(TILE_RESIDUAL, call->stages->products[turn][1], (size_t)(16 * kind.quads));
-}
+INLINE void multiply_base(unit_kind kind, const unit_call *call, int64_t turn) { MULTIPLY_PLANE(TILE_BASE, 0, turn); }
 
-/* 2^-p of sixteen tokens, times `by`. */
-INLINE __m512 step_factors(const uint8_t *scales, float by)
-{
-    const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m128i p = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)scales), order);
-    const __m512i power = _mm512_slli_epi32(_mm512_sub_epi32(_mm512_set1_epi32(127), _mm512_cvtepi8_epi32(p)), 23);
-    return _mm512_mul_ps(_mm512_castsi512_ps(power), _mm512_set1_ps(by));
-}
-
-/* Four rows of the products of sixteen tokens: tokens 4 j .. 4 j + 3 in z[j]. */
-INLINE void step_quad(unit_kind kind, const uint8_t *products, int64_t quad, __m512 z[4])
-{
-    const float *at = (const float *)(const void *)products + 4 * quad;
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) {
-        const float *of = at + 16 * j * kind.quads;
-        z[j] = _mm512_castps128_ps512(_mm_load_ps(of));
-        z[j] = _mm512_insertf32x4(z[j], _mm_load_ps(of + 4 * kind.quads), 1);
-        z[j] = _mm512_insertf32x4(z[j], _mm_load_ps(of + 8 * kind.quads), 2);
-        z[j] = _mm512_insertf32x4(z[j], _mm_load_ps(of + 12 * kind.quads), 3);
-        if (kind.quads == 1) z[j] = _mm512_load_ps(of);
-    }
-}
+INLINE void multiply_residual(unit_kind kind, const unit_call *call, int64_t turn) { MULTIPLY_PLANE(TILE_RESIDUAL, 1, turn); }
 
 INLINE void score_step(unit_kind kind, const unit_call *call, int64_t unit, int64_t step, int64_t turn)
 {
     unit_stages *stages = call->stages;
-    const __m512 factor = step_factors(call->pass->units[unit].k_scale + step * STEP_TOKENS, call->pass->softmax_scale);
+    const __m512 factor = amx_power_factors(call->pass->units[unit].k_scale + step * STEP_TOKENS, call->pass->softmax_scale);
     for (int64_t quad = 0; quad < kind.quads; quad++) {
         __m512 z[4], more[4];
-        step_quad(kind, stages->products[turn][0], quad, z);
-        step_quad(kind, stages->products[turn][1], quad, more);
+        amx_quad_in_order(stages->products[turn][0], 4 * kind.quads, quad, z);
+        amx_quad_in_order(stages->products[turn][1], 4 * kind.quads, quad, more);
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++) z[j] = _mm512_add_ps(z[j], more[j]);
         amx_transpose(z, z);
@@ -213,7 +147,7 @@ INLINE void weigh_unit(unit_kind kind, const unit_call *call, int64_t unit)
     float from[16] = { 0.0f }, shrink[16];
     __m512 v_factor[STEPS];
 #pragma GCC unroll 4
-    for (int64_t i = 0; i < STEPS; i++) v_factor[i] = step_factors(of->v_scale + 16 * i, AMX_E4M3_FACTOR);
+    for (int64_t i = 0; i < STEPS; i++) v_factor[i] = amx_power_factors(of->v_scale + 16 * i, AMX_E4M3_FACTOR);
 #pragma GCC unroll 4
     for (int64_t r = 0; r < 4 * kind.quads; r++) {
         const float *scores = call->stages->scores[r];
@@ -261,10 +195,10 @@ INLINE void interleave_tokens(const uint8_t *rows, const uint8_t *next, int64_t 
 #pragma GCC unroll 4
     for (int64_t a = 0; a < 4; a++, rows += stride, next += 2 / lines * stride) {
         const __m512i w = _mm512_loadu_si512(rows), x = _mm512_loadu_si512(rows + 4 * stride);
-        ask(next);
+        amx_ask(next);
         pair_rows(w, x, part, low[2 * a], high[2 * a]);
         const __m512i y = _mm512_loadu_si512(rows + 8 * stride), z = _mm512_loadu_si512(rows + 12 * stride);
-        ask(lines == 1 ? next + stride : next + 64);
+        amx_ask(lines == 1 ? next + stride : next + 64);
         pair_rows(y, z, part, low[2 * a + 1], high[2 * a + 1]);
         const __mmask64 first = _kor_mask64(_mm512_testn_epi8_mask(w, exponent), _mm512_testn_epi8_mask(x, exponent));
         const __mmask64 second = _kor_mask64(_mm512_testn_epi8_mask(y, exponent), _mm512_testn_epi8_mask(z, exponent));

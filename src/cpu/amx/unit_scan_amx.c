@@ -6,15 +6,10 @@
  *
  * q keeps 15 bits or more: two of its digits for integer keys, at most two of its bf16 terms for e4m3 (budget SCORE). Scores are
  * in units of log 2 until the end. */
-#include "cpu/amx/amx_decode.h"
+#include "cpu/amx/amx_steps.h"
 #include <math.h>
 
-enum {
-    STEP_TOKENS = 16,
-    UNIT_TOKENS_MAX = 128,
-    QUADS_MAX = 4, /* of rows */
-    WIDE_BYTES = 256
-};
+enum { UNIT_TOKENS_MAX = 128, QUADS_MAX = 4 /* of rows */ };
 
 #define LOG2_E 0x1.715476p+0f
 #define LN_2   0x1.62e43p-1f
@@ -55,38 +50,6 @@ INLINE void advance(scan_place *at, int64_t steps)
 
 /* ---- stage 1: codes that tiles cannot take as they are ---- */
 
-/* The codes of one row by look-ups: those that are no normal numbers, one in ten thousand or so, are not told apart by shifts. */
-static __attribute__((noinline)) void widen_row_by_table(const uint8_t *row, int64_t slabs, uint8_t *wide)
-{
-    const amx_lookup lookup = amx_lookup_of(&octavo_amx_e4m3);
-    for (int64_t i = 0; i < slabs; i++) {
-        __m512i even, odd;
-        amx_look_up(&lookup, _mm512_loadu_si512(row + 64 * i), &even, &odd);
-        _mm512_store_si512(wide + 128 * i, even);
-        _mm512_store_si512(wide + 128 * i + 64, odd);
-    }
-}
-
-INLINE void ask(const uint8_t *line) { __builtin_prefetch(line, 0, 2); }
-
-INLINE void widen_e4m3(const uint8_t *rows, const uint8_t *next, int64_t stride, int slabs, uint8_t wide[STEP_TOKENS][WIDE_BYTES])
-{
-    const __m512i exponent = _mm512_set1_epi8(0x78);
-#pragma GCC unroll 4
-    for (int64_t k = 0; k < STEP_TOKENS; k++) {
-        __mmask64 odd_one_out = 0;
-#pragma GCC unroll 2
-        for (int i = 0; i < slabs; i++) {
-            const __m512i x = _mm512_loadu_si512(rows + k * stride + 64 * i);
-            if (k % 2 == 0) ask(next + k * stride + 64 * i);
-            odd_one_out = _kor_mask64(odd_one_out, _mm512_testn_epi8_mask(x, exponent));
-            _mm512_store_si512(wide[k] + 128 * i, amx_shift_e4m3(amx_even_up(x)));
-            _mm512_store_si512(wide[k] + 128 * i + 64, amx_shift_e4m3(x));
-        }
-        if (__builtin_expect(odd_one_out != 0, 0)) widen_row_by_table(rows + k * stride, slabs, wide[k]);
-    }
-}
-
 /* 16 times each nibble, those of the first half of the row first. */
 INLINE void widen_int4(const uint8_t *rows, const uint8_t *next, int64_t stride, int64_t bytes, uint8_t wide[STEP_TOKENS][WIDE_BYTES])
 {
@@ -95,7 +58,7 @@ INLINE void widen_int4(const uint8_t *rows, const uint8_t *next, int64_t stride,
 #pragma GCC unroll 4
     for (int64_t k = 0; k < STEP_TOKENS; k++) {
         const __m512i x = _mm512_maskz_loadu_epi8(mask, rows + k * stride);
-        if (k % 2 == 0) ask(next + k * stride);
+        if (k % 2 == 0) amx_ask(next + k * stride);
         _mm512_store_si512(wide[k], _mm512_and_si512(_mm512_slli_epi16(x, 4), top));
         _mm512_store_si512(wide[k] + 64, _mm512_and_si512(x, top));
     }
@@ -134,7 +97,7 @@ INLINE void multiply_step(scan_kind kind, int64_t i, const uint8_t *keys, size_t
 
 /* ---- stage 3: scores ---- */
 
-/* The sixteen tokens in the order that amx_transpose gives what follows from whole rows: 4 j + i at 4 i + j. */
+/* Of the sixteen tokens, as amx_power_factors orders them. */
 INLINE __m512 step_factors(octavo_k_format format, const uint8_t *scales, float by)
 {
     if (amx_is_integer(format)) {
@@ -142,28 +105,7 @@ INLINE __m512 step_factors(octavo_k_format format, const uint8_t *scales, float 
         const __m512i s = _mm512_permutexvar_epi32(order, _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)scales)));
         return _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(s, 16)), _mm512_set1_ps(by));
     }
-    const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m128i p = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)scales), order);
-    const __m512i power = _mm512_slli_epi32(_mm512_sub_epi32(_mm512_set1_epi32(127), _mm512_cvtepi8_epi32(p)), 23);
-    return _mm512_mul_ps(_mm512_castsi512_ps(power), _mm512_set1_ps(by));
-}
-
-/* Quad `quad` of the columns: tokens 4 j .. 4 j + 3 in z[j]. */
-INLINE void step_quad(scan_kind kind, const uint8_t *products, int64_t quad, __m512 z[4])
-{
-    const float *at = (const float *)(const void *)products + 4 * quad;
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) {
-        if (kind.columns == 4) {
-            z[j] = _mm512_load_ps(at + 16 * j);
-            continue;
-        }
-        const float *of = at + 4 * j * kind.columns;
-        z[j] = _mm512_castps128_ps512(_mm_load_ps(of));
-        z[j] = _mm512_insertf32x4(z[j], _mm_load_ps(of + kind.columns), 1);
-        z[j] = _mm512_insertf32x4(z[j], _mm_load_ps(of + 2 * kind.columns), 2);
-        z[j] = _mm512_insertf32x4(z[j], _mm_load_ps(of + 3 * kind.columns), 3);
-    }
+    return amx_power_factors(scales, by);
 }
 
 /* Both digits of the eight columns of integer keys, added. */
@@ -185,9 +127,9 @@ INLINE void score_quad(scan_kind kind, const scan_pass *pass, const uint8_t *pro
     if (amx_is_integer(kind.format)) {
         step_digits(products, z);
     } else {
-        step_quad(kind, products, quad, z);
+        amx_quad_in_order(products, kind.columns, quad, z);
         if (kind.columns == AMX_ROWS && pass->second) {
-            step_quad(kind, products, pass->second + quad, more);
+            amx_quad_in_order(products, kind.columns, pass->second + quad, more);
 #pragma GCC unroll 4
             for (int j = 0; j < 4; j++) z[j] = _mm512_add_ps(z[j], more[j]);
         }
@@ -262,7 +204,7 @@ INLINE void ask_quarter(scan_kind kind, const scan_pass *pass, const scan_place 
     for (int64_t k = 0; k < 4; k++)
 #pragma GCC unroll 2
         for (int64_t line = 0; line < lines; line++)
-            if (kind.format == OCTAVO_K_INT8 || k % 2) ask(next + k * stride + 64 * line);
+            if (kind.format == OCTAVO_K_INT8 || k % 2) amx_ask(next + k * stride + 64 * line);
 }
 
 INLINE void widen_step(scan_kind kind, const scan_pass *pass, const scan_place *at, uint8_t wide[STEP_TOKENS][WIDE_BYTES])
@@ -270,8 +212,8 @@ INLINE void widen_step(scan_kind kind, const scan_pass *pass, const scan_place *
     const octavo_decode_units *units = pass->units;
     const int64_t stride = units->k_stride, offset = at->step * STEP_TOKENS * stride;
     const uint8_t *rows = units->k[at->unit] + offset, *next = units->k[at->unit + 1] + offset;
-    if (at->step == 0) ask(units->scale[at->unit + 1]);
-    if (kind.format == OCTAVO_K_E4M3) widen_e4m3(rows, next, stride, kind.tiles / 2, wide);
+    if (at->step == 0) amx_ask(units->scale[at->unit + 1]);
+    if (kind.format == OCTAVO_K_E4M3) amx_widen_e4m3(rows, next, stride, kind.tiles / 2, 2, wide);
     if (kind.format == OCTAVO_K_INT4X2) widen_int4(rows, next, stride, pass->row_bytes, wide);
 }
 

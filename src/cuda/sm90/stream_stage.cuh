@@ -90,12 +90,6 @@ template <int VALUE> static __device__ __forceinline__ void value_pairs(uint32_t
     }
 }
 
-/* Element of the output in register i of out[m]. */
-template <int VALUE> static __device__ __forceinline__ int stream_element(int m, int i, int g)
-{
-    return value_is_half(VALUE) ? 16 * m + g + (i >= 2 ? 8 : 0) : 16 * m + 2 * g + (i >= 2 ? 1 : 0);
-}
-
 /* out += V^T P^T of a tile. */
 template <int DIM, int VALUE, int TILES>
 static __device__ __forceinline__ void stream_outputs(float (&out)[DIM / 16][4], const float (&p)[4], uint32_t tile)

@@ -18,11 +18,6 @@ struct linear_call {
     int tiles[OCTAVO_LINEAR_PARTS + 1]; /* row tiles of the launch before each part */
 };
 
-static __host__ __device__ constexpr int linear_x_bytes(octavo_linear_precision precision)
-{
-    return precision == OCTAVO_LINEAR_F32 ? 4 : precision == OCTAVO_LINEAR_BF16 ? 2 : 1;
-}
-
 /* The part that row tile `tile` of the launch belongs to. */
 static __device__ __forceinline__ int linear_part_of(const linear_call &c, int tile)
 {
