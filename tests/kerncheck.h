@@ -133,6 +133,10 @@ const float *kc_true_key(const kc_decode *c, int64_t b, int64_t head, int64_t to
 /* Decodes a row of K from its first planes. magnitude: the sum of what the planes add, each taken positive. */
 void kc_decode_k(const octavo_kv_view *view, int64_t b, int64_t head, int64_t token, int32_t planes, double *value, double *magnitude);
 void kc_decode_v(const octavo_kv_view *view, int64_t b, int64_t head, int64_t token, double *value);
+/* What attention in FP8 takes a row for: E4M3 with a power of two of its own. */
+void kc_round_row(double *x, int64_t dim);
+/* Exact or FP8, into the description as well; FP8 now and then. */
+octavo_attention_precision kc_draw_precision(const kc_pair *pair);
 void kc_decode_mean(const octavo_kv_view *view, int64_t b, int64_t head, int64_t unit, double *value);
 double kc_k_factor(const octavo_kv_view *view, int64_t b, int64_t head, int64_t token);
 /* Stores the mean row of a full unit of a view's row. */

@@ -72,13 +72,19 @@ static void weigh_dropped(part *of, int64_t unit)
     if (of->p->compensate == OCTAVO_COMPENSATE_MEAN) of->max = fmax(of->max, mass_of_unit(of, unit));
 }
 
-static void add_token(part *of, int64_t t)
+/* Rows of 8 bits, stored or made. */
+static int rows_have_8_bits(const part *of)
 {
     const octavo_v_format format = of->c->view.v_format;
+    return octavo_v_element_bytes(format) == 1 || octavo_decode_rounds_v(of->c->in.precision, format);
+}
+
+static void add_token(part *of, int64_t t)
+{
     double row[DIM_MAX];
     kc_decode_v(&of->c->view, of->b, of->head, t, row);
-    add(of, of->p->scores.score[token_at(of, t)], of->p->scores.error[token_at(of, t)], row,
-        format == OCTAVO_V_E4M3 || format == OCTAVO_V_INT8 ? BUDGET_P_BF16 : 0.0);
+    if (octavo_decode_rounds_v(of->c->in.precision, of->c->view.v_format)) kc_round_row(row, of->c->view.v_dim);
+    add(of, of->p->scores.score[token_at(of, t)], of->p->scores.error[token_at(of, t)], row, rows_have_8_bits(of) ? BUDGET_P_BF16 : 0.0);
 }
 
 static void add_dropped(part *of, int64_t unit)
@@ -97,8 +103,7 @@ static double output_budget(const part *of, int64_t i)
     const double relative = of->mass_error / of->mass, sums = budget_gamma(of->terms + 2 * BUDGET_SLACK);
     const double underflow = 0x1p-99 * of->terms * (1.0 + of->largest); /* weights below 2^-99 of the largest may become 0 */
     /* rows of 8 bits and of f16 may meet weights of 32 bits below the largest of their span */
-    const octavo_v_format format = of->c->view.v_format;
-    const double fixed = format == OCTAVO_V_INT8 || format == OCTAVO_V_E4M3 || format == OCTAVO_V_F16 ? 0x1p-32 * of->terms * of->largest : 0.0;
+    const double fixed = rows_have_8_bits(of) || of->c->view.v_format == OCTAVO_V_F16 ? 0x1p-32 * of->terms * of->largest : 0.0;
     const double first = of->size_error[i] / of->mass + out * relative + sums * (size + out) + underflow + fixed;
     return first * (1.0 + 2.0 * relative) + 0x1p-140;
 }

@@ -34,6 +34,7 @@ static bool call_streams(const octavo_exec *exec, const octavo_decode_fused_para
     const int64_t groups = kv->batch * kv->kv_heads, rows = p->in.q.shape[1] * p->in.q.shape[2] / kv->kv_heads;
     const bool delta = p->rule == OCTAVO_SELECT_DELTA;
     if (!p->merged || !p->merged_out.data || p->split_units || !p->kept == delta || p->part_kept || p->part_dropped) return false;
+    if (octavo_decode_rounds_k(p->in.precision, kv->k_format) || octavo_decode_rounds_v(p->in.precision, kv->v_format)) return false;
     if (p->in.window || p->in.soft_cap > 0.0f || rows > STREAM_ROWS || kv->head_dim != kv->v_dim || kv->block_tokens % 32) return false;
     if (kv->block_tokens & (kv->block_tokens - 1) || kv->max_tokens > 1 << 29 || groups > 65535) return false;
     if (exec->workspace_bytes < (size_t)groups * sizeof(unsigned long long) || (uintptr_t)exec->workspace % 8) return false;
@@ -63,7 +64,8 @@ static stream_call stream_call_of(const octavo_exec *exec, const octavo_decode_f
     c.shift = 31 - __builtin_clz((unsigned)kv->block_tokens), c.row_step = kv->k[0].sequence_bytes ? 1 : 0;
     c.group = (int)(q->shape[2] / kv->kv_heads), c.q_tokens = (int)q->shape[1], c.rows = c.group * c.q_tokens;
     c.splits = stream_splits(p, processors);
-    c.q = (const uint16_t *)q->data, c.q_is_bf16 = q->dtype == OCTAVO_BF16, c.scale = p->in.softmax_scale * LOG2_E;
+    c.q = (const uint16_t *)q->data, c.q_is_bf16 = q->dtype == OCTAVO_BF16, c.rounds_q = p->in.precision == OCTAVO_ATTENTION_FP8;
+    c.scale = p->in.softmax_scale * LOG2_E;
     for (int i = 0; i < 3; i++) c.q_stride[i] = q->strides[i];
     c.v_channel_scale = kv->v_channel_scale, c.part_out = p->part_out, c.part_sum = (float2 *)p->part_lse;
     c.arrivals = (unsigned long long *)exec->workspace, c.out = p->merged_out, c.lse = p->merged_lse;
