@@ -52,6 +52,12 @@ double kc_k_factor(const octavo_kv_view *view, int64_t b, int64_t head, int64_t 
     return factor_of(&view->k_scale, octavo_k_scale_bytes(view->k_format), &of);
 }
 
+double kc_v_factor(const octavo_kv_view *view, int64_t b, int64_t head, int64_t token)
+{
+    const place of = find(view, b, head, token);
+    return factor_of(&view->v_scale, octavo_v_scale_bytes(view->v_format), &of);
+}
+
 static int nibble(const uint8_t *row, int64_t i, int64_t dim)
 {
     const int64_t half = (dim + 1) / 2;
@@ -209,7 +215,8 @@ static void score_token(const kc_decode *c, const kc_scores *all, const double *
         const int64_t to = ((b * c->view.kv_heads + head) * c->rows + row) * c->view.max_tokens + token;
         all->score[to] = cap(c, scale * sum);
         all->error[to] = budget_score((double)dim, scale * weight, error_of_q(&c->view, scan) * scale * most * spread,
-                                      (double)c->in.soft_cap);
+                                      (double)c->in.soft_cap) +
+                         (c->eight ? BUDGET_E4M3_SUMS * scale * weight : 0.0);
     }
 }
 
