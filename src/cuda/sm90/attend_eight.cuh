@@ -72,13 +72,6 @@ static __device__ __forceinline__ eight_exponents eight_exponents_of(const eight
     return of;
 }
 
-static __device__ __forceinline__ uint4 load_shared_16(uint32_t from)
-{
-    uint4 x;
-    asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "r"(from) : "memory");
-    return x;
-}
-
 /* 2^-p of K; e of V, 2^-e, and what of V's factor e does not hold. */
 template <typename L> static __device__ __forceinline__ void eight_put_factors(const eight_block &k, const eight_exponents &at, int turn)
 {
@@ -175,7 +168,7 @@ static __device__ __forceinline__ void eight_finish_scores(const eight_call &c, 
     const int t = threadIdx.x % 4, row = k.first_row + (int)threadIdx.x / 32 * 16 + (int)threadIdx.x % 32 / 4;
 #pragma unroll
     for (int i = 0; i < EIGHT_TOKENS / 4; i++) { /* tokens 8 n + 2 t and the next */
-        const uint4 of = load_shared_16(factors + 16 * (8 * (i / 2) + 2 * t + i % 2));
+        const uint4 of = load_piece(factors + 16 * (8 * (i / 2) + 2 * t + i % 2));
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             float &score = x[4 * (i / 2) + 2 * r + i % 2];
@@ -212,7 +205,7 @@ static __device__ __forceinline__ void eight_weigh(uint32_t factors, float (&x)[
     bool plain = true;
 #pragma unroll
     for (int i = 0; i < EIGHT_TOKENS / 4; i++) {
-        const uint4 at = load_shared_16(factors + 16 * (8 * (i / 2) + 2 * t + i % 2));
+        const uint4 at = load_piece(factors + 16 * (8 * (i / 2) + 2 * t + i % 2));
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             float &w = x[4 * (i / 2) + 2 * r + i % 2];
@@ -226,7 +219,7 @@ static __device__ __forceinline__ void eight_weigh(uint32_t factors, float (&x)[
     if (!plain)
 #pragma unroll
         for (int i = 0; i < EIGHT_TOKENS / 4; i++) {
-            const float mantissa = __uint_as_float(load_shared_16(factors + 16 * (8 * (i / 2) + 2 * t + i % 2)).w);
+            const float mantissa = __uint_as_float(load_piece(factors + 16 * (8 * (i / 2) + 2 * t + i % 2)).w);
             x[4 * (i / 2) + i % 2] *= mantissa, x[4 * (i / 2) + 2 + i % 2] *= mantissa;
         }
 #pragma unroll
