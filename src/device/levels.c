@@ -11,6 +11,12 @@ const octavo_level octavo_levels[] = {
 #ifdef OCTAVO_HAVE_AVX512
     { "avx512", octavo_install_avx512 },
 #endif
+#ifdef OCTAVO_HAVE_AVX512_VNNI
+    { "avx512_vnni", octavo_install_avx512_vnni },
+#endif
+#ifdef OCTAVO_HAVE_AVX512_BF16
+    { "avx512_bf16", octavo_install_avx512_bf16 },
+#endif
 #ifdef OCTAVO_HAVE_AMX
     { "amx", octavo_install_amx },
 #endif
