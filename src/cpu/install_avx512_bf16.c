@@ -1,4 +1,4 @@
-/* install_avx512_bf16.c - what avx512_bf16 improves over the level below. */
+/* install_avx512_bf16.c - what products of two bf16 improve over the level below, where they are not slower than float32's. */
 #include "base/cpu_features.h"
 #include "kernel/kernels.h"
 

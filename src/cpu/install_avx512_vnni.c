@@ -1,4 +1,4 @@
-/* install_avx512_vnni.c - what avx512_vnni improves over the level below. */
+/* install_avx512_vnni.c - what products of four int8 improve over the level below. */
 #include "base/cpu_features.h"
 #include "kernel/kernels.h"
 

@@ -45,8 +45,26 @@ PREFILL_INLINE void prefill_add_products(prefill_band_sums *sums, const uint8_t 
     }
 }
 
+/* Memory of the next tile that is asked for while this one is multiplied, some lines a band: a processor left alone comes late to each. */
+typedef struct prefill_ahead {
+    const uint8_t *at;
+    int64_t lines; /* a band */
+} prefill_ahead;
+
+PREFILL_INLINE void prefill_ask(prefill_ahead *ahead)
+{
+    for (int64_t i = 0; i < ahead->lines; i++, ahead->at += 64) __builtin_prefetch(ahead->at, 0, 2);
+}
+
+/* A unit's share of the next tile. */
+static inline prefill_ahead prefill_ahead_of(const prefill_tile *at, const prefill_unit *unit, const uint8_t *tile, size_t bytes, int64_t bands)
+{
+    const int64_t units = at->task->padded_rows / PREFILL_ROW_PAD, lines = (int64_t)bytes / 64 / (units * bands) + 1;
+    return (prefill_ahead){ tile + unit->side / 2 * lines * bands * 64, lines };
+}
+
 /* Scores of a block of 32 keys: [32, PREFILL_ROW_PAD]. */
-PREFILL_INLINE void prefill_multiply_keys(const prefill_tile *at, const prefill_unit *unit, int64_t block, float *score, int is_int8)
+PREFILL_INLINE void prefill_multiply_keys(const prefill_tile *at, const prefill_unit *unit, int64_t block, float *score, int is_int8, prefill_ahead *ahead)
 {
     const prefill_plan *plan = &at->plan;
     const int64_t k_next = plan->k_steps * PREFILL_TILE;
@@ -55,6 +73,7 @@ PREFILL_INLINE void prefill_multiply_keys(const prefill_tile *at, const prefill_
     const int products = plan->q_terms > 1 ? 3 : unit->marks & PREFILL_K_REST ? 2 : 1;
     for (int64_t key = 0; key < 32; key += PREFILL_BAND_ROWS) {
         prefill_band_sums sums;
+        prefill_ask(ahead);
 #pragma GCC unroll 8
         for (int r = 0; r < PREFILL_BAND_ROWS; r++)
             for (int col = 0; col < 2; col++) sums.x[r][col] = is_int8 ? _mm512_loadu_ps((const float *)start + 16 * col) : _mm512_setzero_ps();
@@ -85,10 +104,12 @@ static void prefill_multiply_values(const prefill_tile *at, const prefill_unit *
     const int64_t tiles = PREFILL_KEYS / plan->v_keys, begin = unit->from * 32 / plan->v_keys, end = unit->to * 32 / plan->v_keys;
     const int64_t v_term = plan->v_all * tiles * PREFILL_TILE, second = plan->v_all * 16;
     const uint8_t *values = at->packed + plan->v_at + (size_t)unit->tile * plan->v_tile;
+    prefill_ahead ahead = prefill_ahead_of(at, unit, values + plan->v_tile, plan->v_tile, plan->v_sides * (PREFILL_SIDE / PREFILL_BAND_ROWS));
     for (int64_t channel = 0; channel < plan->v_sides * PREFILL_SIDE; channel += PREFILL_BAND_ROWS) {
         float *to = (float *)(void *)(at->sum + unit->side * plan->v_all * PREFILL_TILE) + channel * 16;
         const uint8_t *band = values + channel / PREFILL_SIDE * tiles * PREFILL_TILE + channel % PREFILL_SIDE * 64;
         prefill_band_sums sums;
+        prefill_ask(&ahead);
 #pragma GCC unroll 8
         for (int r = 0; r < PREFILL_BAND_ROWS; r++)
             for (int col = 0; col < 2; col++) sums.x[r][col] = _mm512_loadu_ps(to + (r + second * col) * 16);
@@ -104,10 +125,12 @@ static void prefill_multiply_values(const prefill_tile *at, const prefill_unit *
 PREFILL_INLINE void prefill_attend_unit(prefill_tile *at, const prefill_constants *by, const prefill_scores *how, prefill_unit *unit, int plain)
 {
     const prefill_rows rows = prefill_rows_of(at, unit);
+    const size_t k_tile = at->plan.k_tile;
+    prefill_ahead ahead = prefill_ahead_of(at, unit, at->packed + (size_t)(unit->tile + 1) * k_tile, k_tile, PREFILL_KEYS / PREFILL_BAND_ROWS);
     prefill_pair largest = { { _mm512_set1_ps(PREFILL_NOTHING), _mm512_set1_ps(PREFILL_NOTHING) } }, shrink;
     for (int64_t block = unit->from; block < unit->to; block++) {
         float *score = at->score + block * 32 * PREFILL_ROW_PAD;
-        prefill_multiply_keys(at, unit, block, score, how->is_int8);
+        prefill_multiply_keys(at, unit, block, score, how->is_int8, &ahead);
         const prefill_pair now = prefill_largest(how, unit, &rows, block, score, !plain && unit->masked);
         for (int col = 0; col < 2; col++) largest.x[col] = _mm512_max_ps(largest.x[col], now.x[col]);
     }
