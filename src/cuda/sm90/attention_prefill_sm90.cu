@@ -68,6 +68,15 @@ template <typename C> static octavo_status plan_tasks(const octavo_exec *exec, c
     return octavo_cuda_check(cudaMemsetAsync(call->next_task, 0, sizeof *call->next_task, octavo_cuda_stream(exec)), "attention_prefill");
 }
 
+static int common_divisor(int a, int b)
+{
+    while (b) {
+        const int rest = a % b;
+        a = b, b = rest;
+    }
+    return a;
+}
+
 octavo_status octavo_prefill_tma_plan(const octavo_exec *exec, const prefill_call &of, bool halves, int rows, int keys, prefill_tma_call *call, int *blocks)
 {
     const octavo_kv_view *kv = &of.kv;
@@ -75,7 +84,7 @@ octavo_status octavo_prefill_tma_plan(const octavo_exec *exec, const prefill_cal
     const CUtensorMapDataType type = halves ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
     PFN_cuTensorMapEncodeTiled_v12000 encode = nullptr;
     OCTAVO_CUDA_TRY(map_encoder(&encode));
-    call->page_tokens = !kv->page_table ? 0 : kv->block_tokens < keys ? kv->block_tokens : keys;
+    call->page_tokens = !kv->page_table ? 0 : common_divisor(kv->block_tokens, keys);
     const int box = call->page_tokens ? call->page_tokens : keys;
     const map_axes queries = { q->data, { kv->head_dim, q->shape[1], q->shape[2], q->shape[0] },
                                { HALF_BYTES * q->strides[1], HALF_BYTES * q->strides[2], HALF_BYTES * q->strides[0] } };
@@ -125,16 +134,16 @@ static bool is_aligned(const octavo_tensor *tensor, int bytes)
     return fits;
 }
 
-static bool pages_fit(const octavo_kv_view *kv, int keys)
+/* Boxes are whole groups of eight rows, as what they are swizzled by. */
+static bool pages_fit(const octavo_kv_view *kv)
 {
     if (!kv->page_table) return kv->k[0].page_bytes == kv->k[0].token_bytes * kv->block_tokens && kv->v.page_bytes == kv->v.token_bytes * kv->block_tokens;
-    const bool whole = kv->block_tokens % keys == 0 || (keys % kv->block_tokens == 0 && kv->block_tokens % 8 == 0);
-    return whole && kv->k[0].sequence_bytes == 0 && kv->v.sequence_bytes == 0;
+    return kv->block_tokens % 8 == 0 && kv->k[0].sequence_bytes == 0 && kv->v.sequence_bytes == 0;
 }
 
 static bool fits_exact(const octavo_attention_prefill_params *p)
 {
-    enum { KEYS_MOST = 128 };
+    enum { KEYS_MOST = 256 };
     const octavo_kv_view *kv = p->kv;
     const bool bf16 = p->q.dtype == OCTAVO_BF16 && kv->k_format == OCTAVO_K_BF16 && kv->v_format == OCTAVO_V_BF16;
     const bool f16 = p->q.dtype == OCTAVO_F16 && kv->k_format == OCTAVO_K_F16 && kv->v_format == OCTAVO_V_F16;
@@ -142,7 +151,7 @@ static bool fits_exact(const octavo_attention_prefill_params *p)
     return p->precision == OCTAVO_ATTENTION_EXACT && (bf16 || f16) && kv->head_dim == kv->v_dim &&
            (kv->head_dim == 64 || kv->head_dim == 128 || kv->head_dim == 256) && p->softmax_scale > 0.0f && p->soft_cap == 0.0f && !kv->k_mean &&
            !kv->v_channel_scale && is_aligned(&p->q, HALF_BYTES) && is_aligned(&p->out, p->out.dtype == OCTAVO_F32 ? 4 : HALF_BYTES) &&
-           is_aligned(&kv->k[0]) && is_aligned(&kv->v) && pages_fit(kv, KEYS_MOST) && kv->max_tokens <= INT32_MAX - KEYS_MOST && tasks_most <= INT32_MAX / 2;
+           is_aligned(&kv->k[0]) && is_aligned(&kv->v) && pages_fit(kv) && kv->max_tokens <= INT32_MAX - KEYS_MOST && tasks_most <= INT32_MAX / 2;
 }
 
 /* Eight-bit attention without a soft cap, and not with scales of a single token; the encoding takes any view. */

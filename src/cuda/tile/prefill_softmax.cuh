@@ -3,23 +3,22 @@
 #define OCTAVO_CUDA_TILE_PREFILL_SOFTMAX_CUH
 
 #include "cuda/ptx/ptx_convert.cuh"
-#include "cuda/tile/prefill_tasks.cuh"
+#include "cuda/tile/prefill_ring.cuh"
 
-/* What a lane knows of its rows, g and g + 8 of its warp: the largest score so far, and its own part of the sum of weights. Logarithms are to
+/* What a lane knows of its rows, g and g + 8 of its warp: what weights are relative to, and its own part of their sum. Logarithms are to
  * base 2. */
 struct softmax_rows {
     float most[2], mass[2];
 };
 
-/* Takes out what a lane's rows, first_row and first_row + 8, do not see of the tile that begins at a key. */
-template <int COUNT>
-static __device__ __forceinline__ void softmax_mask(float (&score)[COUNT], const prefill_call &c, const prefill_task &task, int first_row, int begin)
+/* Takes out what a lane's rows do not see of the tile that begins at a key; spans: of its first row, eight rows apart. */
+template <int COUNT> static __device__ __forceinline__ void softmax_mask(float (&score)[COUNT], uint32_t spans, int begin)
 {
     const int first = begin + (int)threadIdx.x % 4 * 2;
 #pragma unroll
     for (int row = 0; row < 2; row++) {
-        const octavo_span span = octavo_prefill_span_of(&c.p, task.length, task.queries, first_row + 8 * row);
-        const int sink_end = (int)span.sink_end - first, near_begin = (int)span.near_begin - first, end = (int)span.end - first;
+        const uint32_t span = spans + 8 * SPAN_BYTES * row;
+        const int sink_end = load_shared(span) - first, near_begin = load_shared(span + 4) - first, end = load_shared(span + 8) - first;
 #pragma unroll
         for (int i = 2 * row; i < COUNT; i += 4)
 #pragma unroll
@@ -30,8 +29,19 @@ static __device__ __forceinline__ void softmax_mask(float (&score)[COUNT], const
     }
 }
 
-/* Scores to weights 2^(scale * score - most + OFFSET), and what all before is multiplied by. The largest may lag LAG behind, so that sums
- * are seldom rescaled; OFFSET + LAG is what the weights' format bears. */
+/* A row's scores to weights 2^(scale * score - base); their sum. */
+template <int COUNT> static __device__ __forceinline__ float softmax_powers(float (&score)[COUNT], int row, float scale, float base)
+{
+    float mass[2] = { 0.0f, 0.0f };
+#pragma unroll
+    for (int i = 2 * row; i < COUNT; i += 4)
+#pragma unroll
+        for (int j = 0; j < 2; j++) score[i + j] = exp2_fast(fmaf(score[i + j], scale, -base)), mass[j] += score[i + j];
+    return mass[0] + mass[1];
+}
+
+/* Scores to weights 2^(scale * score - most + OFFSET), and what all before is multiplied by. The largest may lie LAG above what weights are
+ * relative to, so that sums are seldom rescaled; OFFSET + LAG is what the weights' format bears. */
 template <int LAG, int OFFSET, int COUNT>
 static __device__ __forceinline__ void softmax_weigh(float (&score)[COUNT], softmax_rows *rows, float scale, float (&down)[2])
 {
@@ -47,16 +57,19 @@ static __device__ __forceinline__ void softmax_weigh(float (&score)[COUNT], soft
         const float base = most == -INFINITY ? 0.0f : most - (float)OFFSET;
         down[row] = most == before ? 1.0f : exp2_fast(before - most);
         rows->most[row] = most;
-        float mass[2] = { 0.0f, 0.0f };
-#pragma unroll
-        for (int i = 0; i < COUNT; i += 4)
-#pragma unroll
-            for (int j = 0; j < 2; j++) {
-                float *x = &score[i + 2 * row + j];
-                *x = exp2_fast(fmaf(*x, scale, -base)), mass[j] += *x;
-            }
-        rows->mass[row] = fmaf(rows->mass[row], down[row], mass[0] + mass[1]);
+        rows->mass[row] = fmaf(rows->mass[row], down[row], softmax_powers(score, row, scale, base));
     }
+}
+
+/* The same without a look for the largest: what weights were relative to before mostly serves. False: in some row of the warp it does not,
+ * nothing has been added, and the scores are lost. */
+template <int LAG, int COUNT> static __device__ __forceinline__ bool softmax_guess(float (&score)[COUNT], softmax_rows *rows, float scale)
+{
+    static constexpr float BEARS = (float)(1 << LAG);
+    const float mass[2] = { softmax_powers(score, 0, scale, rows->most[0]), softmax_powers(score, 1, scale, rows->most[1]) };
+    if (!__all_sync(WHOLE_WARP, mass[0] <= BEARS && mass[1] <= BEARS)) return false; /* where nothing was seen yet they are infinite */
+    rows->mass[0] += mass[0], rows->mass[1] += mass[1];
+    return true;
 }
 
 template <int COUNT> static __device__ __forceinline__ void softmax_rescale(float (&sum)[COUNT], const float (&down)[2])
