@@ -20,6 +20,10 @@ static __device__ __forceinline__ void wgmma_eight_shared(float (&c)[64], uint64
 {
     WGMMA_EIGHT_SHARED("m64n128k32", "f32.e4m3.e4m3", WGMMA_REGISTERS_64, WGMMA_F64(c), "%66", "%64", "%65", ", 1, 1");
 }
+static __device__ __forceinline__ void wgmma_eight_shared(int (&c)[32], uint64_t a, uint64_t b, int add)
+{
+    WGMMA_EIGHT_SHARED("m64n64k32", "s32.s8.s8", WGMMA_REGISTERS_32, WGMMA_R32(c, 0), "%34", "%32", "%33", "");
+}
 static __device__ __forceinline__ void wgmma_eight_shared(int (&c)[64], uint64_t a, uint64_t b, int add)
 {
     WGMMA_EIGHT_SHARED("m64n128k32", "s32.s8.s8", WGMMA_REGISTERS_64, WGMMA_R64(c), "%66", "%64", "%65", "");

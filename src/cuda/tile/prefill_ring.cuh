@@ -11,7 +11,7 @@
 #include "cuda/tile/prefill_tasks.cuh"
 
 enum { GROUP_ROWS = 64, GROUP_THREADS = 128, ROW_BYTES = 128, ROW_ELEMENTS = 64, SWIZZLE_BYTES = 1024, TASKS = 2 /* known ahead */ };
-enum { TILE_MASKED = 1, TILE_LAST = 2, FACT_BYTES = 8 /* of a tile: its first key, flags */, SPAN_BYTES = 12 /* of a row: what it sees */ };
+enum { TILE_MASKED = 1, TILE_LAST = 2, SPAN_BYTES = 12 /* of a row: what it sees */ };
 enum told_task { TOLD_TILES /* -1: there is no task any more */, TOLD_ROW, TOLD_BATCH, TOLD_HEAD, TOLD_QUERIES, TOLD_LENGTH, TOLD_WORDS };
 
 struct prefill_tma_call {
@@ -21,14 +21,18 @@ struct prefill_tma_call {
     int *next_task; /* a word of the workspace, 0 at first */
     int page_tokens; /* tokens a box brings, of one page; 0: the view has no page table, and a box brings a tile */
     float scale_log2;
+    int64_t q_tokens, kv_tokens;                   /* where queries and keys are codes: see kernel/prefill_eight.h */
+    const float *q_scale, *q_shift, *k_scale;
 };
 
 /* Where things lie in shared memory, from a base that is a multiple of SWIZZLE_BYTES. */
-template <int DIM_, int KEYS_, int GROUPS_, int K_STAGES_, int V_STAGES_> struct prefill_layout {
-    enum { DIM = DIM_, KEYS = KEYS_, GROUPS = GROUPS_, K_STAGES = K_STAGES_, V_STAGES = V_STAGES_ };
+template <int DIM_, int KEY_BYTES_, int KEYS_, int GROUPS_, int K_STAGES_, int V_STAGES_> struct prefill_layout {
+    enum { DIM = DIM_, KEY_BYTES = KEY_BYTES_ /* of an element of Q and K */, KEYS = KEYS_, GROUPS = GROUPS_, K_STAGES = K_STAGES_, V_STAGES = V_STAGES_ };
     enum { ROWS = GROUPS * GROUP_ROWS, THREADS = (GROUPS + 1) * GROUP_THREADS, WARPS = GROUPS * GROUP_THREADS / WARP };
-    enum { COLUMNS = DIM / ROW_ELEMENTS, TILE_BYTES = KEYS * DIM * 2, Q_GROUP_BYTES = GROUP_ROWS * DIM * 2 };
-    enum { K = GROUPS * Q_GROUP_BYTES, V = K + K_STAGES * TILE_BYTES, BARRIERS = V + V_STAGES * TILE_BYTES };
+    enum { Q_GROUP_BYTES = GROUP_ROWS * DIM * KEY_BYTES, K_TILE_BYTES = KEYS * DIM * KEY_BYTES, V_TILE_BYTES = KEYS * DIM * 2 };
+    enum { KEY_ROW = DIM * KEY_BYTES < ROW_BYTES ? DIM * KEY_BYTES : ROW_BYTES /* of a column */, KEY_COLUMNS = DIM * KEY_BYTES / KEY_ROW };
+    enum { SCALES = KEY_BYTES == 1 ? KEYS / OCTAVO_PREFILL_BLOCK : 0, FACT_BYTES = 8 + 16 * SCALES /* of a tile: its first key, flags, codes' scales */ };
+    enum { K = GROUPS * Q_GROUP_BYTES, V = K + K_STAGES * K_TILE_BYTES, BARRIERS = V + V_STAGES * V_TILE_BYTES };
     enum { Q_FULL = BARRIERS, Q_EMPTY = Q_FULL + 8, K_FULL = Q_EMPTY + 8, K_EMPTY = K_FULL + 8 * K_STAGES, V_FULL = K_EMPTY + 8 * K_STAGES };
     enum { V_EMPTY = V_FULL + 8 * V_STAGES, TASK_FULL = V_EMPTY + 8 * V_STAGES, TASK_EMPTY = TASK_FULL + 8 * TASKS, FACTS = TASK_EMPTY + 8 * TASKS };
     enum { TASK = FACTS + FACT_BYTES * K_STAGES, SPANS = TASK + 4 * TOLD_WORDS * TASKS, BYTES = SPANS + SPAN_BYTES * ROWS + SWIZZLE_BYTES };
@@ -102,7 +106,7 @@ static __device__ __forceinline__ void ring_copy(const prefill_tma_call &c, cons
             token -= block * kv->block_tokens;
         }
 #pragma unroll
-        for (int i = 0; i < L::COLUMNS; i++)
+        for (int i = 0; i < L::DIM / ROW_ELEMENTS; i++)
             copy_box(to + (i * L::KEYS + t) * ROW_BYTES, map, barrier, i * ROW_ELEMENTS, token, task.kv_head, last);
     }
 }
@@ -120,7 +124,7 @@ static __device__ __forceinline__ void ring_copy_rows(const prefill_tma_call &c,
         stored_token found;
         if (begin + t < task.length && prefill_task_sees(task, begin + t, begin + t + 1) && prefill_find(c.of, at, begin + t, &found))
             from = stored_at(section, found);
-        for (int i = 0; i < L::COLUMNS; i++)
+        for (int i = 0; i < L::DIM / ROW_ELEMENTS; i++)
 #pragma unroll
             for (int j = 0; j < ROW_PIECES; j++) {
                 const uint4 piece = from ? *(const uint4 *)(from + (i * ROW_PIECES + j) * PIECE) : make_uint4(0, 0, 0, 0);
@@ -140,11 +144,25 @@ static __device__ __forceinline__ void ring_fill(const prefill_tma_call &c, cons
         ring_copy_rows<L>(c, task, section, begin, to, lane);
         if (lane == 0) mbarrier_report(full);
     } else {
-        if (lane == 0) mbarrier_report_and_expect(full, L::TILE_BYTES);
+        if (lane == 0) mbarrier_report_and_expect(full, L::V_TILE_BYTES);
         __syncwarp();
         ring_copy<L>(c, task, map, begin, to, full, lane);
     }
     __syncwarp();
+}
+
+/* A tile of codes, whose rows are there for the padding of a sequence, too, and its scales. */
+template <typename L>
+static __device__ __forceinline__ void ring_fill_codes(const prefill_tma_call &c, const prefill_task &task, int begin, uint32_t to, uint32_t facts, uint32_t full,
+                                                       int lane)
+{
+    const int64_t line = (int64_t)task.b * c.of.kv.kv_heads + task.kv_head;
+    if (lane < 4 * L::SCALES)
+        store_shared(facts + 8 + 4 * lane, __float_as_int(c.k_scale[(line * c.kv_tokens + begin) / OCTAVO_PREFILL_BLOCK * 4 + lane]));
+    __syncwarp();
+    if (lane != 0) return;
+    mbarrier_report_and_expect(full, L::K_TILE_BYTES);
+    for (int i = 0; i < L::KEY_COLUMNS; i++) copy_box(to + i * L::KEYS * L::KEY_ROW, &c.k, full, i * L::KEY_ROW, begin, task.kv_head, task.b);
 }
 
 /* The queries of a task, once those of the one before have had their last use. */
@@ -154,9 +172,9 @@ template <typename L> static __device__ __forceinline__ void ring_ask_queries(co
     if (threadIdx.x % WARP != 0) return;
     mbarrier_report_and_expect(base + L::Q_FULL, L::GROUPS * L::Q_GROUP_BYTES);
     for (int g = 0; g < L::GROUPS; g++)
-        for (int i = 0; i < L::COLUMNS; i++)
-            copy_box(base + g * L::Q_GROUP_BYTES + i * GROUP_ROWS * ROW_BYTES, &c.q, base + L::Q_FULL, i * ROW_ELEMENTS, task.first_row + g * GROUP_ROWS,
-                     task.q_head, task.b);
+        for (int i = 0; i < L::KEY_COLUMNS; i++)
+            copy_box(base + g * L::Q_GROUP_BYTES + i * GROUP_ROWS * L::KEY_ROW, &c.q, base + L::Q_FULL, i * L::KEY_ROW / L::KEY_BYTES,
+                     task.first_row + g * GROUP_ROWS, task.q_head, task.b);
 }
 
 /* The producer: one warp, of which a lane starts the copies. Blocks take tasks as they get done. */
@@ -178,12 +196,13 @@ template <typename L> static __device__ __forceinline__ void ring_produce(const 
             const int begin = prefill_tile_number(task, j) * L::KEYS;
             const int flags = (prefill_tile_whole(task, begin, L::KEYS) ? 0 : TILE_MASKED) | (j == task.tiles - 1 ? TILE_LAST : 0);
             mbarrier_wait(base + L::K_EMPTY + 8 * k_at.stage, k_at.parity);
-            const uint32_t facts = base + L::FACTS + FACT_BYTES * k_at.stage;
+            const uint32_t facts = base + L::FACTS + L::FACT_BYTES * k_at.stage, k = base + L::K + k_at.stage * L::K_TILE_BYTES;
             if (lane == 0) store_shared(facts, begin), store_shared(facts + 4, flags);
-            ring_fill<L>(c, task, &c.k, &c.of.kv.k[0], begin, base + L::K + k_at.stage * L::TILE_BYTES, base + L::K_FULL + 8 * k_at.stage, lane);
+            if (L::KEY_BYTES == 1) ring_fill_codes<L>(c, task, begin, k, facts, base + L::K_FULL + 8 * k_at.stage, lane);
+            else ring_fill<L>(c, task, &c.k, &c.of.kv.k[0], begin, k, base + L::K_FULL + 8 * k_at.stage, lane);
             if (j == 0) ring_ask_queries<L>(c, task, base, q_parity), q_parity ^= 1;
             mbarrier_wait(base + L::V_EMPTY + 8 * v_at.stage, v_at.parity);
-            ring_fill<L>(c, task, &c.v, &c.of.kv.v, begin, base + L::V + v_at.stage * L::TILE_BYTES, base + L::V_FULL + 8 * v_at.stage, lane);
+            ring_fill<L>(c, task, &c.v, &c.of.kv.v, begin, base + L::V + v_at.stage * L::V_TILE_BYTES, base + L::V_FULL + 8 * v_at.stage, lane);
             ring_advance<L::K_STAGES>(&k_at), ring_advance<L::V_STAGES>(&v_at);
         }
     }

@@ -29,14 +29,16 @@ template <int COUNT> static __device__ __forceinline__ void softmax_mask(float (
     }
 }
 
-/* A row's scores to weights 2^(scale * score - base); their sum. */
-template <int COUNT> static __device__ __forceinline__ float softmax_powers(float (&score)[COUNT], int row, float scale, float base)
+/* A row's scores to weights 2^(scale * score - base), a scale for each 64 keys; their sum. */
+template <int SCALES, int COUNT, typename T>
+static __device__ __forceinline__ float softmax_powers(float (&weight)[COUNT], const T (&score)[COUNT], int row, const float (&scale)[SCALES], float base)
 {
     float mass[2] = { 0.0f, 0.0f };
 #pragma unroll
     for (int i = 2 * row; i < COUNT; i += 4)
 #pragma unroll
-        for (int j = 0; j < 2; j++) score[i + j] = exp2_fast(fmaf(score[i + j], scale, -base)), mass[j] += score[i + j];
+        for (int j = 0; j < 2; j++)
+            weight[i + j] = exp2_fast(fmaf((float)score[i + j], scale[i * SCALES / COUNT], -base)), mass[j] += weight[i + j];
     return mass[0] + mass[1];
 }
 
@@ -45,6 +47,7 @@ template <int COUNT> static __device__ __forceinline__ float softmax_powers(floa
 template <int LAG, int OFFSET, int COUNT>
 static __device__ __forceinline__ void softmax_weigh(float (&score)[COUNT], softmax_rows *rows, float scale, float (&down)[2])
 {
+    const float scales[1] = { scale };
 #pragma unroll
     for (int row = 0; row < 2; row++) {
         float top[2] = { score[2 * row], score[2 * row + 1] };
@@ -57,16 +60,19 @@ static __device__ __forceinline__ void softmax_weigh(float (&score)[COUNT], soft
         const float base = most == -INFINITY ? 0.0f : most - (float)OFFSET;
         down[row] = most == before ? 1.0f : exp2_fast(before - most);
         rows->most[row] = most;
-        rows->mass[row] = fmaf(rows->mass[row], down[row], softmax_powers(score, row, scale, base));
+        rows->mass[row] = fmaf(rows->mass[row], down[row], softmax_powers(score, score, row, scales, base));
     }
 }
 
 /* The same without a look for the largest: what weights were relative to before mostly serves. False: in some row of the warp it does not,
- * nothing has been added, and the scores are lost. */
-template <int LAG, int COUNT> static __device__ __forceinline__ bool softmax_guess(float (&score)[COUNT], softmax_rows *rows, float scale)
+ * and nothing has been added. */
+template <int LAG, int SCALES, int COUNT, typename T>
+static __device__ __forceinline__ bool softmax_guess(float (&weight)[COUNT], const T (&score)[COUNT], softmax_rows *rows, const float (&scale)[2][SCALES])
 {
     static constexpr float BEARS = (float)(1 << LAG);
-    const float mass[2] = { softmax_powers(score, 0, scale, rows->most[0]), softmax_powers(score, 1, scale, rows->most[1]) };
+    float mass[2];
+#pragma unroll
+    for (int row = 0; row < 2; row++) mass[row] = softmax_powers(weight, score, row, scale[row], rows->most[row]);
     if (!__all_sync(WHOLE_WARP, mass[0] <= BEARS && mass[1] <= BEARS)) return false; /* where nothing was seen yet they are infinite */
     rows->mass[0] += mass[0], rows->mass[1] += mass[1];
     return true;
