@@ -22,7 +22,7 @@ static int allocate(bench_call *call)
     call->dropped_mass = array(call->rows, call->q_heads, sizeof *call->dropped_mass);
     call->bytes_read = array(call->rows, call->kv_heads, sizeof *call->bytes_read);
     call->lengths = array(call->rows, 1, sizeof *call->lengths);
-    call->page_table = array(call->rows, call->pages_per_sequence, sizeof *call->page_table);
+    call->page_table = array(call->rows, call->table_pages, sizeof *call->page_table);
     if (call->q && call->out && call->skip_ratio && call->skip_ratio_first && call->dropped_mass && call->bytes_read && call->lengths && call->page_table)
         return EXIT_DONE;
     return cli_refuse("there is no memory for the queries and outputs of a decode call");
@@ -61,12 +61,12 @@ static int move_there(bench_call *call)
     bytes[THERE_SKIP] = bytes[THERE_SKIP_FIRST] = (size_t)pairs * sizeof *call->skip_ratio;
     bytes[THERE_MASS] = (size_t)heads * sizeof *call->dropped_mass, bytes[THERE_BYTES] = (size_t)pairs * sizeof *call->bytes_read;
     bytes[THERE_LENGTHS] = (size_t)call->rows * sizeof *call->lengths;
-    bytes[THERE_PAGES] = (size_t)(call->rows * call->pages_per_sequence) * sizeof *call->page_table;
+    bytes[THERE_PAGES] = (size_t)(call->rows * call->table_pages) * sizeof *call->page_table;
     const int status = bench_there_init(&call->there, call->exec.device, bytes);
     if (status != EXIT_DONE) return status;
     const int64_t pages = call->store->sequences * call->pages_per_sequence;
     if (octavo_kv_view_over_pool(&call->store->config, call->store->there.pools[0], pages, 0, &call->view) != OCTAVO_OK) return cli_refuse_last();
-    call->view.max_tokens = call->store->tokens, call->view.page_table_stride = call->pages_per_sequence;
+    call->view.max_tokens = call->store->max_tokens, call->view.page_table_stride = call->table_pages;
     call->view.device_kind = OCTAVO_DEVICE_CUDA;
     call->view.lengths = call->there.arrays[THERE_LENGTHS], call->view.page_table = call->there.arrays[THERE_PAGES];
     call->params.skip_ratio = call->there.arrays[THERE_SKIP], call->params.skip_ratio_first = call->there.arrays[THERE_SKIP_FIRST];
@@ -88,11 +88,13 @@ int bench_call_init(bench_call *call, const octavo_exec *exec, const bench_store
     call->head_dim = store->config.head_dim;
     call->v_dim = store->config.v_dim;
     call->pages_per_sequence = store->pages_per_sequence;
+    call->table_pages = (store->max_tokens - 1) / store->config.block_tokens + 1;
     const int status = allocate(call);
     if (status != EXIT_DONE) return status;
     call->view = store->view;
     call->view.lengths = call->lengths;
     call->view.page_table = call->page_table;
+    call->view.max_tokens = store->max_tokens, call->view.page_table_stride = call->table_pages;
     for (int64_t row = 0; row < rows; row++) bench_call_set_row(call, store, row, 0, store->tokens);
     call->params = (octavo_decode_params)OCTAVO_DECODE_PARAMS_INIT;
     call->params.kv = &call->view;
@@ -136,7 +138,7 @@ void bench_call_fini(bench_call *call)
 void bench_call_set_row(bench_call *call, const bench_store *store, int64_t row, int64_t sequence, int64_t length)
 {
     call->lengths[row] = (int32_t)length;
-    memcpy(call->page_table + row * call->pages_per_sequence, store->page_table + sequence * store->pages_per_sequence,
+    memcpy(call->page_table + row * call->table_pages, store->page_table + sequence * store->pages_per_sequence,
            (size_t)store->pages_per_sequence * sizeof *call->page_table);
 }
 

@@ -25,8 +25,8 @@ typedef struct bench_call {
     float *skip_ratio_first;    /* [rows, kv_heads]                */
     float *dropped_mass;        /* [rows, q_heads]                 */
     int64_t *bytes_read;        /* [rows, kv_heads]                */
-    int32_t *lengths, *page_table; /* [rows], [rows, pages_per_sequence] */
-    int64_t pages_per_sequence;
+    int32_t *lengths, *page_table; /* [rows], [rows, table_pages] */
+    int64_t pages_per_sequence, table_pages;
     const bench_store *store;
     bench_there there; /* on a GPU: the arrays above, copied before and after a call */
 } bench_call;

@@ -117,6 +117,7 @@ static int stage_init(bench_stage *stage, bench_run *run, int64_t length)
     free(q);
     if (status == EXIT_DONE) status = bench_store_init(&stage->store, &asked, run->sequences, length);
     if (status == EXIT_DONE) status = bench_store_init(&stage->exact, &exact, run->sequences, length);
+    if (run->settings->max_tokens) stage->store.max_tokens = stage->exact.max_tokens = run->settings->max_tokens;
     return status;
 }
 

@@ -38,6 +38,7 @@ const result_field RESULT_SETTINGS[] = {
     INTEGER(bench_result, v_dim, FIELD_ALWAYS, 1, COUNT_MOST),
     INTEGER(bench_result, queries, FIELD_ALWAYS, 1, COUNT_MOST),
     INTEGER(bench_result, batch, FIELD_ALWAYS, 1, COUNT_MOST),
+    INTEGER(bench_result, max_tokens, FIELD_ALWAYS, 0, LARGEST_EXACT),
     INTEGER(bench_result, repeat, FIELD_ALWAYS, 1, COUNT_MOST),
     INTEGER(bench_result, threads, FIELD_ALWAYS, 1, COUNT_MOST),
     TEXT(bench_result, device, FIELD_ALWAYS),

@@ -144,6 +144,8 @@ int bench_settings_parse(int argc, char **argv, bench_settings *settings, int *s
         { "batch", 0, OPTION_INTEGER, "N", "sequences of a timed call, each with its own pages\n(default: as many as the data have)",
           &settings->batch, 1, 65536 },
         { "lengths", 0, OPTION_TEXT, "LIST", "FROM:TO:STEP or N,N: tokens in the cache, the data's last\n(default: all)", &words.lengths, 0, 0 },
+        { "max-tokens", 0, OPTION_INTEGER, "N", "tokens that calls are planned for, as those of a graph are\n(default: as many as the cache has)",
+          &settings->max_tokens, 1, TOKENS_MOST },
         { "repeat", 0, OPTION_INTEGER, "N", "timed calls, of which the median is reported (default 15)", &settings->repeat, 1, 100000 },
         { "threads", 't', OPTION_INTEGER, "N", "default: as many as OpenMP uses", &settings->threads, 1, 4096 },
         { "device", 0, OPTION_TEXT, "NAME", "cpu or cuda:N, default cpu", &settings->device, 0, 0 },

@@ -18,6 +18,7 @@ typedef struct bench_settings {
     cache_options cache;
     int64_t queries; /* the newest so many, or BENCH_QUERIES_ALL */
     int64_t batch;   /* 0: as the data have it                   */
+    int64_t max_tokens; /* that calls are planned for; 0: as many as the cache has */
     int64_t repeat, threads;
     int64_t lengths[BENCH_LENGTHS_MOST];
     size_t length_count; /* 0: the whole data */

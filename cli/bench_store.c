@@ -26,7 +26,7 @@ int bench_store_init(bench_store *store, const octavo_page_config *config, int64
     if (status != EXIT_DONE) return status;
     store->config = *config;
     store->sequences = sequences;
-    store->tokens = tokens;
+    store->tokens = store->max_tokens = tokens;
     store->pages_per_sequence = (tokens - 1) / config->block_tokens + 1;
     const int64_t pages = sequences * store->pages_per_sequence;
     store->pool = machine_map(store->pool_bytes);

@@ -10,6 +10,7 @@ typedef struct bench_store {
     void *pool; /* in huge pages; sequence b has pages [b * pages_per_sequence, ...) in the order of its tokens */
     size_t pool_bytes;
     int64_t sequences, pages_per_sequence, tokens;
+    int64_t max_tokens; /* that calls are planned for, at least tokens */
     octavo_kv_view view; /* all sequences with all tokens */
     int32_t *page_table, *lengths;
     bench_pools there; /* the pages on a GPU: bench_store_send */

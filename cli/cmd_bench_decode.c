@@ -70,6 +70,7 @@ static void describe(const bench_run *run, bench_result *result)
     result->v_dim = data->v_dim;
     result->queries = settings->queries == BENCH_QUERIES_ALL ? data->queries : settings->queries;
     result->batch = run->sequences;
+    result->max_tokens = settings->max_tokens;
     result->repeat = settings->repeat;
     result->threads = settings->threads;
 }
@@ -86,6 +87,8 @@ static int check_lengths(bench_settings *settings, const bench_data *data, int64
                               settings->lengths[i]);
         if (settings->lengths[i] > *longest) *longest = settings->lengths[i];
     }
+    if (settings->max_tokens && settings->max_tokens < *longest)
+        return cli_refuse("option --max-tokens is %" PRId64 ", fewer than the %" PRId64 " of a length", settings->max_tokens, *longest);
     if (settings->queries > data->queries)
         return cli_refuse("option --queries asks for %" PRId64 " queries, more than the data's %" PRId64, settings->queries, data->queries);
     return EXIT_DONE;
