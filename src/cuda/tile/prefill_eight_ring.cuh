@@ -20,7 +20,7 @@ struct prefill_codes_call {
     float scale_log2, zero; /* zero: 0, which the compiler does not know */
 };
 
-enum { TILE_MASKED = 1, TILE_LAST = 2, V_COLUMN = 128, PART_KEYS = 128 /* whose scores are an array */, SPAN_BYTES = 12 };
+enum { V_COLUMN = 128, PART_KEYS = 128 /* whose scores are an array */ };
 
 /* Where things lie in shared memory, from a base that is a multiple of SWIZZLE_BYTES. */
 template <int DIM_, int KEYS_, int STAGES_> struct prefill_eight_layout {
