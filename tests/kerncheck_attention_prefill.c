@@ -156,6 +156,8 @@ static void sum_row(const prefill_case *at, prefill_row *row, int64_t q_head, in
             row->largest = fmax(row->largest, fabs(value));
         }
     }
+    if (at->coarse_weights) /* the mass may be that of the codes, of which those of a block may be 2^3 coarser than another's of its tile */
+        row->mass_error += row->mass * (BUDGET_P_E4M3 + BUDGET_E4M3_SUMS) + row->terms * 8.0 * BUDGET_E4M3_FAINT;
     row->keys = row->mass;
     if (sink > -INFINITY) weigh(at, row, sink, row->shift_error);
 }
