@@ -46,6 +46,7 @@ static void describe(const bench_run *run, bench_result *result)
     copy_text(result->cache_v, sizeof result->cache_v, octavo_v_format_name(settings->cache.v_format));
     copy_text(result->select, sizeof result->select, octavo_select_rule_name(settings->cache.select));
     copy_text(result->compensate, sizeof result->compensate, cache_compensation_name(settings->cache.compensate));
+    copy_text(result->attention, sizeof result->attention, octavo_attention_precision_name(settings->attention));
     copy_text(result->device, sizeof result->device, octavo_device_name(run->exec.device));
     copy_text(result->isa, sizeof result->isa, octavo_device_isa(run->exec.device));
     copy_text(result->version, sizeof result->version, octavo_version());

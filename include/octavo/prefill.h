@@ -6,21 +6,9 @@
 #ifndef OCTAVO_PREFILL_H
 #define OCTAVO_PREFILL_H
 
-#include "octavo/kvcache.h"
+#include "octavo/attention.h"
 
 OCTAVO_BEGIN_DECLS
-
-/* What Q K^T and P V are computed in. */
-typedef enum octavo_attention_precision {
-    OCTAVO_ATTENTION_EXACT = 0, /* products of f32 (view of f32), else of bf16 or f16; sums in float32                  */
-    OCTAVO_ATTENTION_FP8   = 1, /* Q, K and V in E4M3, P in E4M3 (on the CPU bf16); an E4M3 cache is read as it is        */
-    OCTAVO_ATTENTION_SAGE1 = 2, /* K smoothed, Q and K in INT8, P V in f16 (on the CPU bf16)                             */
-    OCTAVO_ATTENTION_SAGE2 = 3  /* K smoothed, Q and K in INT8, V in E4M3 with a scale a channel, P in E4M3 (on the CPU bf16) */
-} octavo_attention_precision;
-
-/* "exact", "fp8", "sage1", "sage" or "sage2" (sage is sage2); never NULL. */
-OCTAVO_API const char *octavo_attention_precision_name(octavo_attention_precision precision);
-OCTAVO_API octavo_status octavo_attention_precision_parse(const char *name, octavo_attention_precision *precision);
 
 typedef enum octavo_mask {
     OCTAVO_MASK_CAUSAL = 0, /* aligned at the end: query i of n, over T keys, sees keys up to T - n + i */
