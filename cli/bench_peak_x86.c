@@ -80,6 +80,9 @@ static float multiply_128(int64_t steps)
 
 static int on_tiles(const char *isa, octavo_linear_precision precision) { return !strcmp(isa, "amx") && precision != OCTAVO_LINEAR_F32; }
 
+/* avx512 and the levels that add to it. */
+static int has_512(const char *isa) { return !strcmp(isa, "amx") || !strncmp(isa, "avx512", strlen("avx512")); }
+
 /* Operations of one thread's work. */
 static double work(const char *isa, octavo_linear_precision precision, float *sum)
 {
@@ -88,7 +91,7 @@ static double work(const char *isa, octavo_linear_precision precision, float *su
         multiply_tiles(integer, TILE_STEPS);
         return 4.0 * TILE_STEPS * 2 * TILE_ROWS * TILE_ROWS * (integer ? 64 : 32);
     }
-    const int bytes = !strcmp(isa, "amx") || !strcmp(isa, "avx512") ? 64 : !strcmp(isa, "avx2") ? 32 : 16;
+    const int bytes = has_512(isa) ? 64 : !strcmp(isa, "avx2") ? 32 : 16;
     *sum += bytes == 64 ? multiply_512(VECTOR_STEPS) : bytes == 32 ? multiply_256(VECTOR_STEPS) : multiply_128(VECTOR_STEPS);
     return 2.0 * bytes / 4 * CHAINS * VECTOR_STEPS;
 }
@@ -111,6 +114,6 @@ double bench_peak_measure(const char *isa, octavo_linear_precision precision, in
 const char *bench_peak_name(const char *isa, octavo_linear_precision precision)
 {
     if (on_tiles(isa, precision)) return precision == OCTAVO_LINEAR_INT8 ? "amx int8" : "amx bf16";
-    if (!strcmp(isa, "amx") || !strcmp(isa, "avx512")) return "avx512 f32";
+    if (has_512(isa)) return "avx512 f32";
     return !strcmp(isa, "avx2") ? "avx2 f32" : "sse f32";
 }

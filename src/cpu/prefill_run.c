@@ -63,7 +63,7 @@ static void run_step(const octavo_prefill_call *call, octavo_prefill_step *step,
 
 octavo_status octavo_prefill_run(const octavo_exec *exec, const octavo_prefill_params *p, const octavo_prefill_work *work)
 {
-    octavo_prefill_call call = { .p = p, .exec = exec, .layout = octavo_prefill_layout_of(p), .workspace = exec->workspace };
+    octavo_prefill_call call = { .p = p, .exec = exec, .layout = octavo_prefill_layout_of(p, work->operands), .workspace = exec->workspace };
     const octavo_prefill_layout *at = &call.layout;
     const int sums = octavo_prefill_smooths_k(p) || octavo_prefill_smooths_v(p);
     const int most = (octavo_prefill_is_sage(p) && p->sage_scales == OCTAVO_SAGE_PER_TENSOR) ||

@@ -22,6 +22,13 @@ enum {
 
 static inline int64_t octavo_prefill_round_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
 
+/* What keys and values are packed as. */
+typedef enum octavo_prefill_operands {
+    PREFILL_TILE_OPERANDS = 0, /* bf16 and int8                                       */
+    PREFILL_PAIR_OPERANDS = 1, /* bf16, and int8 of which keys are unsigned: 128 higher */
+    PREFILL_WIDE_OPERANDS = 2, /* float32, and int8 likewise                          */
+} octavo_prefill_operands;
+
 /* bf16 terms that hold an element of a stored format: 8 significant bits each; 0: it is not taken apart. */
 static inline int octavo_prefill_k_terms(const octavo_prefill_params *p)
 {
@@ -44,6 +51,7 @@ static inline int octavo_prefill_v_terms(const octavo_prefill_params *p)
 }
 
 typedef struct octavo_prefill_layout {
+    octavo_prefill_operands operands;
     int64_t heads, together;       /* batch * kv_heads; those that are taken together                        */
     int64_t group, task_heads, parts; /* heads of a group, of a task, and tasks that a group is cut into     */
     int64_t task_tokens, tiles, rows; /* queries of a task; tiles of queries; rows of a task, padded         */
@@ -56,7 +64,7 @@ typedef struct octavo_prefill_layout {
     size_t bytes;                  /* SIZE_MAX: it does not fit                                              */
 } octavo_prefill_layout;
 
-octavo_prefill_layout octavo_prefill_layout_of(const octavo_prefill_params *p);
+octavo_prefill_layout octavo_prefill_layout_of(const octavo_prefill_params *p, octavo_prefill_operands operands);
 
 /* What is found out about a head before its keys are packed, in its part of the workspace. */
 typedef struct octavo_prefill_facts {
@@ -125,6 +133,7 @@ typedef void octavo_prefill_step(const octavo_prefill_call *call, int64_t slot, 
 
 /* What a level brings; they run in this order. pack may be NULL. */
 typedef struct octavo_prefill_work {
+    octavo_prefill_operands operands;
     octavo_prefill_step *sum;    /* a block: sums of K and V                        */
     octavo_prefill_step *means;  /* a head: of those sums                           */
     octavo_prefill_step *most;   /* a block: largest magnitudes                     */

@@ -494,6 +494,8 @@ void octavo_install_ref(octavo_kernels *kernels);
 void octavo_install_generic(octavo_kernels *kernels);
 void octavo_install_avx2(octavo_kernels *kernels);
 void octavo_install_avx512(octavo_kernels *kernels);
+void octavo_install_avx512_vnni(octavo_kernels *kernels);
+void octavo_install_avx512_bf16(octavo_kernels *kernels);
 void octavo_install_amx(octavo_kernels *kernels); /* asks the system to permit tiles */
 void octavo_install_neon(octavo_kernels *kernels);
 
