@@ -4,7 +4,8 @@
 
 octavo_status octavo_attention_prefill_avx512(const octavo_exec *exec, const octavo_attention_prefill_params *p);
 octavo_status octavo_attention_prefill_amx(const octavo_exec *exec, const octavo_attention_prefill_params *p);
-octavo_prefill_step octavo_prefill_sum_avx512, octavo_prefill_means_avx512, octavo_prefill_most_avx512, octavo_prefill_scales_avx512;
+octavo_prefill_step octavo_prefill_sum_avx512, octavo_prefill_means_avx512, octavo_prefill_most_avx512, octavo_prefill_scales_avx512,
+                    octavo_prefill_rests_avx512;
 
 /* Operand of ldtilecfg: a constant, because compilers believe that the instruction reads eight bytes of it. */
 typedef struct tile_config {
@@ -392,7 +393,7 @@ static void attend(const octavo_prefill_call *call, const octavo_prefill_task *t
 octavo_status octavo_attention_prefill_amx(const octavo_exec *exec, const octavo_attention_prefill_params *p)
 {
     static const octavo_prefill_work work = { .sum = octavo_prefill_sum_avx512, .means = octavo_prefill_means_avx512, .most = octavo_prefill_most_avx512,
-                                              .scales = octavo_prefill_scales_avx512, .pack = octavo_prefill_pack_amx, .attend = attend };
+                                              .scales = octavo_prefill_scales_avx512, .rests = octavo_prefill_rests_avx512, .pack = octavo_prefill_pack_amx, .attend = attend };
     const int exact_f32 = p->precision == OCTAVO_ATTENTION_EXACT && (p->kv->k_format == OCTAVO_K_F32 || p->kv->v_format == OCTAVO_V_F32);
     if (exact_f32 || p->kv->head_dim > DIM_MOST || p->kv->v_dim > DIM_MOST) return octavo_attention_prefill_avx512(exec, p);
     return octavo_prefill_run(exec, p, &work);
