@@ -3,6 +3,7 @@
  * Where all keys of a head have a part in a mean or in a scale, blocks of the same grid read K and V once before. A block that encodes has 64
  * tokens of a head in registers, reads and writes them once. Bound by memory. */
 #include "cuda/tile/prefill_facts.cuh"
+#include <cuda_fp16.h>
 
 /* ---- codes ---- */
 
@@ -11,6 +12,7 @@ template <int DIM> struct encode_shared {
     alignas(16) float most[TOKENS];
     float scale[TOKENS], inverse[TOKENS];
     alignas(16) float rest[THREADS / WARP][DIM]; /* what a warp's codes leave out of V */
+    prefill_step step;
     int word;
     alignas(16) uint8_t codes[TOKENS * (DIM + 4)]; /* of V, before it is turned */
 };
@@ -105,10 +107,44 @@ static __device__ __forceinline__ void decode_eight(uint32_t low, uint32_t high,
     for (int i = 0; i < 4; i++) code[2 * i] = f16_low(pairs[i]), code[2 * i + 1] = f16_high(pairs[i]);
 }
 
+/* How far codes of bf16 elements times a power of two, or three quarters of that, are off: octavo_prefill_code_off(), squared and added up. f16
+ * holds these products, and rounds them to four bits if a multiple of 2^7 is added and taken off; below 2^-6 all are off by nothing. */
+static __device__ __forceinline__ int bf16_off(const float (&scaled)[EIGHT])
+{
+    uint32_t whole[4];
+    int sum = 0;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const __half2 x = __floats2half2_rn(scaled[2 * i], scaled[2 * i + 1]), up = __hmul2(x, __float2half2_rn(129.0f));
+        const __half2 off = __hsub2(x, __hsub2(up, __hsub2(up, x))), eighths = __hfma2(off, __float2half2_rn(8.0f), __float2half2_rn(1536.0f));
+        whole[i] = *(const uint32_t *)&eighths; /* 1536 has a unit of 1: the last byte is the integer, of which 128 may be -128 */
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i += 2) {
+        const int four = (int)permute(whole[i], whole[i + 1], 0x6420);
+        sum = __dp4a(four, four, sum);
+    }
+    return sum;
+}
+
 /* The better of the two scales of a query in FP8, of which a lane has eight elements. */
-template <int LANES> static __device__ __forceinline__ octavo_prefill_scale fit_query(const float (&x)[EIGHT], const octavo_prefill_scale &wide)
+template <int LANES, encode_from FROM>
+static __device__ __forceinline__ octavo_prefill_scale fit_query(const float (&x)[EIGHT], const octavo_prefill_scale &wide, bool rotated)
 {
     float off[2];
+    if (FROM == FROM_BF16 && !rotated) {
+#pragma unroll
+        for (int narrow = 0; narrow < 2; narrow++) {
+            float scaled[EIGHT];
+#pragma unroll
+            for (int j = 0; j < EIGHT; j++) scaled[j] = x[j] * (narrow ? wide.inverse * 0.75f : wide.inverse);
+            int its = bf16_off(scaled);
+#pragma unroll
+            for (int step = 1; step < LANES; step *= 2) its += __shfl_xor_sync(WHOLE_WARP, its, step);
+            off[narrow] = (float)its;
+        }
+        return octavo_prefill_scale_fitted(wide, off[0], off[1]);
+    }
 #pragma unroll
     for (int narrow = 0; narrow < 2; narrow++) {
         float scaled[EIGHT], code[EIGHT];
@@ -262,7 +298,7 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
         octavo_prefill_scale scale = { shared.scale[r], shared.inverse[r] };
         uint32_t low, high;
         if (fits) {
-            scale = fit_query<LANES>(x[i], scale);
+            scale = fit_query<LANES, FROM>(x[i], scale, c.rotates);
             if (d == 0) put_scales<WHAT>(c, line, block, r, scale.scale, 0);
         }
 #pragma unroll
@@ -299,7 +335,7 @@ static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 2 : 3) prefill_enc
     __shared__ encode_shared<DIM> shared;
     wait_for_kernel_before();
     next_kernel_may_start();
-    const prefill_step step = prefill_step_of(c.steps, prefill_take_step(c.steps, &shared.word));
+    const prefill_step step = prefill_take_step(c.steps, &shared.step);
     const int64_t b = step.line / c.of.kv.kv_heads;
     const prefill_place at = prefill_place_of(c.of, b, step.line % c.of.kv.kv_heads);
     if (step.facts) {
@@ -354,7 +390,7 @@ static encode_from source_of(const octavo_attention_prefill_params *p)
 /* Heads between facts and codes: so many that the former are known when the latter begin. */
 static int heads_ahead(const prefill_steps &steps, int blocks_at_a_time)
 {
-    const int codes = steps.codes[PREFILL_Q] + steps.codes[PREFILL_K] + steps.codes[PREFILL_V], heads = (4 * blocks_at_a_time + codes - 1) / codes;
+    const int codes = steps.codes[PREFILL_Q] + steps.codes[PREFILL_K] + steps.codes[PREFILL_V], heads = (2 * blocks_at_a_time + codes - 1) / codes;
     return heads < steps.heads ? heads : steps.heads;
 }
 

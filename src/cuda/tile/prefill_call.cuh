@@ -59,6 +59,22 @@ static __device__ __forceinline__ float prefill_rest_at(const prefill_rest &rest
     return sum * rest.part;
 }
 
+/* COUNT pairs of neighbours, eight channels apart: all are asked for before one is used. */
+template <int COUNT> static __device__ __forceinline__ void prefill_rest_pairs(const prefill_rest &rest, float2 (&pair)[COUNT])
+{
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) pair[i] = rest.end ? __ldg((const float2 *)(rest.end + 8 * i)) : make_float2(0.0f, 0.0f);
+    if (rest.begin) {
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            const float2 begin = __ldg((const float2 *)(rest.begin + 8 * i)), sink = __ldg((const float2 *)(rest.sink + 8 * i));
+            pair[i].x = pair[i].x - begin.x + sink.x, pair[i].y = pair[i].y - begin.y + sink.y;
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) pair[i].x *= rest.part, pair[i].y *= rest.part;
+}
+
 /* A token that some query of the block sees; one whose page is not there sets the status word and counts as zeros. */
 static __device__ __forceinline__ bool prefill_find(const prefill_call &c, const prefill_place &at, int64_t token, stored_token *found)
 {

@@ -56,10 +56,9 @@ static __device__ __forceinline__ int *step_word(const prefill_steps &steps, int
 }
 
 /* The block's step. Where none waits for another, they go by their numbers. */
-static __device__ __forceinline__ int prefill_take_step(const prefill_steps &steps, int *shared)
+static __device__ __forceinline__ prefill_step prefill_take_step(const prefill_steps &steps, prefill_step *shared)
 {
-    if (steps_sum(steps.facts) == 0) return (int)blockIdx.x;
-    if (threadIdx.x == 0) *shared = atomicAdd(steps.next, 1);
+    if (threadIdx.x == 0) *shared = prefill_step_of(steps, steps_sum(steps.facts) > 0 ? atomicAdd(steps.next, 1) : (int)blockIdx.x);
     __syncthreads();
     return *shared;
 }
