@@ -7,12 +7,22 @@
 
 /* ---- codes ---- */
 
+/* What a block has to do, as one thread finds it. The tokens that are seen are [0, sink_end) and [near_begin, end) of the block's. */
+struct encode_item {
+    prefill_step step;
+    prefill_place at; /* of Q the query head's */
+    int sink_end, near_begin, end;
+    bool coded;       /* it has codes, be they zeros */
+    const uint8_t *base; /* its first token, where rows lie `row_bytes` apart */
+    int64_t row_bytes;
+};
+
 template <int DIM> struct encode_shared {
     prefill_row row[TOKENS];
     alignas(16) float most[TOKENS];
     float scale[TOKENS], inverse[TOKENS];
     alignas(16) float rest[THREADS / WARP][DIM]; /* what a warp's codes leave out of V */
-    prefill_step step;
+    encode_item item;
     int word;
     alignas(16) uint8_t codes[TOKENS * (DIM + 4)]; /* of V, before it is turned */
 };
@@ -211,46 +221,104 @@ static __device__ __forceinline__ void put_turned(const prefill_encode_call &c, 
     }
 }
 
-/* A block of tokens of a head, at.head. */
-template <int DIM, prefill_operand WHAT, encode_from FROM>
-static __device__ __forceinline__ void encode_block(const prefill_encode_call &c, encode_shared<DIM> &shared, const prefill_place &at, int64_t block)
+static __device__ __forceinline__ int within_block(int64_t token) { return (int)(token < 0 ? 0 : token < TOKENS ? token : TOKENS); }
+
+template <encode_from FROM> static __device__ void find_item(const prefill_encode_call &c, encode_item *item)
 {
-    enum { LANES = DIM / EIGHT, ROWS = THREADS / LANES, CHUNKS = TOKENS / ROWS };
+    const prefill_step step = prefill_take_step(c.steps);
     const octavo_kv_view *kv = &c.of.kv;
-    const int64_t b = at.b, head = at.head, first = block * TOKENS, tokens = WHAT == PREFILL_Q ? c.at.q_tokens : c.at.kv_tokens;
-    const int64_t line = b * (WHAT == PREFILL_Q ? c.of.p.q.shape[2] : kv->kv_heads) + head;
-    const octavo_span seen = WHAT == PREFILL_Q ? octavo_span{ 0, 0, at.queries } : prefill_seen_of(c.of, at);
-    const int d = (int)threadIdx.x % LANES * EIGHT, r0 = (int)threadIdx.x / LANES, dim = WHAT == PREFILL_V ? kv->v_dim : kv->head_dim;
-    if (WHAT == PREFILL_V && block == 0 && c.at.v_scale && !c.channels && (int)threadIdx.x < dim)
-        floats_at(c, c.at.v_scale)[line * dim + threadIdx.x] = c.as.codes[PREFILL_V] ? channel_factor(kv, head, threadIdx.x) : 1.0f;
-    if (first >= (seen.end + OCTAVO_PREFILL_EIGHT_TOKENS - 1) / OCTAVO_PREFILL_EIGHT_TOKENS * OCTAVO_PREFILL_EIGHT_TOKENS) return;
+    prefill_place at = prefill_place_of(c.of, step.line / kv->kv_heads, step.line % kv->kv_heads);
+    const octavo_span seen = step.what == PREFILL_Q ? octavo_span{ 0, 0, at.queries } : prefill_seen_of(c.of, at);
+    const int64_t first = (int64_t)step.part * TOKENS;
+    if (step.what == PREFILL_Q) at.head = at.head * c.of.group + step.q_head;
+    item->step = step, item->at = at;
+    item->sink_end = within_block(seen.sink_end - first), item->near_begin = within_block(seen.near_begin - first), item->end = within_block(seen.end - first);
+    item->coded = first < (seen.end + OCTAVO_PREFILL_EIGHT_TOKENS - 1) / OCTAVO_PREFILL_EIGHT_TOKENS * OCTAVO_PREFILL_EIGHT_TOKENS;
+    item->base = nullptr;
+    item->row_bytes = step.what == PREFILL_V ? kv->v.token_bytes : step.what == PREFILL_K ? kv->k[0].token_bytes : c.of.p.q.strides[1] * c.as.bytes[PREFILL_Q];
+    const bool any = item->end > item->near_begin || (item->end > 0 && item->sink_end > 0);
+    if (FROM != FROM_ANY && !step.facts && any) item->base = prefill_row_of(c.of, c.as, step.what, at, first).base;
+}
 
-    /* 1. where the rows are, and the elements */
-    if (threadIdx.x < TOKENS) {
-        shared.row[threadIdx.x] = { nullptr, nullptr, 0.0f };
-        if (octavo_span_sees(&seen, first + threadIdx.x)) shared.row[threadIdx.x] = prefill_row_of(c.of, c.as, WHAT, at, first + threadIdx.x);
+static __device__ __forceinline__ bool item_sees(const encode_item &item, int r) { return r < item.end && (r >= item.near_begin || r < item.sink_end); }
+
+/* The elements of a lane's rows, r0 and every ROWS-th behind it; zeros where nobody looks. */
+template <int DIM, prefill_operand WHAT, encode_from FROM, int CHUNKS>
+static __device__ __forceinline__ void load_rows(const prefill_encode_call &c, encode_shared<DIM> &shared, int r0, int d, int dim, float (&x)[CHUNKS][EIGHT])
+{
+    enum { ROWS = TOKENS / CHUNKS };
+    const encode_item &item = shared.item;
+    if constexpr (FROM != FROM_ANY) {
+        uint4 raw[CHUNKS]; /* all are asked for before one is used */
+        const uint8_t *from = item.base + r0 * item.row_bytes + 2 * d;
+#pragma unroll
+        for (int i = 0; i < CHUNKS; i++) {
+            raw[i] = make_uint4(0, 0, 0, 0);
+            if (item.base && d < dim && item_sees(item, r0 + i * ROWS)) raw[i] = load_once_16(from + i * ROWS * item.row_bytes);
+        }
+#pragma unroll
+        for (int i = 0; i < CHUNKS; i++) unpack_eight<FROM>(raw[i], x[i]);
+    } else {
+        if (threadIdx.x < TOKENS) {
+            shared.row[threadIdx.x] = { nullptr, nullptr, 0.0f };
+            if (item_sees(item, (int)threadIdx.x))
+                shared.row[threadIdx.x] = prefill_row_of(c.of, c.as, WHAT, item.at, (int64_t)item.step.part * TOKENS + threadIdx.x);
+        }
+        __syncthreads();
+        prefill_row row[CHUNKS];
+#pragma unroll
+        for (int i = 0; i < CHUNKS; i++) row[i] = shared.row[r0 + i * ROWS];
+        prefill_load_eights<FROM>(c.of, c.as, WHAT, item.at.head, row, d, dim, x);
     }
-    __syncthreads();
-    float x[CHUNKS][EIGHT];
-    prefill_row row[CHUNKS];
-#pragma unroll
-    for (int i = 0; i < CHUNKS; i++) row[i] = shared.row[r0 + i * ROWS];
-    prefill_load_eights<FROM>(c.of, c.as, WHAT, at.head, row, d, dim, x);
+}
 
-    /* 2. means, and what they take from scores */
-    const int64_t kv_line = WHAT == PREFILL_Q ? b * kv->kv_heads + head / c.of.group : line;
-    if (c.waits[WHAT]) step_wait(step_word(c.steps, (int)kv_line, WHAT == PREFILL_V ? STEP_VALUES_KNOWN : STEP_KEYS_KNOWN));
-    float mean[EIGHT];
+/* Eight channels from d on of a row of `dim` floats; zeros behind. */
+template <encode_from FROM> static __device__ __forceinline__ void load_channels(const float *from, int d, int dim, float (&x)[EIGHT])
+{
 #pragma unroll
-    for (int j = 0; j < EIGHT; j++) mean[j] = 0.0f;
-    const bool shifts = WHAT == PREFILL_Q && c.at.q_shift, smooths = WHAT == PREFILL_K ? c.sums[PREFILL_K] : WHAT == PREFILL_V && c.sums[PREFILL_V];
-    if (shifts || smooths) {
-        const int64_t kv_head = WHAT == PREFILL_Q ? head / c.of.group : head;
-        const float *found = WHAT == PREFILL_V ? floats_at(c, c.at.v_mean) : c.at.k_mean ? floats_at(c, c.at.k_mean) : nullptr;
-        const float *stored = WHAT == PREFILL_Q && kv->k_mean ? kv->k_mean + (octavo_view_row(kv, b) * kv->kv_heads + kv_head) * dim : nullptr;
+    for (int j = 0; j < EIGHT; j++) x[j] = 0.0f;
+    if constexpr (FROM != FROM_ANY) { /* whole eights */
+        if (d >= dim) return;
+        const float4 low = *(const float4 *)(from + d), high = *(const float4 *)(from + d + 4);
+        x[0] = low.x, x[1] = low.y, x[2] = low.z, x[3] = low.w, x[4] = high.x, x[5] = high.y, x[6] = high.z, x[7] = high.w;
+    } else {
 #pragma unroll
         for (int j = 0; j < EIGHT; j++)
-            if (d + j < dim) mean[j] = (found ? found[kv_line * dim + d + j] : 0.0f) + (stored ? stored[d + j] : 0.0f);
+            if (d + j < dim) x[j] = from[d + j];
+    }
+}
+
+/* A block of tokens of a head. */
+template <int DIM, prefill_operand WHAT, encode_from FROM>
+static __device__ __forceinline__ void encode_block(const prefill_encode_call &c, encode_shared<DIM> &shared)
+{
+    enum { LANES = DIM / EIGHT, ROWS = THREADS / LANES, CHUNKS = TOKENS / ROWS };
+    const encode_item &item = shared.item;
+    const octavo_kv_view *kv = &c.of.kv;
+    const int64_t b = item.at.b, head = item.at.head, block = item.step.part, first = block * TOKENS;
+    const int64_t tokens = WHAT == PREFILL_Q ? c.at.q_tokens : c.at.kv_tokens, kv_line = item.step.line;
+    const int64_t line = WHAT == PREFILL_Q ? b * c.of.p.q.shape[2] + head : kv_line;
+    const int d = (int)threadIdx.x % LANES * EIGHT, r0 = (int)threadIdx.x / LANES, dim = WHAT == PREFILL_V ? kv->v_dim : kv->head_dim;
+    const bool channels = WHAT == PREFILL_V && c.channels;
+    if (WHAT == PREFILL_V && block == 0 && c.at.v_scale && !channels && (int)threadIdx.x < dim)
+        floats_at(c, c.at.v_scale)[line * dim + threadIdx.x] = c.as.codes[PREFILL_V] ? channel_factor(kv, head, threadIdx.x) : 1.0f;
+    if (!item.coded) return;
+
+    /* 1. the elements */
+    float x[CHUNKS][EIGHT];
+    load_rows<DIM, WHAT, FROM>(c, shared, r0, d, dim, x);
+
+    /* 2. means, and what they take from scores */
+    if (c.waits[WHAT]) step_wait(step_word(c.steps, (int)kv_line, WHAT == PREFILL_V ? STEP_VALUES_KNOWN : STEP_KEYS_KNOWN));
+    float mean[EIGHT] = {}, up[EIGHT];
+    const bool shifts = WHAT == PREFILL_Q && c.at.q_shift, smooths = WHAT == PREFILL_K ? c.sums[PREFILL_K] : WHAT == PREFILL_V && c.sums[PREFILL_V];
+    if (channels) load_channels<FROM>(channel_inverse(c, line, 0), d, dim, up);
+    if (smooths || (shifts && c.at.k_mean)) load_channels<FROM>(floats_at(c, WHAT == PREFILL_V ? c.at.v_mean : c.at.k_mean) + kv_line * dim, d, dim, mean);
+    if (shifts && kv->k_mean) {
+        float stored[EIGHT];
+        load_channels<FROM_ANY>(kv->k_mean + (octavo_view_row(kv, b) * kv->kv_heads + head / c.of.group) * dim, d, dim, stored);
+#pragma unroll
+        for (int j = 0; j < EIGHT; j++) mean[j] += stored[j];
     }
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
@@ -263,10 +331,11 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
             for (int step = 1; step < LANES; step *= 2) shift += __shfl_xor_sync(WHOLE_WARP, shift, step);
             if (d == 0) floats_at(c, c.at.q_shift)[line * tokens + first + r] = shift * c.of.p.softmax_scale;
         }
-        if (smooths && shared.row[r].base)
+        if (smooths && item_sees(item, r))
 #pragma unroll
             for (int j = 0; j < EIGHT; j++) x[i][j] -= mean[j];
         if (WHAT != PREFILL_V && c.rotates) rotate_rows(x[i], d, dim, c.rotation);
+        if (channels) continue;
         float most = 0.0f;
 #pragma unroll
         for (int j = 0; j < EIGHT; j++) most = fmaxf(most, fabsf(x[i][j]));
@@ -274,7 +343,7 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
         for (int step = 1; step < LANES; step *= 2) most = fmaxf(most, __shfl_xor_sync(WHOLE_WARP, most, step));
         if (d == 0) shared.most[r] = most;
     }
-    __syncthreads();
+    if (!channels) __syncthreads();
 
     /* 3. scales */
     const bool fits = WHAT == PREFILL_Q && c.fp8;
@@ -284,14 +353,11 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
         shared.scale[threadIdx.x] = scale.scale, shared.inverse[threadIdx.x] = scale.inverse;
         if (!fits) put_scales<WHAT>(c, line, block, (int)threadIdx.x, scale.scale, exponent);
     }
-    __syncthreads();
+    if (!channels) __syncthreads();
 
     /* 4. codes */
-    const bool channels = WHAT == PREFILL_V && c.channels;
     const float lowest = c.as.codes[WHAT] ? -128.0f : -127.0f;
-    float up[EIGHT], rest[EIGHT] = {};
-#pragma unroll
-    for (int j = 0; j < EIGHT; j++) up[j] = channels && d + j < dim ? *channel_inverse(c, line, d + j) : 0.0f;
+    float rest[EIGHT] = {};
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
         const int r = r0 + i * ROWS;
@@ -335,18 +401,18 @@ static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 2 : 3) prefill_enc
     __shared__ encode_shared<DIM> shared;
     wait_for_kernel_before();
     next_kernel_may_start();
-    const prefill_step step = prefill_take_step(c.steps, &shared.step);
-    const int64_t b = step.line / c.of.kv.kv_heads;
-    const prefill_place at = prefill_place_of(c.of, b, step.line % c.of.kv.kv_heads);
-    if (step.facts) {
-        find_part<DIM / EIGHT, FROM>(c, at, step, shared.most, &shared.word);
-    } else if (step.what == PREFILL_Q) {
-        encode_block<DIM, PREFILL_Q, FROM>(c, shared, { b, at.head * c.of.group + step.q_head, at.length, at.queries }, step.part);
-    } else if (step.what == PREFILL_K) {
-        encode_block<DIM, PREFILL_K, FROM>(c, shared, at, step.part);
+    if (threadIdx.x == 0) find_item<FROM>(c, &shared.item);
+    __syncthreads();
+    const encode_item &item = shared.item;
+    if (item.step.facts) {
+        find_part<DIM / EIGHT, FROM>(c, item.at, item.step, shared.most, &shared.word);
+    } else if (item.step.what == PREFILL_Q) {
+        encode_block<DIM, PREFILL_Q, FROM>(c, shared);
+    } else if (item.step.what == PREFILL_K) {
+        encode_block<DIM, PREFILL_K, FROM>(c, shared);
     } else {
-        encode_block<DIM, PREFILL_V, FROM>(c, shared, at, step.part);
-        if (c.at.v_rest && step_is_last(step_word(c.steps, step.line, STEP_VALUES_CODED), c.steps.codes[PREFILL_V], &shared.word)) join_rest(c, at);
+        encode_block<DIM, PREFILL_V, FROM>(c, shared);
+        if (c.at.v_rest && step_is_last(step_word(c.steps, item.step.line, STEP_VALUES_CODED), c.steps.codes[PREFILL_V], &shared.word)) join_rest(c, item.at);
     }
 }
 

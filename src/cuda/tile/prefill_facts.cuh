@@ -175,7 +175,7 @@ static __device__ __forceinline__ void join_q_most(const prefill_encode_call &c,
     if (threadIdx.x == 0) most_of[0] = most;
 }
 
-/* A part of what has to be known of a kv head before it is encoded; the last block to find its part joins them. */
+/* A part of what has to be known of a kv head, for Q of a query head, before it is encoded; the last block to find its part joins them. */
 template <int LANES, encode_from FROM>
 static __device__ __forceinline__ void find_part(const prefill_encode_call &c, const prefill_place &at, const prefill_step &step, float *warps, int *word)
 {
@@ -183,13 +183,13 @@ static __device__ __forceinline__ void find_part(const prefill_encode_call &c, c
     const bool values = step.what == PREFILL_V;
     if (values) put_facts<LANES, PREFILL_V, FROM>(c, at, step.part);
     else if (step.what == PREFILL_K) put_facts<LANES, PREFILL_K, FROM>(c, at, step.part);
-    else put_q_most<LANES, FROM>(c, { at.b, at.head * c.of.group + step.q_head, at.length, at.queries }, step.part);
+    else put_q_most<LANES, FROM>(c, at, step.part);
     int *found = step_word(steps, step.line, values ? STEP_VALUES_FOUND : STEP_KEYS_FOUND);
     if (!step_is_last(found, values ? steps.facts[PREFILL_V] : steps.facts[PREFILL_K] + steps.facts[PREFILL_Q], word)) return;
     if (values) join_facts<PREFILL_V>(c, at, warps);
-    else if (c.at.k_part) join_facts<PREFILL_K>(c, at, warps);
+    else if (c.at.k_part) join_facts<PREFILL_K>(c, { at.b, step.line % c.of.kv.kv_heads, at.length, at.queries }, warps);
     if (!values && c.at.q_most)
-        for (int h = 0; h < steps.q_heads; h++) join_q_most(c, at.b * c.of.p.q.shape[2] + at.head * c.of.group + h, warps);
+        for (int h = 0; h < steps.q_heads; h++) join_q_most(c, step.line * c.of.group + h, warps);
     step_tell(step_word(steps, step.line, values ? STEP_VALUES_KNOWN : STEP_KEYS_KNOWN));
 }
 

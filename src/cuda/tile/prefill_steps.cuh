@@ -55,12 +55,10 @@ static __device__ __forceinline__ int *step_word(const prefill_steps &steps, int
     return steps.words + line * OCTAVO_PREFILL_EIGHT_STEPS + word;
 }
 
-/* The block's step. Where none waits for another, they go by their numbers. */
-static __device__ __forceinline__ prefill_step prefill_take_step(const prefill_steps &steps, prefill_step *shared)
+/* The block's step, for one of its threads. Where none waits for another, they go by their numbers. */
+static __device__ __forceinline__ prefill_step prefill_take_step(const prefill_steps &steps)
 {
-    if (threadIdx.x == 0) *shared = prefill_step_of(steps, steps_sum(steps.facts) > 0 ? atomicAdd(steps.next, 1) : (int)blockIdx.x);
-    __syncthreads();
-    return *shared;
+    return prefill_step_of(steps, steps_sum(steps.facts) > 0 ? atomicAdd(steps.next, 1) : (int)blockIdx.x);
 }
 
 /* After what a block has written: it is the last of `count` blocks, and sees what the others wrote. */
