@@ -16,7 +16,7 @@ struct prefill_codes_call {
     int *next_task; /* a word of the workspace, 0 at first */
     int64_t q_tokens, kv_tokens;
     const float *q_scale, *q_shift;                  /* see kernel/prefill_eight.h; NULL: there is none */
-    const float *k_scale, *v_log2, *v_scale, *v_mean;
+    const float *k_scale, *v_log2, *v_scale, *v_mean, *v_rest;
     float scale_log2, zero; /* zero: 0, which the compiler does not know */
 };
 

@@ -4,8 +4,7 @@
 #ifndef OCTAVO_CUDA_TILE_PREFILL_FACTS_CUH
 #define OCTAVO_CUDA_TILE_PREFILL_FACTS_CUH
 
-#include "cuda/ptx/ptx_copy.cuh"
-#include "cuda/tile/prefill_stored.cuh"
+#include "cuda/tile/prefill_steps.cuh"
 
 enum { TOKENS = OCTAVO_PREFILL_BLOCK, THREADS = 256, EIGHT = 8, AHEAD = 8 };
 enum { FACT_SUM, FACT_MOST, FACT_LEAST, FACTS };
@@ -17,20 +16,12 @@ struct prefill_encode_call {
     prefill_stored as;
     bool fp8, rotates, channels; /* channels: V has a scale a channel               */
     bool sums[3], mosts[3];      /* of Q, K, V: smoothed; scaled by what all tokens have */
-    int values;                                        /* heads of V that are encoded: none in Sage 1 */
     float rotation;                                    /* 1 / sqrt(head_dim)                          */
+    bool waits[3];                                     /* codes of Q, K, V wait until facts are known */
+    prefill_steps steps;
 };
 
 static __device__ __forceinline__ float *floats_at(const prefill_encode_call &c, size_t offset) { return (float *)(c.workspace + offset); }
-
-/* What the call's queries see of the sequence; nothing else is encoded. */
-static __device__ __forceinline__ octavo_span seen_of(const prefill_call &c, const prefill_place &at)
-{
-    if (at.queries <= 0) return { 0, 0, 0 };
-    const octavo_span first = octavo_prefill_span_of(&c.p, at.length, at.queries, 0);
-    const octavo_span last = octavo_prefill_span_of(&c.p, at.length, at.queries, at.queries - 1);
-    return { last.sink_end < first.near_begin ? last.sink_end : first.near_begin, first.near_begin, last.end };
-}
 
 static __device__ __forceinline__ int64_t seen_count(const octavo_span &seen)
 {
@@ -78,13 +69,13 @@ static __device__ __forceinline__ void find_facts(const prefill_encode_call &c, 
     }
 }
 
+/* THREADS / LANES blocks of tokens; LANES threads a block, eight channels each. */
 template <int LANES, prefill_operand WHAT, encode_from FROM>
-static __device__ __forceinline__ void put_facts(const prefill_encode_call &c, int head)
+static __device__ __forceinline__ void put_facts(const prefill_encode_call &c, const prefill_place &at, int part)
 {
     const int d = (int)threadIdx.x % LANES * EIGHT, dim = WHAT == PREFILL_V ? c.of.kv.v_dim : c.of.kv.head_dim;
-    const int64_t block = (int64_t)blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES, line = (int64_t)blockIdx.z * c.of.kv.kv_heads + head;
-    const prefill_place at = prefill_place_of(c.of, blockIdx.z, head);
-    const octavo_span seen = seen_of(c.of, at);
+    const int64_t block = (int64_t)part * (THREADS / LANES) + threadIdx.x / LANES, line = at.b * c.of.kv.kv_heads + at.head;
+    const octavo_span seen = prefill_seen_of(c.of, at);
     if (block * TOKENS >= seen.end || d >= dim) return;
     float *to = floats_at(c, WHAT == PREFILL_V ? c.at.v_part : c.at.k_part) + (line * (c.at.kv_tokens / TOKENS) + block) * FACTS * dim + d;
     eight_facts facts;
@@ -99,24 +90,11 @@ static __device__ __forceinline__ void put_facts(const prefill_encode_call &c, i
     }
 }
 
-/* Grid (THREADS / LANES blocks of tokens, heads of K, if it has facts, then of V, batch); LANES threads a block of tokens, eight channels each. */
-template <int LANES, encode_from FROM> static __global__ void __launch_bounds__(THREADS, 3) prefill_facts(const __grid_constant__ prefill_encode_call c)
+/* The same of a query head, at.head. */
+template <int LANES, encode_from FROM> static __device__ __forceinline__ void put_q_most(const prefill_encode_call &c, const prefill_place &at, int part)
 {
-    wait_for_kernel_before();
-    next_kernel_may_start();
-    const int head = (int)blockIdx.y, keys = c.at.k_part ? c.of.kv.kv_heads : 0;
-    if (head < keys) put_facts<LANES, PREFILL_K, FROM>(c, head);
-    else put_facts<LANES, PREFILL_V, FROM>(c, head - keys);
-}
-
-/* Grid (THREADS / LANES blocks of tokens, heads of Q, batch). */
-template <int LANES, encode_from FROM> static __global__ void __launch_bounds__(THREADS) prefill_most(const __grid_constant__ prefill_encode_call c)
-{
-    wait_for_kernel_before();
-    next_kernel_may_start();
     const int d = (int)threadIdx.x % LANES * EIGHT;
-    const int64_t block = (int64_t)blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES, blocks = c.at.q_tokens / TOKENS;
-    const prefill_place at = prefill_place_of(c.of, blockIdx.z, blockIdx.y);
+    const int64_t block = (int64_t)part * (THREADS / LANES) + threadIdx.x / LANES, blocks = c.at.q_tokens / TOKENS;
     float most = 0.0f;
     for (int64_t token = block * TOKENS; token < (block + 1) * TOKENS && token < at.queries; token++) {
         const prefill_row row[1] = { prefill_row_of(c.of, c.as, PREFILL_Q, at, token) };
@@ -127,7 +105,7 @@ template <int LANES, encode_from FROM> static __global__ void __launch_bounds__(
     }
 #pragma unroll
     for (int step = 1; step < LANES; step *= 2) most = fmaxf(most, __shfl_xor_sync(WHOLE_WARP, most, step));
-    if (d == 0 && block < blocks) floats_at(c, c.at.q_most)[((int64_t)blockIdx.z * gridDim.y + blockIdx.y) * blocks + block] = most;
+    if (d == 0 && block < blocks) floats_at(c, c.at.q_most)[(at.b * c.of.p.q.shape[2] + at.head) * blocks + block] = most;
 }
 
 /* Gives take() the blocks' numbers in their order, many of which are on their way at a time. */
@@ -167,41 +145,72 @@ static __device__ __forceinline__ float *channel_inverse(const prefill_encode_ca
     return floats_at(c, c.at.v_part) + line * (c.at.kv_tokens / TOKENS) * FACTS * c.of.kv.v_dim + d;
 }
 
-/* Grid (1, heads of K, of V, of Q, batch), a thread a channel. */
-static __global__ void __launch_bounds__(THREADS) prefill_join(const __grid_constant__ prefill_encode_call c)
+/* All that was found of K or V of a kv head; a thread a channel. */
+template <prefill_operand WHAT> static __device__ __forceinline__ void join_facts(const prefill_encode_call &c, const prefill_place &at, float *warps)
 {
-    __shared__ float warps[THREADS / WARP];
-    wait_for_kernel_before();
-    next_kernel_may_start();
-    const octavo_kv_view *kv = &c.of.kv;
-    const int d = (int)threadIdx.x, role = (int)blockIdx.y / kv->kv_heads, heads = kv->kv_heads;
-    if (role < 2) {
-        const int head = (int)blockIdx.y % heads, dim = role ? kv->v_dim : kv->head_dim;
-        const size_t parts = role ? c.at.v_part : c.at.k_part;
-        if (!parts) return;
-        const int64_t line = (int64_t)blockIdx.z * heads + head, all = c.at.kv_tokens / TOKENS;
-        const octavo_span seen = seen_of(c.of, prefill_place_of(c.of, blockIdx.z, head));
-        channel_facts facts = { 0.0f, 0.0f };
-        if (d < dim)
-            facts = join_channel(floats_at(c, parts) + line * all * FACTS * dim + d, dim, (int)((seen.end + TOKENS - 1) / TOKENS), seen_count(seen),
-                                 c.sums[role ? PREFILL_V : PREFILL_K], c.mosts[role ? PREFILL_V : PREFILL_K]);
-        if (role == 0) {
-            const float most = block_reduce(facts.most, warps, take_larger());
-            if (d < dim && c.sums[PREFILL_K]) floats_at(c, c.at.k_mean)[line * dim + d] = facts.mean;
-            if (d == 0 && c.at.k_most) floats_at(c, c.at.k_most)[line] = most;
-        } else if (d < dim) {
-            const octavo_prefill_scale scale = octavo_prefill_scale_of(facts.most, 448.0f);
-            floats_at(c, c.at.v_scale)[line * dim + d] = scale.scale;
-            if (all > 0) *channel_inverse(c, line, d) = scale.inverse; /* the sum there has been added */
-            if (c.sums[PREFILL_V]) floats_at(c, c.at.v_mean)[line * dim + d] = facts.mean;
-        }
-        return;
+    const int d = (int)threadIdx.x, dim = WHAT == PREFILL_V ? c.of.kv.v_dim : c.of.kv.head_dim;
+    const int64_t line = at.b * c.of.kv.kv_heads + at.head, all = c.at.kv_tokens / TOKENS;
+    const octavo_span seen = prefill_seen_of(c.of, at);
+    const float *from = floats_at(c, WHAT == PREFILL_V ? c.at.v_part : c.at.k_part) + line * all * FACTS * dim + d;
+    channel_facts facts = { 0.0f, 0.0f };
+    if (d < dim) facts = join_channel(from, dim, (int)((seen.end + TOKENS - 1) / TOKENS), seen_count(seen), c.sums[WHAT], c.mosts[WHAT]);
+    if (WHAT == PREFILL_K) {
+        const float most = block_reduce(facts.most, warps, take_larger());
+        if (d < dim && c.sums[PREFILL_K]) floats_at(c, c.at.k_mean)[line * dim + d] = facts.mean;
+        if (d == 0 && c.at.k_most) floats_at(c, c.at.k_most)[line] = most;
+    } else if (d < dim) {
+        const octavo_prefill_scale scale = octavo_prefill_scale_of(facts.most, 448.0f);
+        floats_at(c, c.at.v_scale)[line * dim + d] = scale.scale;
+        if (all > 0) *channel_inverse(c, line, d) = scale.inverse; /* the sum there has been added */
+        if (c.sums[PREFILL_V]) floats_at(c, c.at.v_mean)[line * dim + d] = facts.mean;
     }
+}
+
+static __device__ __forceinline__ void join_q_most(const prefill_encode_call &c, int64_t q_line, float *warps)
+{
     const int64_t blocks = c.at.q_tokens / TOKENS;
-    float *most_of = floats_at(c, c.at.q_most) + ((int64_t)blockIdx.z * c.of.p.q.shape[2] + blockIdx.y - 2 * heads) * blocks, most = 0.0f;
-    for (int64_t block = d; block < blocks; block += THREADS) most = fmaxf(most, most_of[block]);
+    float *most_of = floats_at(c, c.at.q_most) + q_line * blocks, most = 0.0f;
+    for (int64_t block = threadIdx.x; block < blocks; block += THREADS) most = fmaxf(most, most_of[block]);
     most = block_reduce(most, warps, take_larger());
-    if (d == 0) most_of[0] = most;
+    if (threadIdx.x == 0) most_of[0] = most;
+}
+
+/* A part of what has to be known of a kv head, for Q of a query head, before it is encoded; the last block to find its part joins them. */
+template <int LANES, encode_from FROM>
+static __device__ __forceinline__ void find_part(const prefill_encode_call &c, const prefill_place &at, const prefill_step &step, float *warps, int *word)
+{
+    const prefill_steps &steps = c.steps;
+    const bool values = step.what == PREFILL_V;
+    if (values) put_facts<LANES, PREFILL_V, FROM>(c, at, step.part);
+    else if (step.what == PREFILL_K) put_facts<LANES, PREFILL_K, FROM>(c, at, step.part);
+    else put_q_most<LANES, FROM>(c, at, step.part);
+    int *found = step_word(steps, step.line, values ? STEP_VALUES_FOUND : STEP_KEYS_FOUND);
+    if (!step_is_last(found, values ? steps.facts[PREFILL_V] : steps.facts[PREFILL_K] + steps.facts[PREFILL_Q], word)) return;
+    if (values) join_facts<PREFILL_V>(c, at, warps);
+    else if (c.at.k_part) join_facts<PREFILL_K>(c, { at.b, step.line % c.of.kv.kv_heads, at.length, at.queries }, warps);
+    if (!values && c.at.q_most)
+        for (int h = 0; h < steps.q_heads; h++) join_q_most(c, step.line * c.of.group + h, warps);
+    step_tell(step_word(steps, step.line, values ? STEP_VALUES_KNOWN : STEP_KEYS_KNOWN));
+}
+
+/* What codes leave out of V: sums of blocks to those of all blocks before each. */
+static __device__ __forceinline__ void join_rest(const prefill_encode_call &c, const prefill_place &at)
+{
+    enum { BATCH = 32 };
+    const int d = (int)threadIdx.x, dim = c.of.kv.v_dim, blocks = (int)((prefill_seen_of(c.of, at).end + TOKENS - 1) / TOKENS);
+    if (d >= dim) return;
+    float *rest = floats_at(c, c.at.v_rest) + (at.b * c.of.kv.kv_heads + at.head) * (c.at.kv_tokens / TOKENS + 1) * dim + d;
+    double before = 0.0;
+    for (int first = 0; first <= blocks; first += BATCH) {
+        float its[BATCH];
+#pragma unroll
+        for (int j = 0; j < BATCH; j++) its[j] = first + j < blocks ? load_once(rest + (first + j) * (int64_t)dim) : 0.0f;
+#pragma unroll
+        for (int j = 0; j < BATCH; j++) {
+            if (first + j <= blocks) rest[(first + j) * (int64_t)dim] = (float)before;
+            before += (double)its[j];
+        }
+    }
 }
 
 #endif
