@@ -11,7 +11,7 @@ template <typename L_, wgmma_type TYPE_> struct exact_products {
     typedef L_ L;
     typedef float score_type;
     static constexpr wgmma_type TYPE = TYPE_;
-    enum { SCALES = 1, SCALED = 1, STEPS = L::DIM / 16, HELD = L::DIM == 128 ? 8 : L::DIM == 256 ? 4 : 0 /* steps of 16 columns in registers */ };
+    enum { SCALES = 1, SCALED = 1, STEPS = L::DIM / 16, HELD = L::DIM == 128 ? 8 : 0 /* steps of 16 columns in registers */ };
     uint32_t q, held[HELD + 1][4];
     float scale_log2;
 

@@ -21,6 +21,18 @@ template <int GROUPS> struct register_shares {
     enum { PRODUCER = GROUPS == 2 ? 40 : 32, CONSUMER = GROUPS == 2 ? 232 : 160 };
 };
 
+/* Named barriers, 0 is __syncthreads(): where weights take as long as products, warpgroups take turns in asking, so that one weighs while
+ * another multiplies. Elsewhere turns are a loss. */
+enum { FIRST_TURN = 1, TURN_THREADS = 2 * GROUP_THREADS };
+template <int DIM> struct takes_turns {
+    enum { TURNS = DIM == 64 };
+};
+template <int GROUPS> static __device__ __forceinline__ void turn_end()
+{
+    const int next = thread_anew() / GROUP_THREADS; /* the first warpgroup of the block copies */
+    barrier_report_named(next == GROUPS ? FIRST_TURN : FIRST_TURN + next, TURN_THREADS);
+}
+
 /* What the weights' type bears: 2^(OFFSET + LAG). */
 template <wgmma_type TYPE> struct weight_range {
     enum { LAG = TYPE == WGMMA_BF16 ? 16 : 0, OFFSET = TYPE == WGMMA_BF16 ? 0 : 15 };
@@ -64,8 +76,8 @@ static __device__ __forceinline__ bool weigh_tile(float (&weight)[P::L::KEYS / 2
 {
     float scale[2][P::SCALES];
     products.scale(scale, facts);
-    if (!masked && P::TYPE == WGMMA_BF16) {
-        if (softmax_guess<weight_range<P::TYPE>::LAG>(weight, score, rows, scale)) return false;
+    if (P::TYPE == WGMMA_BF16 && __builtin_expect(!masked, 1)) {
+        if (__builtin_expect(softmax_guess<weight_range<P::TYPE>::LAG>(weight, score, rows, scale), 1)) return false;
         products.multiply(score, k);
     }
     weigh_anew<P>(weight, score, rows, scale, down, facts, spans, masked);
@@ -97,6 +109,8 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
     typename P::score_type score[L::KEYS / 2];
     float power[L::KEYS / 2], sum[L::DIM / 2], down[2];
     P products(c, base, group);
+    enum { TURNS = takes_turns<L::DIM>::TURNS };
+    if (TURNS && group == L::GROUPS - 1) turn_end<L::GROUPS>();
     for (;;) {
         const uint32_t task = base + L::TASK + 4 * TOLD_WORDS * tasks_at.stage;
         mbarrier_wait(base + L::TASK_FULL + 8 * tasks_at.stage, tasks_at.parity);
@@ -127,10 +141,12 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
             while (!(flags & TILE_LAST)) {
                 k = base + L::K + k_at.stage * L::K_TILE_BYTES, facts = base + L::FACTS + k_at.stage * L::FACT_BYTES;
                 mbarrier_wait(base + L::K_FULL + 8 * k_at.stage, k_at.parity);
+                if (TURNS) barrier_wait_named(FIRST_TURN + group, TURN_THREADS);
                 wgmma_pin(score), wgmma_pin(sum);
                 products.ask(score, k);
                 mbarrier_wait(base + L::V_FULL + 8 * v_at.stage, v_at.parity);
                 ask_sums<L, P::TYPE>(sum, weight, base + L::V + v_at.stage * L::V_TILE_BYTES);
+                if (TURNS) turn_end<L::GROUPS>();
                 flags = load_shared(facts + 4);
                 wgmma_wait<1>();
                 wgmma_pin(score);
