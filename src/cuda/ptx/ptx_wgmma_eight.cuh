@@ -12,10 +12,14 @@
 #define WGMMA_R64(c)    WGMMA_R32(c, 0), WGMMA_R32(c, 32)
 #define WGMMA_BOTH(all) all(c), all(d)
 
-/* c (+)= a b, a [64, 32], b [32, 128] or, with d behind c, [32, 256], both in shared memory. */
+/* c (+)= a b, a [64, 32], b [32, 64], [32, 128] or, with d behind c, [32, 256], both in shared memory. */
 #define WGMMA_EIGHT_SHARED(shape, types, registers, outputs, p, i, j, rest)                                                               \
     asm volatile("{.reg .pred p; setp.ne.b32 p, " p ", 0; wgmma.mma_async.sync.aligned." shape "." types " " registers ", " i ", " j ", p" \
                  rest ";}" : outputs : "l"(a), "l"(b), "r"(add))
+static __device__ __forceinline__ void wgmma_eight_shared(float (&c)[32], uint64_t a, uint64_t b, int add)
+{
+    WGMMA_EIGHT_SHARED("m64n64k32", "f32.e4m3.e4m3", WGMMA_REGISTERS_32, WGMMA_F32(c, 0), "%34", "%32", "%33", ", 1, 1");
+}
 static __device__ __forceinline__ void wgmma_eight_shared(float (&c)[64], uint64_t a, uint64_t b, int add)
 {
     WGMMA_EIGHT_SHARED("m64n128k32", "f32.e4m3.e4m3", WGMMA_REGISTERS_64, WGMMA_F64(c), "%66", "%64", "%65", ", 1, 1");

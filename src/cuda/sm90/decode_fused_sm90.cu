@@ -59,7 +59,7 @@ static bool call_is_eight(const octavo_decode_fused_params *p, key_kind key, val
     const octavo_kv_view *kv = p->in.kv;
     const bool dim = kv->head_dim == 64 || kv->head_dim == 128 || kv->head_dim == 256;
     if (p->in.precision != OCTAVO_ATTENTION_FP8 || p->rule == OCTAVO_SELECT_DELTA || key != KEY_E4M3 || value != VALUE_E4M3 || !dim) return false;
-    if (call_rows(p) < EIGHT_ROWS_LEAST || kv->block_tokens % 64 || kv->batch * ((call_rows(p) + 31) / 32) > 65535 || kv->kv_heads > 65535) return false;
+    if (call_rows(p) < EIGHT_ROWS_LEAST || kv->block_tokens % 64 || kv->batch * ((call_rows(p) + 63) / 64) > 65535 || kv->kv_heads > 65535) return false;
     return p->splits < 65536 && (uintptr_t)p->part_out % sizeof(float2) == 0 && view_streams(p, key, value);
 }
 
