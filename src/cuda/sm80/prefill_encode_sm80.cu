@@ -119,15 +119,16 @@ template <int DIM> static __device__ __forceinline__ void share_rest(encode_shar
     }
 }
 
-/* What a block's codes leave out of V, to memory; a thread a channel. */
+/* What a block's codes leave out of V, to memory. */
 template <int DIM> static __device__ __forceinline__ void put_rest(const prefill_encode_call &c, const encode_shared<DIM> &shared, int64_t line, int64_t block)
 {
-    const int d = (int)threadIdx.x, dim = c.of.kv.v_dim;
-    float sum = 0.0f;
-    if (d >= dim) return;
+    const int dim = c.of.kv.v_dim;
+    for (int d = (int)threadIdx.x; d < dim; d += THREADS) {
+        float sum = 0.0f;
 #pragma unroll
-    for (int warp = 0; warp < THREADS / WARP; warp++) sum += shared.rest[warp][d];
-    floats_at(c, c.at.v_rest)[(line * (c.at.kv_tokens / TOKENS + 1) + block) * dim + d] = c.channels ? sum : sum * shared.scale[0];
+        for (int warp = 0; warp < THREADS / WARP; warp++) sum += shared.rest[warp][d];
+        floats_at(c, c.at.v_rest)[(line * (c.at.kv_tokens / TOKENS + 1) + block) * dim + d] = c.channels ? sum : sum * shared.scale[0];
+    }
 }
 
 /* Codes of V, four channels of 8 tokens of 16 at a time, to rows of channels. */
@@ -235,8 +236,8 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
     const int64_t line = WHAT == PREFILL_Q ? b * c.of.p.q.shape[2] + head : kv_line;
     const int d = (int)threadIdx.x % LANES * EIGHT, r0 = (int)threadIdx.x / LANES, dim = WHAT == PREFILL_V ? kv->v_dim : kv->head_dim;
     const bool channels = WHAT == PREFILL_V && c.channels;
-    if (WHAT == PREFILL_V && block == 0 && c.at.v_scale && !channels && (int)threadIdx.x < dim)
-        floats_at(c, c.at.v_scale)[line * dim + threadIdx.x] = c.as.codes[PREFILL_V] ? channel_factor(kv, head, threadIdx.x) : 1.0f;
+    for (int i = (int)threadIdx.x; WHAT == PREFILL_V && block == 0 && c.at.v_scale && !channels && i < dim; i += THREADS)
+        floats_at(c, c.at.v_scale)[line * dim + i] = c.as.codes[PREFILL_V] ? channel_factor(kv, head, i) : 1.0f;
     if (!item.coded) return;
 
     /* 1. the elements */
@@ -331,7 +332,7 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
 
 /* Grid: see prefill_steps.cuh. */
 template <int DIM, encode_from FROM>
-static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 2 : 3) prefill_encode(const __grid_constant__ prefill_encode_call c)
+static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 3 : 4) prefill_encode(const __grid_constant__ prefill_encode_call c)
 {
     __shared__ encode_shared<DIM> shared;
     wait_for_kernel_before();
@@ -397,7 +398,7 @@ static int heads_ahead(const prefill_steps &steps, int blocks_at_a_time)
 
 template <int DIM, encode_from FROM> static octavo_status launch(const octavo_exec *exec, prefill_encode_call *call)
 {
-    enum { LANES = DIM / EIGHT, BLOCKS = THREADS / LANES, BLOCKS_AT_A_TIME = DIM > 128 ? 2 : 3 };
+    enum { LANES = DIM / EIGHT, BLOCKS = THREADS / LANES, BLOCKS_AT_A_TIME = DIM > 128 ? 3 : 4 };
     const int64_t group = call->of.group, q_blocks = call->at.q_tokens / TOKENS, blocks = call->at.kv_tokens / TOKENS;
     const int64_t heads = call->of.p.q.shape[0] * call->of.kv.kv_heads, facts = octavo_cuda_ceil(blocks, BLOCKS);
     const int64_t q_facts = call->at.q_most ? group * octavo_cuda_ceil(q_blocks, BLOCKS) : 0, most = heads * (group * q_blocks + q_facts + 4 * blocks);
