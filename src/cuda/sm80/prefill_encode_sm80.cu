@@ -71,6 +71,21 @@ template <prefill_operand WHAT> static __device__ __forceinline__ float group_mo
     return out;
 }
 
+/* All tokens of a block share a scale. */
+template <prefill_operand WHAT> static __device__ __forceinline__ bool scales_blocks(const prefill_encode_call &c)
+{
+    return !c.as.codes[WHAT] && (c.fp8 || (WHAT != PREFILL_V && c.of.p.sage_scales == OCTAVO_SAGE_PER_BLOCK));
+}
+
+/* The scale for a largest magnitude; *exponent: its inverse as a power of two, where it is one. */
+static __device__ __forceinline__ octavo_prefill_scale scale_for(const prefill_encode_call &c, float largest, int *exponent)
+{
+    *exponent = 0;
+    if (!c.fp8) return octavo_prefill_scale_of(largest, 127.0f);
+    *exponent = octavo_row_exponent(largest);
+    return { ldexpf(1.0f, -*exponent), ldexpf(1.0f, *exponent) };
+}
+
 /* Scale of token r, and what elements are multiplied by before they are rounded; *exponent: that as a power of two, where it is one. */
 template <prefill_operand WHAT>
 static __device__ __forceinline__ octavo_prefill_scale row_scale(const prefill_encode_call &c, const float (&most)[TOKENS], const prefill_row &row,
@@ -83,10 +98,7 @@ static __device__ __forceinline__ octavo_prefill_scale row_scale(const prefill_e
         const float whole = WHAT == PREFILL_Q ? floats_at(c, c.at.q_most)[line * (c.at.q_tokens / TOKENS)] : floats_at(c, c.at.k_most)[line];
         return octavo_prefill_scale_of(whole, 127.0f);
     }
-    const float largest = group_most<WHAT>(c, most, r);
-    if (!c.fp8) return octavo_prefill_scale_of(largest, 127.0f);
-    *exponent = octavo_row_exponent(largest);
-    return { ldexpf(1.0f, -*exponent), ldexpf(1.0f, *exponent) };
+    return scale_for(c, group_most<WHAT>(c, most, r), exponent);
 }
 
 /* The scales of a block's tokens to memory. */
@@ -246,7 +258,8 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
 
     /* 2. means, and what they take from scores */
     if (c.waits[WHAT]) step_wait(step_word(c.steps, (int)kv_line, WHAT == PREFILL_V ? STEP_VALUES_KNOWN : STEP_KEYS_KNOWN));
-    float mean[EIGHT] = {}, up[EIGHT];
+    float mean[EIGHT] = {}, up[EIGHT], largest = 0.0f;
+    const bool by_block = scales_blocks<WHAT>(c);
     const bool shifts = WHAT == PREFILL_Q && c.at.q_shift, smooths = WHAT == PREFILL_K ? c.sums[PREFILL_K] : WHAT == PREFILL_V && c.sums[PREFILL_V];
     if (channels) load_channels<FROM>(channel_inverse(c, line, 0), d, dim, up);
     if (smooths || (shifts && c.at.k_mean)) load_channels<FROM>(floats_at(c, WHAT == PREFILL_V ? c.at.v_mean : c.at.k_mean) + kv_line * dim, d, dim, mean);
@@ -275,21 +288,35 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
         float most = 0.0f;
 #pragma unroll
         for (int j = 0; j < EIGHT; j++) most = fmaxf(most, fabsf(x[i][j]));
+        largest = fmaxf(largest, most);
+        if (by_block) continue;
 #pragma unroll
         for (int step = 1; step < LANES; step *= 2) most = fmaxf(most, __shfl_xor_sync(WHOLE_WARP, most, step));
         if (d == 0) shared.most[r] = most;
+    }
+    if (by_block) {
+        largest = warp_reduce(largest, take_larger());
+        if (threadIdx.x % WARP == 0) shared.most[threadIdx.x / WARP] = largest;
     }
     if (!channels) __syncthreads();
 
     /* 3. scales */
     const bool fits = WHAT == PREFILL_Q && c.fp8;
-    if (threadIdx.x < TOKENS) {
+    octavo_prefill_scale whole = { 1.0f, 1.0f };
+    if (by_block) {
+        int exponent;
+#pragma unroll
+        for (int warp = 0; warp < THREADS / WARP; warp++) largest = fmaxf(largest, shared.most[warp]);
+        whole = scale_for(c, largest, &exponent);
+        if (threadIdx.x == 0) shared.scale[0] = whole.scale;
+        if (threadIdx.x < TOKENS && !fits) put_scales<WHAT>(c, line, block, (int)threadIdx.x, whole.scale, exponent);
+    } else if (threadIdx.x < TOKENS) {
         int exponent;
         const octavo_prefill_scale scale = row_scale<WHAT>(c, shared.most, shared.row[threadIdx.x], line, (int)threadIdx.x, &exponent);
         shared.scale[threadIdx.x] = scale.scale, shared.inverse[threadIdx.x] = scale.inverse;
         if (!fits) put_scales<WHAT>(c, line, block, (int)threadIdx.x, scale.scale, exponent);
     }
-    if (!channels) __syncthreads();
+    if (!channels && !by_block) __syncthreads();
 
     /* 4. codes */
     const float lowest = c.as.codes[WHAT] ? -128.0f : -127.0f;
@@ -297,7 +324,8 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
         const int r = r0 + i * ROWS;
-        octavo_prefill_scale scale = { shared.scale[r], shared.inverse[r] };
+        octavo_prefill_scale scale = whole;
+        if (!by_block && !channels) scale = { shared.scale[r], shared.inverse[r] };
         uint32_t low, high;
         if (fits) {
             scale = fit_query<LANES, FROM>(x[i], scale, c.rotates);
