@@ -71,6 +71,21 @@ template <prefill_operand WHAT> static __device__ __forceinline__ float group_mo
     return out;
 }
 
+/* All tokens of a block share a scale. */
+template <prefill_operand WHAT> static __device__ __forceinline__ bool scales_blocks(const prefill_encode_call &c)
+{
+    return !c.as.codes[WHAT] && (c.fp8 || (WHAT != PREFILL_V && c.of.p.sage_scales == OCTAVO_SAGE_PER_BLOCK));
+}
+
+/* The scale for a largest magnitude; *exponent: its inverse as a power of two, where it is one. */
+static __device__ __forceinline__ octavo_prefill_scale scale_for(const prefill_encode_call &c, float largest, int *exponent)
+{
+    *exponent = 0;
+    if (!c.fp8) return octavo_prefill_scale_of(largest, 127.0f);
+    *exponent = octavo_row_exponent(largest);
+    return { ldexpf(1.0f, -*exponent), ldexpf(1.0f, *exponent) };
+}
+
 /* Scale of token r, and what elements are multiplied by before they are rounded; *exponent: that as a power of two, where it is one. */
 template <prefill_operand WHAT>
 static __device__ __forceinline__ octavo_prefill_scale row_scale(const prefill_encode_call &c, const float (&most)[TOKENS], const prefill_row &row,
@@ -83,10 +98,7 @@ static __device__ __forceinline__ octavo_prefill_scale row_scale(const prefill_e
         const float whole = WHAT == PREFILL_Q ? floats_at(c, c.at.q_most)[line * (c.at.q_tokens / TOKENS)] : floats_at(c, c.at.k_most)[line];
         return octavo_prefill_scale_of(whole, 127.0f);
     }
-    const float largest = group_most<WHAT>(c, most, r);
-    if (!c.fp8) return octavo_prefill_scale_of(largest, 127.0f);
-    *exponent = octavo_row_exponent(largest);
-    return { ldexpf(1.0f, -*exponent), ldexpf(1.0f, *exponent) };
+    return scale_for(c, group_most<WHAT>(c, most, r), exponent);
 }
 
 /* The scales of a block's tokens to memory. */
@@ -119,15 +131,16 @@ template <int DIM> static __device__ __forceinline__ void share_rest(encode_shar
     }
 }
 
-/* What a block's codes leave out of V, to memory; a thread a channel. */
+/* What a block's codes leave out of V, to memory. */
 template <int DIM> static __device__ __forceinline__ void put_rest(const prefill_encode_call &c, const encode_shared<DIM> &shared, int64_t line, int64_t block)
 {
-    const int d = (int)threadIdx.x, dim = c.of.kv.v_dim;
-    float sum = 0.0f;
-    if (d >= dim) return;
+    const int dim = c.of.kv.v_dim;
+    for (int d = (int)threadIdx.x; d < dim; d += THREADS) {
+        float sum = 0.0f;
 #pragma unroll
-    for (int warp = 0; warp < THREADS / WARP; warp++) sum += shared.rest[warp][d];
-    floats_at(c, c.at.v_rest)[(line * (c.at.kv_tokens / TOKENS + 1) + block) * dim + d] = c.channels ? sum : sum * shared.scale[0];
+        for (int warp = 0; warp < THREADS / WARP; warp++) sum += shared.rest[warp][d];
+        floats_at(c, c.at.v_rest)[(line * (c.at.kv_tokens / TOKENS + 1) + block) * dim + d] = c.channels ? sum : sum * shared.scale[0];
+    }
 }
 
 /* Codes of V, four channels of 8 tokens of 16 at a time, to rows of channels. */
@@ -235,8 +248,8 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
     const int64_t line = WHAT == PREFILL_Q ? b * c.of.p.q.shape[2] + head : kv_line;
     const int d = (int)threadIdx.x % LANES * EIGHT, r0 = (int)threadIdx.x / LANES, dim = WHAT == PREFILL_V ? kv->v_dim : kv->head_dim;
     const bool channels = WHAT == PREFILL_V && c.channels;
-    if (WHAT == PREFILL_V && block == 0 && c.at.v_scale && !channels && (int)threadIdx.x < dim)
-        floats_at(c, c.at.v_scale)[line * dim + threadIdx.x] = c.as.codes[PREFILL_V] ? channel_factor(kv, head, threadIdx.x) : 1.0f;
+    for (int i = (int)threadIdx.x; WHAT == PREFILL_V && block == 0 && c.at.v_scale && !channels && i < dim; i += THREADS)
+        floats_at(c, c.at.v_scale)[line * dim + i] = c.as.codes[PREFILL_V] ? channel_factor(kv, head, i) : 1.0f;
     if (!item.coded) return;
 
     /* 1. the elements */
@@ -245,7 +258,8 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
 
     /* 2. means, and what they take from scores */
     if (c.waits[WHAT]) step_wait(step_word(c.steps, (int)kv_line, WHAT == PREFILL_V ? STEP_VALUES_KNOWN : STEP_KEYS_KNOWN));
-    float mean[EIGHT] = {}, up[EIGHT];
+    float mean[EIGHT] = {}, up[EIGHT], largest = 0.0f;
+    const bool by_block = scales_blocks<WHAT>(c);
     const bool shifts = WHAT == PREFILL_Q && c.at.q_shift, smooths = WHAT == PREFILL_K ? c.sums[PREFILL_K] : WHAT == PREFILL_V && c.sums[PREFILL_V];
     if (channels) load_channels<FROM>(channel_inverse(c, line, 0), d, dim, up);
     if (smooths || (shifts && c.at.k_mean)) load_channels<FROM>(floats_at(c, WHAT == PREFILL_V ? c.at.v_mean : c.at.k_mean) + kv_line * dim, d, dim, mean);
@@ -274,21 +288,35 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
         float most = 0.0f;
 #pragma unroll
         for (int j = 0; j < EIGHT; j++) most = fmaxf(most, fabsf(x[i][j]));
+        largest = fmaxf(largest, most);
+        if (by_block) continue;
 #pragma unroll
         for (int step = 1; step < LANES; step *= 2) most = fmaxf(most, __shfl_xor_sync(WHOLE_WARP, most, step));
         if (d == 0) shared.most[r] = most;
+    }
+    if (by_block) {
+        largest = warp_reduce(largest, take_larger());
+        if (threadIdx.x % WARP == 0) shared.most[threadIdx.x / WARP] = largest;
     }
     if (!channels) __syncthreads();
 
     /* 3. scales */
     const bool fits = WHAT == PREFILL_Q && c.fp8;
-    if (threadIdx.x < TOKENS) {
+    octavo_prefill_scale whole = { 1.0f, 1.0f };
+    if (by_block) {
+        int exponent;
+#pragma unroll
+        for (int warp = 0; warp < THREADS / WARP; warp++) largest = fmaxf(largest, shared.most[warp]);
+        whole = scale_for(c, largest, &exponent);
+        if (threadIdx.x == 0) shared.scale[0] = whole.scale;
+        if (threadIdx.x < TOKENS && !fits) put_scales<WHAT>(c, line, block, (int)threadIdx.x, whole.scale, exponent);
+    } else if (threadIdx.x < TOKENS) {
         int exponent;
         const octavo_prefill_scale scale = row_scale<WHAT>(c, shared.most, shared.row[threadIdx.x], line, (int)threadIdx.x, &exponent);
         shared.scale[threadIdx.x] = scale.scale, shared.inverse[threadIdx.x] = scale.inverse;
         if (!fits) put_scales<WHAT>(c, line, block, (int)threadIdx.x, scale.scale, exponent);
     }
-    if (!channels) __syncthreads();
+    if (!channels && !by_block) __syncthreads();
 
     /* 4. codes */
     const float lowest = c.as.codes[WHAT] ? -128.0f : -127.0f;
@@ -296,7 +324,8 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
         const int r = r0 + i * ROWS;
-        octavo_prefill_scale scale = { shared.scale[r], shared.inverse[r] };
+        octavo_prefill_scale scale = whole;
+        if (!by_block && !channels) scale = { shared.scale[r], shared.inverse[r] };
         uint32_t low, high;
         if (fits) {
             scale = fit_query<LANES, FROM>(x[i], scale, c.rotates);
@@ -331,7 +360,7 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
 
 /* Grid: see prefill_steps.cuh. */
 template <int DIM, encode_from FROM>
-static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 2 : 3) prefill_encode(const __grid_constant__ prefill_encode_call c)
+static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 3 : 4) prefill_encode(const __grid_constant__ prefill_encode_call c)
 {
     __shared__ encode_shared<DIM> shared;
     wait_for_kernel_before();
@@ -397,7 +426,7 @@ static int heads_ahead(const prefill_steps &steps, int blocks_at_a_time)
 
 template <int DIM, encode_from FROM> static octavo_status launch(const octavo_exec *exec, prefill_encode_call *call)
 {
-    enum { LANES = DIM / EIGHT, BLOCKS = THREADS / LANES, BLOCKS_AT_A_TIME = DIM > 128 ? 2 : 3 };
+    enum { LANES = DIM / EIGHT, BLOCKS = THREADS / LANES, BLOCKS_AT_A_TIME = DIM > 128 ? 3 : 4 };
     const int64_t group = call->of.group, q_blocks = call->at.q_tokens / TOKENS, blocks = call->at.kv_tokens / TOKENS;
     const int64_t heads = call->of.p.q.shape[0] * call->of.kv.kv_heads, facts = octavo_cuda_ceil(blocks, BLOCKS);
     const int64_t q_facts = call->at.q_most ? group * octavo_cuda_ceil(q_blocks, BLOCKS) : 0, most = heads * (group * q_blocks + q_facts + 4 * blocks);

@@ -55,11 +55,11 @@ static __device__ __forceinline__ prefill_rest prefill_rest_of(const prefill_cal
 
 static __device__ __forceinline__ float prefill_rest_at(const prefill_rest &rest, int64_t d)
 {
-    const float sum = rest.begin ? rest.end[d] - rest.begin[d] + rest.sink[d] : rest.end[d];
+    const float sum = rest.begin ? __ldg(rest.end + d) - __ldg(rest.begin + d) + __ldg(rest.sink + d) : __ldg(rest.end + d);
     return sum * rest.part;
 }
 
-/* COUNT pairs of neighbours, eight channels apart: all are asked for before one is used. */
+/* COUNT pairs of neighbours, eight channels apart; all are asked for before one is used. */
 template <int COUNT> static __device__ __forceinline__ void prefill_rest_pairs(const prefill_rest &rest, float2 (&pair)[COUNT])
 {
 #pragma unroll

@@ -6,7 +6,7 @@
 
 #include "cuda/tile/prefill_steps.cuh"
 
-enum { TOKENS = OCTAVO_PREFILL_BLOCK, THREADS = 256, EIGHT = 8, AHEAD = 8 };
+enum { TOKENS = OCTAVO_PREFILL_BLOCK, THREADS = 128, EIGHT = 8, AHEAD = 8 };
 enum { FACT_SUM, FACT_MOST, FACT_LEAST, FACTS };
 
 struct prefill_encode_call {
@@ -145,25 +145,27 @@ static __device__ __forceinline__ float *channel_inverse(const prefill_encode_ca
     return floats_at(c, c.at.v_part) + line * (c.at.kv_tokens / TOKENS) * FACTS * c.of.kv.v_dim + d;
 }
 
-/* All that was found of K or V of a kv head; a thread a channel. */
+/* All that was found of K or V of a kv head, channel by channel. */
 template <prefill_operand WHAT> static __device__ __forceinline__ void join_facts(const prefill_encode_call &c, const prefill_place &at, float *warps)
 {
-    const int d = (int)threadIdx.x, dim = WHAT == PREFILL_V ? c.of.kv.v_dim : c.of.kv.head_dim;
+    const int dim = WHAT == PREFILL_V ? c.of.kv.v_dim : c.of.kv.head_dim;
     const int64_t line = at.b * c.of.kv.kv_heads + at.head, all = c.at.kv_tokens / TOKENS;
     const octavo_span seen = prefill_seen_of(c.of, at);
-    const float *from = floats_at(c, WHAT == PREFILL_V ? c.at.v_part : c.at.k_part) + line * all * FACTS * dim + d;
-    channel_facts facts = { 0.0f, 0.0f };
-    if (d < dim) facts = join_channel(from, dim, (int)((seen.end + TOKENS - 1) / TOKENS), seen_count(seen), c.sums[WHAT], c.mosts[WHAT]);
-    if (WHAT == PREFILL_K) {
-        const float most = block_reduce(facts.most, warps, take_larger());
-        if (d < dim && c.sums[PREFILL_K]) floats_at(c, c.at.k_mean)[line * dim + d] = facts.mean;
-        if (d == 0 && c.at.k_most) floats_at(c, c.at.k_most)[line] = most;
-    } else if (d < dim) {
+    const float *from = floats_at(c, WHAT == PREFILL_V ? c.at.v_part : c.at.k_part) + line * all * FACTS * dim;
+    float most = 0.0f;
+    for (int d = (int)threadIdx.x; d < dim; d += THREADS) {
+        const channel_facts facts = join_channel(from + d, dim, (int)((seen.end + TOKENS - 1) / TOKENS), seen_count(seen), c.sums[WHAT], c.mosts[WHAT]);
+        most = fmaxf(most, facts.most);
+        if (WHAT == PREFILL_K && c.sums[PREFILL_K]) floats_at(c, c.at.k_mean)[line * dim + d] = facts.mean;
+        if (WHAT == PREFILL_K) continue;
         const octavo_prefill_scale scale = octavo_prefill_scale_of(facts.most, 448.0f);
         floats_at(c, c.at.v_scale)[line * dim + d] = scale.scale;
         if (all > 0) *channel_inverse(c, line, d) = scale.inverse; /* the sum there has been added */
         if (c.sums[PREFILL_V]) floats_at(c, c.at.v_mean)[line * dim + d] = facts.mean;
     }
+    if (WHAT == PREFILL_V || !c.at.k_most) return;
+    most = block_reduce(most, warps, take_larger());
+    if (threadIdx.x == 0) floats_at(c, c.at.k_most)[line] = most;
 }
 
 static __device__ __forceinline__ void join_q_most(const prefill_encode_call &c, int64_t q_line, float *warps)
@@ -197,18 +199,19 @@ static __device__ __forceinline__ void find_part(const prefill_encode_call &c, c
 static __device__ __forceinline__ void join_rest(const prefill_encode_call &c, const prefill_place &at)
 {
     enum { BATCH = 32 };
-    const int d = (int)threadIdx.x, dim = c.of.kv.v_dim, blocks = (int)((prefill_seen_of(c.of, at).end + TOKENS - 1) / TOKENS);
-    if (d >= dim) return;
-    float *rest = floats_at(c, c.at.v_rest) + (at.b * c.of.kv.kv_heads + at.head) * (c.at.kv_tokens / TOKENS + 1) * dim + d;
-    double before = 0.0;
-    for (int first = 0; first <= blocks; first += BATCH) {
-        float its[BATCH];
+    const int dim = c.of.kv.v_dim, blocks = (int)((prefill_seen_of(c.of, at).end + TOKENS - 1) / TOKENS);
+    for (int d = (int)threadIdx.x; d < dim; d += THREADS) {
+        float *rest = floats_at(c, c.at.v_rest) + (at.b * c.of.kv.kv_heads + at.head) * (c.at.kv_tokens / TOKENS + 1) * dim + d;
+        double before = 0.0;
+        for (int first = 0; first <= blocks; first += BATCH) {
+            float its[BATCH];
 #pragma unroll
-        for (int j = 0; j < BATCH; j++) its[j] = first + j < blocks ? load_once(rest + (first + j) * (int64_t)dim) : 0.0f;
+            for (int j = 0; j < BATCH; j++) its[j] = first + j < blocks ? load_once(rest + (first + j) * (int64_t)dim) : 0.0f;
 #pragma unroll
-        for (int j = 0; j < BATCH; j++) {
-            if (first + j <= blocks) rest[(first + j) * (int64_t)dim] = (float)before;
-            before += (double)its[j];
+            for (int j = 0; j < BATCH; j++) {
+                if (first + j <= blocks) rest[(first + j) * (int64_t)dim] = (float)before;
+                before += (double)its[j];
+            }
         }
     }
 }
