@@ -40,10 +40,10 @@ static inline int prefill_pack_channels(uint8_t *out, size_t term, const float *
         y[j] = _mm512_or_si512(_mm512_cvtepu16_epi32(rest), _mm512_slli_epi32(_mm512_cvtepu16_epi32(more), 16));
         any = _mm512_or_si512(any, y[j]);
     }
-    prefill_turn(x);
+    turn_words(x);
     for (int j = 0; j < PREFILL_SIDE; j++) _mm512_storeu_si512(out + 64 * j, x[j]);
     if (terms < 2) return 0;
-    prefill_turn(y);
+    turn_words(y);
     for (int j = 0; j < PREFILL_SIDE; j++) _mm512_storeu_si512(out + term + 64 * j, y[j]);
     return _mm512_test_epi16_mask(any, _mm512_set1_epi16(0x7FFF)) != 0;
 }

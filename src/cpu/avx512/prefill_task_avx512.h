@@ -86,7 +86,7 @@ static void prefill_task_queries(prefill_tile *at)
     for (int64_t tile = 0; tile < sides * at->plan.q_terms * at->plan.k_steps; tile++) {
         __m512i x[PREFILL_SIDE];
         for (int i = 0; i < PREFILL_SIDE; i++) x[i] = _mm512_loadu_si512(at->q + tile * PREFILL_TILE + 64 * i);
-        prefill_turn(x);
+        turn_words(x);
         for (int i = 0; i < PREFILL_SIDE; i++) _mm512_storeu_si512(at->q + tile * PREFILL_TILE + 64 * i, x[i]);
     }
 }
@@ -148,7 +148,7 @@ static void prefill_task_finish(prefill_tile *at)
         for (int64_t channel = 0; channel < at->plan.v_all; channel++) {
             __m512i x[PREFILL_SIDE];
             for (int i = 0; i < PREFILL_SIDE; i++) x[i] = _mm512_loadu_si512(at->sum + (side * at->plan.v_all + channel) * PREFILL_TILE + 64 * i);
-            prefill_turn(x);
+            turn_words(x);
             for (int i = 0; i < PREFILL_SIDE; i++) _mm512_storeu_si512(rows + i * v_dim + 16 * channel, x[i]);
         }
         for (int64_t i = 0; i < PREFILL_SIDE && side * PREFILL_SIDE + i < at->task->rows; i++) {

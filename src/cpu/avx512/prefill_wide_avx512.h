@@ -18,7 +18,7 @@ static inline int prefill_pack_channels(uint8_t *out, size_t term, const float *
     __m512i x[PREFILL_SIDE];
     (void)term, (void)terms;
     for (int j = 0; j < PREFILL_SIDE; j++) x[j] = _mm512_loadu_si512(v + j * v_dim);
-    prefill_turn(x);
+    turn_words(x);
     for (int j = 0; j < PREFILL_SIDE; j++) _mm512_storeu_si512(out + 64 * j, x[j]);
     return 0;
 }
