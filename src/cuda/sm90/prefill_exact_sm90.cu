@@ -25,16 +25,10 @@ template <typename L_, wgmma_type TYPE_> struct exact_products {
         ldmatrix(rows, q + (i / 4 * GROUP_ROWS + row) * ROW_BYTES + ((i % 4 * 2 + thread % WARP / 16) ^ row % 8) * 16);
     }
 
-    __device__ __forceinline__ void begin(const prefill_tma_call &, uint32_t base, uint32_t, int)
+    __device__ __forceinline__ void begin(const prefill_tma_call &, uint32_t, int)
     {
 #pragma unroll
         for (int i = 0; i < HELD; i++) load(held[i], (int)threadIdx.x, i);
-        if (HELD == STEPS) ring_report(base + L::Q_EMPTY);
-    }
-
-    __device__ __forceinline__ void end(uint32_t base) const
-    {
-        if (HELD < STEPS) ring_report(base + L::Q_EMPTY);
     }
 
     __device__ __forceinline__ void ask(float (&score)[L::KEYS / 2], uint32_t k) const
@@ -56,11 +50,10 @@ template <typename L_, wgmma_type TYPE_> struct exact_products {
         const int thread = thread_anew(), lane = thread % WARP, key = lane % 8 + lane / 16 * 8;
 #pragma unroll
         for (int n = 0; n < L::KEYS / 2; n++) score[n] = 0.0f;
-#pragma unroll
+#pragma unroll 1
         for (int i = 0; i < STEPS; i++) {
             uint32_t a[4], b[4];
-            if (i < HELD) a[0] = held[i][0], a[1] = held[i][1], a[2] = held[i][2], a[3] = held[i][3];
-            else load(a, thread, i);
+            load(a, thread, i);
 #pragma unroll
             for (int n = 0; n < L::KEYS / 8; n++) {
                 if (n % 2 == 0) ldmatrix(b, k + (i / 4 * L::KEYS + 8 * n + key) * ROW_BYTES + ((i % 4 * 2 + lane / 8 % 2) ^ key % 8) * 16);

@@ -18,15 +18,13 @@ template <typename L_, wgmma_type TYPE_> struct sage1_products {
 
     __device__ __forceinline__ sage1_products(const prefill_tma_call &, uint32_t base, int group) : q(base + group * L::Q_GROUP_BYTES) {}
 
-    __device__ __forceinline__ void begin(const prefill_tma_call &c, uint32_t, uint32_t task, int my_row)
+    __device__ __forceinline__ void begin(const prefill_tma_call &c, uint32_t task, int my_row)
     {
         const int64_t line = (int64_t)load_shared(task + 4 * TOLD_BATCH) * c.of.p.q.shape[2] + load_shared(task + 4 * TOLD_HEAD);
         const int first = load_shared(task + 4 * TOLD_ROW) + my_row, queries = load_shared(task + 4 * TOLD_QUERIES);
 #pragma unroll
         for (int row = 0; row < 2; row++) factor[row] = first + 8 * row < queries ? c.q_scale[line * c.q_tokens + first + 8 * row] * c.scale_log2 : 0.0f;
     }
-
-    __device__ __forceinline__ void end(uint32_t base) const { ring_report(base + L::Q_EMPTY); }
 
     __device__ __forceinline__ void ask(int (&score)[L::KEYS / 2], uint32_t k) const
     {
@@ -52,7 +50,7 @@ template <typename L_, wgmma_type TYPE_> struct sage1_products {
         const int thread = thread_anew(), lane = thread % WARP, row = thread % GROUP_THREADS / WARP * 16 + lane % 16, key = lane % 8 + lane / 16 * 8;
 #pragma unroll
         for (int n = 0; n < L::KEYS / 2; n++) score[n] = 0;
-#pragma unroll
+#pragma unroll 1
         for (int i = 0; i < STEPS; i++) {
             const int column = i / ROW_STEPS, piece = i % ROW_STEPS * 2;
             uint32_t a[4], b[4];

@@ -7,9 +7,8 @@
  * P is what scores are products of: L, TYPE (of weights and values), score_type, SCALES (of scores, in a tile), SCALED (where a score is of
  * type float and all have one scale), and
  *   P(c, base, group)             the queries of a warpgroup;
- *   begin(c, base, task, my_row)  the queries of a task have come, the lane's are my_row and my_row + 8;
+ *   begin(c, task, my_row)        the queries of a task have come, the lane's are my_row and my_row + 8;
  *   ask(score, k)                 asks the matrix unit for a tile's scores;   multiply(score, k): the same for a warp alone;
- *   end(base)                     the last tile's scores are known;
  *   scale(scales, facts)          what scores are multiplied by to be logarithms to base 2;   shift(c, task, token): what they lack. */
 #ifndef OCTAVO_CUDA_TILE_PREFILL_CONSUME_CUH
 #define OCTAVO_CUDA_TILE_PREFILL_CONSUME_CUH
@@ -124,7 +123,7 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
             /* 1. the first tile's weights */
             uint32_t k = base + L::K + k_at.stage * L::K_TILE_BYTES, facts = base + L::FACTS + k_at.stage * L::FACT_BYTES;
             mbarrier_wait(base + L::Q_FULL, q_parity), q_parity ^= 1;
-            products.begin(c, base, task, my_row);
+            products.begin(c, task, my_row);
             mbarrier_wait(base + L::K_FULL + 8 * k_at.stage, k_at.parity);
             products.ask(score, k);
             int flags = load_shared(facts + 4);
@@ -166,7 +165,7 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
             }
 
             /* 3. sums of the last tile */
-            products.end(base);
+            ring_report(base + L::Q_EMPTY);
             mbarrier_wait(base + L::V_FULL + 8 * v_at.stage, v_at.parity);
             wgmma_pin(sum);
             ask_sums<L, P::TYPE>(sum, weight, base + L::V + v_at.stage * L::V_TILE_BYTES);

@@ -86,29 +86,31 @@ template <typename L> static __device__ __forceinline__ void ring_tell(uint32_t 
     mbarrier_report(base + L::TASK_FULL + 8 * at.stage);
 }
 
-/* The boxes of tokens [begin, begin + KEYS) of one operand, a lane a page. Pages that no row sees, or that are not there, arrive as zeros. */
-template <typename L>
-static __device__ __forceinline__ void ring_copy(const prefill_tma_call &c, const prefill_task &task, const CUtensorMap *map, int begin, uint32_t to,
-                                                 uint32_t barrier, int lane)
+/* The last coordinate of a lane's box of the tile that begins at a key: a sequence, or a page. -1, whose tokens arrive as zeros: no row sees
+ * it, or it is not there. */
+template <typename L> static __device__ __forceinline__ int ring_page(const prefill_tma_call &c, const prefill_task &task, int begin, int lane)
 {
     const octavo_kv_view *kv = &c.of.kv;
-    const int row = (int)octavo_view_row(kv, task.b), step = c.page_tokens ? c.page_tokens : L::KEYS;
-    for (int t = lane * step; t < L::KEYS; t += WARP * step) {
-        int last = row, token = begin + t;
-        if (c.page_tokens) {
-            const int block = token / kv->block_tokens;
-            last = -1;
-            if (prefill_task_sees(task, token, token + step)) {
-                const int64_t page = kv->page_table[row * kv->page_table_stride + block];
-                if (page >= 0 && page < kv->pages) last = (int)page;
-                else report(c.of.device_status, OCTAVO_E_RANGE);
-            }
-            token -= block * kv->block_tokens;
-        }
+    const int row = (int)octavo_view_row(kv, task.b), first = lane * c.page_tokens, token = begin + first;
+    if (!c.page_tokens) return row;
+    if (first >= L::KEYS || !prefill_task_sees(task, token, token + c.page_tokens)) return -1;
+    const int64_t page = kv->page_table[row * kv->page_table_stride + token / kv->block_tokens];
+    if (page >= 0 && page < kv->pages) return (int)page;
+    report(c.of.device_status, OCTAVO_E_RANGE);
+    return -1;
+}
+
+/* The boxes of tokens [begin, begin + KEYS) of one operand, a lane a page. */
+template <typename L>
+static __device__ __forceinline__ void ring_copy(const prefill_tma_call &c, const prefill_task &task, const CUtensorMap *map, int begin, int page, uint32_t to,
+                                                 uint32_t barrier, int lane)
+{
+    const int step = c.page_tokens ? c.page_tokens : L::KEYS, t = lane * step;
+    if (t >= L::KEYS) return;
+    const int token = c.page_tokens ? (begin + t) % c.of.kv.block_tokens : begin;
 #pragma unroll
-        for (int i = 0; i < L::DIM / ROW_ELEMENTS; i++)
-            copy_box(to + (i * L::KEYS + t) * ROW_BYTES, map, barrier, i * ROW_ELEMENTS, token, task.kv_head, last);
-    }
+    for (int i = 0; i < L::DIM / ROW_ELEMENTS; i++)
+        copy_box(to + (i * L::KEYS + t) * ROW_BYTES, map, barrier, i * ROW_ELEMENTS, token, task.kv_head, page);
 }
 
 /* The same without the copy engine, for the tile in which the sequence ends: what lies behind need not be memory, and may hold a NaN, which no
@@ -138,7 +140,7 @@ static __device__ __forceinline__ void ring_copy_rows(const prefill_tma_call &c,
 /* Fills a stage whose last use is over. */
 template <typename L>
 static __device__ __forceinline__ void ring_fill(const prefill_tma_call &c, const prefill_task &task, const CUtensorMap *map, const octavo_section *section,
-                                                 int begin, uint32_t to, uint32_t full, int lane)
+                                                 int begin, int page, uint32_t to, uint32_t full, int lane)
 {
     if (begin + L::KEYS > task.length) {
         ring_copy_rows<L>(c, task, section, begin, to, lane);
@@ -146,7 +148,7 @@ static __device__ __forceinline__ void ring_fill(const prefill_tma_call &c, cons
     } else {
         if (lane == 0) mbarrier_report_and_expect(full, L::V_TILE_BYTES);
         __syncwarp();
-        ring_copy<L>(c, task, map, begin, to, full, lane);
+        ring_copy<L>(c, task, map, begin, page, to, full, lane);
     }
     __syncwarp();
 }
@@ -192,18 +194,21 @@ template <typename L> static __device__ __forceinline__ void ring_produce(const 
         if (lane == 0) ring_tell<L>(base, told, &task), next = (int)gridDim.x + atomicAdd(c.next_task, 1);
         ring_advance<TASKS>(&told);
         if (task.tiles == 0) continue;
+        ring_ask_queries<L>(c, task, base, q_parity), q_parity ^= 1;
+        int page = ring_page<L>(c, task, prefill_tile_number(task, 0) * L::KEYS, lane);
         for (int j = 0; j < task.tiles; j++) {
             const int begin = prefill_tile_number(task, j) * L::KEYS;
+            const int next_page = ring_page<L>(c, task, prefill_tile_number(task, j + 1) * L::KEYS, lane); /* of the last tile: no row sees it */
             const int flags = (prefill_tile_whole(task, begin, L::KEYS) ? 0 : TILE_MASKED) | (j == task.tiles - 1 ? TILE_LAST : 0);
             mbarrier_wait(base + L::K_EMPTY + 8 * k_at.stage, k_at.parity);
             const uint32_t facts = base + L::FACTS + L::FACT_BYTES * k_at.stage, k = base + L::K + k_at.stage * L::K_TILE_BYTES;
             if (lane == 0) store_shared(facts, begin), store_shared(facts + 4, flags);
             if (L::KEY_BYTES == 1) ring_fill_codes<L>(c, task, begin, k, facts, base + L::K_FULL + 8 * k_at.stage, lane);
-            else ring_fill<L>(c, task, &c.k, &c.of.kv.k[0], begin, k, base + L::K_FULL + 8 * k_at.stage, lane);
-            if (j == 0) ring_ask_queries<L>(c, task, base, q_parity), q_parity ^= 1;
+            else ring_fill<L>(c, task, &c.k, &c.of.kv.k[0], begin, page, k, base + L::K_FULL + 8 * k_at.stage, lane);
             mbarrier_wait(base + L::V_EMPTY + 8 * v_at.stage, v_at.parity);
-            ring_fill<L>(c, task, &c.v, &c.of.kv.v, begin, base + L::V + v_at.stage * L::V_TILE_BYTES, base + L::V_FULL + 8 * v_at.stage, lane);
+            ring_fill<L>(c, task, &c.v, &c.of.kv.v, begin, page, base + L::V + v_at.stage * L::V_TILE_BYTES, base + L::V_FULL + 8 * v_at.stage, lane);
             ring_advance<L::K_STAGES>(&k_at), ring_advance<L::V_STAGES>(&v_at);
+            page = next_page;
         }
     }
 }
