@@ -53,13 +53,13 @@ static bool call_streams(const octavo_exec *exec, const octavo_decode_fused_para
     return (uintptr_t)p->part_lse % sizeof(float2) == 0 && view_streams(p, key, value);
 }
 
-/* FP8 over E4M3, and more rows than a stream has columns. */
+/* FP8 over E4M3, and so many rows that it pays: more than a stream has columns, and of short heads more than a tile has. */
 static bool call_is_eight(const octavo_decode_fused_params *p, key_kind key, value_kind value)
 {
     const octavo_kv_view *kv = p->in.kv;
     const bool dim = kv->head_dim == 64 || kv->head_dim == 128 || kv->head_dim == 256;
     if (p->in.precision != OCTAVO_ATTENTION_FP8 || p->rule == OCTAVO_SELECT_DELTA || key != KEY_E4M3 || value != VALUE_E4M3 || !dim) return false;
-    if (call_rows(p) < EIGHT_ROWS_LEAST || kv->block_tokens % 64 || kv->batch * ((call_rows(p) + 63) / 64) > 65535 || kv->kv_heads > 65535) return false;
+    if (call_rows(p) <= (kv->head_dim == 64 ? 16 : STREAM_ROWS) || kv->block_tokens % 64 || kv->batch * ((call_rows(p) + 63) / 64) > 65535 || kv->kv_heads > 65535) return false;
     return p->splits < 65536 && (uintptr_t)p->part_out % sizeof(float2) == 0 && view_streams(p, key, value);
 }
 

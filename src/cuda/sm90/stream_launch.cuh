@@ -32,7 +32,6 @@ template <int DIM, int KEY, int VALUE> static octavo_status launch_stream(const 
 octavo_status octavo_attend_delta(const octavo_exec *exec, const stream_call *of, const octavo_decode_fused_params *p, bool *done);
 
 /* FP8 over E4M3 keys and values, in parts that are yet to be merged. */
-enum { EIGHT_ROWS_LEAST = STREAM_ROWS + 1 };
 octavo_status octavo_attend_eight(const octavo_exec *exec, const stream_call *of, const octavo_decode_fused_params *p);
 
 STREAM_OF(octavo_attend_stream_64);
