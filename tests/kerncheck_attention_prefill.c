@@ -78,6 +78,17 @@ static int check_value(prefill_case *at, int64_t t)
     return 1;
 }
 
+static int check_query(const prefill_case *at, int64_t q_head, int64_t i)
+{
+    const octavo_ref_prefill *of = &at->of;
+    const int64_t dim = at->c.view.head_dim;
+    for (int64_t d = 0; d < dim && !octavo_prefill_rotates(&at->p); d++) {
+        const double wanted = load_q(at, q_head, i, d), scale = (double)of->q_scale[i];
+        if (!check_codes("q", (double)of->q[i * dim + d] * scale, wanted, step_of(at, wanted, scale) + 0x1p-23 * fabs(wanted))) return 0;
+    }
+    return 1;
+}
+
 /* ---- the budget ---- */
 
 /* A row of the result, in float64, and what may be off. */
@@ -235,7 +246,7 @@ static int compare(prefill_case *at)
             for (int64_t q_head = of->head * at->c.group; q_head < (of->head + 1) * at->c.group; q_head++) {
                 octavo_ref_prefill_q(of, q_head);
                 for (int64_t i = 0; i < of->queries; i++)
-                    if (!check_row(at, &row, q_head, i)) return 0;
+                    if (!check_query(at, q_head, i) || !check_row(at, &row, q_head, i)) return 0;
             }
         }
     return kc_finish();

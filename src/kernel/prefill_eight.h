@@ -4,10 +4,7 @@
 
 #include "kernel/prefill_plan.h"
 
-enum {
-    OCTAVO_PREFILL_EIGHT_TOKENS = 256, /* tokens are counted up to a multiple of it, the most keys of a tile */
-    OCTAVO_PREFILL_EIGHT_STEPS = 8     /* words that say how far the encoding of a kv head is                */
-};
+enum { OCTAVO_PREFILL_EIGHT_TOKENS = 256 /* tokens are counted up to a multiple of it, the most keys of a tile */ };
 
 /* Offsets in bytes; 0: there is no such array. Within every 16 tokens v has tokens 2 t, 2 t + 1, 8 + 2 t, 9 + 2 t at 4 t and on, the order
  * in which the matrix unit leaves the scores of four keys to a lane. */
@@ -27,8 +24,6 @@ typedef struct octavo_prefill_eight_layout {
     size_t k_mean;               /* [batch, kv_heads, head_dim] f32                                                */
     size_t k_part, v_part;       /* [batch, kv_heads, kv_tokens / 64, 3, dim] f32: sum, largest and smallest of a channel */
     size_t q_most, k_most;       /* [batch, heads, tokens / 64], [batch, kv_heads] f32: largest magnitudes, where all share a scale */
-    size_t steps, steps_bytes;   /* at the beginning: words that are 0 when a call starts: the next task of two kernels; from `steps` on
-                                  * OCTAVO_PREFILL_EIGHT_STEPS of each (sequence, kv head)                         */
     size_t bytes;                /* SIZE_MAX: more than memory holds                                               */
 } octavo_prefill_eight_layout;
 
@@ -62,14 +57,13 @@ static inline octavo_prefill_eight_layout octavo_prefill_eight_layout_of(const o
     enum { FIRST_BYTES = 64, TOKENS = OCTAVO_PREFILL_EIGHT_TOKENS, BLOCK = OCTAVO_PREFILL_BLOCK };
     const octavo_kv_view *kv = p->kv;
     const int whole = octavo_prefill_scales_whole(p), smooth = octavo_prefill_smooths_k(p);
-    octavo_prefill_eight_layout at = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 };
+    octavo_prefill_eight_layout at = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 };
     at.q_tokens = (p->q.shape[1] + TOKENS - 1) / TOKENS * TOKENS, at.kv_tokens = (kv->max_tokens + TOKENS - 1) / TOKENS * TOKENS;
     at.width = ((int64_t)kv->head_dim + 15) / 16 * 16;
     at.per_token = octavo_prefill_takes_k_codes(p) || octavo_prefill_takes_v_codes(p) ||
                    (octavo_prefill_is_sage(p) && p->sage_scales == OCTAVO_SAGE_PER_TOKEN);
     const int64_t q_heads = p->q.shape[0] * p->q.shape[2], heads = p->q.shape[0] * kv->kv_heads, blocks = at.kv_tokens / BLOCK;
-    octavo_prefill_place(&at.bytes, FIRST_BYTES, 1, 1); /* the next tasks */
-    at.steps = octavo_prefill_place(&at.bytes, heads, OCTAVO_PREFILL_EIGHT_STEPS, sizeof(int32_t)), at.steps_bytes = at.bytes;
+    octavo_prefill_place(&at.bytes, FIRST_BYTES, 1, 1); /* the next task, which the encoding sets to 0 */
     at.q = octavo_prefill_place(&at.bytes, q_heads, at.q_tokens, (size_t)at.width);
     at.q_scale = octavo_prefill_place(&at.bytes, q_heads, at.q_tokens, sizeof(float));
     if (kv->k_mean || smooth) at.q_shift = octavo_prefill_place(&at.bytes, q_heads, at.q_tokens, sizeof(float));

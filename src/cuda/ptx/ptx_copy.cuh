@@ -38,18 +38,6 @@ static __device__ __forceinline__ float load_once(const float *from)
     return out;
 }
 
-/* A word that says that what was written before it is there, for all blocks of the device. */
-static __device__ __forceinline__ int load_acquired(const int *from)
-{
-    int out;
-    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(out) : "l"(from) : "memory");
-    return out;
-}
-static __device__ __forceinline__ void store_released(int *to, int x)
-{
-    asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(to), "r"(x) : "memory");
-}
-
 static __device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 /* Waits for all but the newest `LEFT` groups of this thread. */

@@ -1,29 +1,17 @@
 /* prefill_encode_sm80.cu - Q, K and V to codes of eight bits for one call of attention_prefill, bit for bit as the reference has them.
  *
- * Where all keys of a head have a part in a mean or in a scale, blocks of the same grid read K and V once before. A block that encodes has 64
- * tokens of a head in registers, reads and writes them once. Bound by memory. */
+ * Where all keys have a part in a mean or in a scale, `prefill_facts` reads K and V once before, and `prefill_join` joins what it found of
+ * each 64 tokens. `prefill_encode` reads and writes everything once: a block has 64 tokens of a head in registers. Bound by memory. */
 #include "cuda/tile/prefill_facts.cuh"
 #include "cuda/tile/prefill_fit.cuh"
 
 /* ---- codes ---- */
-
-/* What a block has to do, as one thread finds it. The tokens that are seen are [0, sink_end) and [near_begin, end) of the block's. */
-struct encode_item {
-    prefill_step step;
-    prefill_place at; /* of Q the query head's */
-    int sink_end, near_begin, end;
-    bool coded;       /* it has codes, be they zeros */
-    const uint8_t *base; /* its first token, where rows lie `row_bytes` apart */
-    int64_t row_bytes;
-};
 
 template <int DIM> struct encode_shared {
     prefill_row row[TOKENS];
     alignas(16) float most[TOKENS];
     float scale[TOKENS], inverse[TOKENS];
     alignas(16) float rest[THREADS / WARP][DIM]; /* what a warp's codes leave out of V */
-    encode_item item;
-    int word;
     alignas(16) uint8_t codes[TOKENS * (DIM + 4)]; /* of V, before it is turned */
 };
 
@@ -71,21 +59,6 @@ template <prefill_operand WHAT> static __device__ __forceinline__ float group_mo
     return out;
 }
 
-/* All tokens of a block share a scale. */
-template <prefill_operand WHAT> static __device__ __forceinline__ bool scales_blocks(const prefill_encode_call &c)
-{
-    return !c.as.codes[WHAT] && (c.fp8 || (WHAT != PREFILL_V && c.of.p.sage_scales == OCTAVO_SAGE_PER_BLOCK));
-}
-
-/* The scale for a largest magnitude; *exponent: its inverse as a power of two, where it is one. */
-static __device__ __forceinline__ octavo_prefill_scale scale_for(const prefill_encode_call &c, float largest, int *exponent)
-{
-    *exponent = 0;
-    if (!c.fp8) return octavo_prefill_scale_of(largest, 127.0f);
-    *exponent = octavo_row_exponent(largest);
-    return { ldexpf(1.0f, -*exponent), ldexpf(1.0f, *exponent) };
-}
-
 /* Scale of token r, and what elements are multiplied by before they are rounded; *exponent: that as a power of two, where it is one. */
 template <prefill_operand WHAT>
 static __device__ __forceinline__ octavo_prefill_scale row_scale(const prefill_encode_call &c, const float (&most)[TOKENS], const prefill_row &row,
@@ -98,7 +71,10 @@ static __device__ __forceinline__ octavo_prefill_scale row_scale(const prefill_e
         const float whole = WHAT == PREFILL_Q ? floats_at(c, c.at.q_most)[line * (c.at.q_tokens / TOKENS)] : floats_at(c, c.at.k_most)[line];
         return octavo_prefill_scale_of(whole, 127.0f);
     }
-    return scale_for(c, group_most<WHAT>(c, most, r), exponent);
+    const float largest = group_most<WHAT>(c, most, r);
+    if (!c.fp8) return octavo_prefill_scale_of(largest, 127.0f);
+    *exponent = octavo_row_exponent(largest);
+    return { ldexpf(1.0f, -*exponent), ldexpf(1.0f, *exponent) };
 }
 
 /* The scales of a block's tokens to memory. */
@@ -131,15 +107,30 @@ template <int DIM> static __device__ __forceinline__ void share_rest(encode_shar
     }
 }
 
-/* What a block's codes leave out of V, to memory. */
+/* What a block's codes leave out of V, to memory; a thread a channel. */
 template <int DIM> static __device__ __forceinline__ void put_rest(const prefill_encode_call &c, const encode_shared<DIM> &shared, int64_t line, int64_t block)
 {
-    const int dim = c.of.kv.v_dim;
-    for (int d = (int)threadIdx.x; d < dim; d += THREADS) {
-        float sum = 0.0f;
+    const int d = (int)threadIdx.x, dim = c.of.kv.v_dim;
+    float sum = 0.0f;
+    if (d >= dim) return;
 #pragma unroll
-        for (int warp = 0; warp < THREADS / WARP; warp++) sum += shared.rest[warp][d];
-        floats_at(c, c.at.v_rest)[(line * (c.at.kv_tokens / TOKENS + 1) + block) * dim + d] = c.channels ? sum : sum * shared.scale[0];
+    for (int warp = 0; warp < THREADS / WARP; warp++) sum += shared.rest[warp][d];
+    floats_at(c, c.at.v_rest)[(line * (c.at.kv_tokens / TOKENS + 1) + block) * dim + d] = c.channels ? sum : sum * shared.scale[0];
+}
+
+/* Eight channels from d on of a row of `dim` floats; zeros behind. */
+template <encode_from FROM> static __device__ __forceinline__ void load_channels(const float *from, int d, int dim, float (&x)[EIGHT])
+{
+#pragma unroll
+    for (int j = 0; j < EIGHT; j++) x[j] = 0.0f;
+    if constexpr (FROM != FROM_ANY) { /* whole eights */
+        if (d >= dim) return;
+        const float4 low = *(const float4 *)(from + d), high = *(const float4 *)(from + d + 4);
+        x[0] = low.x, x[1] = low.y, x[2] = low.z, x[3] = low.w, x[4] = high.x, x[5] = high.y, x[6] = high.z, x[7] = high.w;
+    } else {
+#pragma unroll
+        for (int j = 0; j < EIGHT; j++)
+            if (d + j < dim) x[j] = from[d + j];
     }
 }
 
@@ -169,103 +160,43 @@ static __device__ __forceinline__ void put_turned(const prefill_encode_call &c, 
     }
 }
 
-static __device__ __forceinline__ int within_block(int64_t token) { return (int)(token < 0 ? 0 : token < TOKENS ? token : TOKENS); }
-
-template <encode_from FROM> static __device__ void find_item(const prefill_encode_call &c, encode_item *item)
-{
-    const prefill_step step = prefill_take_step(c.steps);
-    const octavo_kv_view *kv = &c.of.kv;
-    prefill_place at = prefill_place_of(c.of, step.line / kv->kv_heads, step.line % kv->kv_heads);
-    const octavo_span seen = step.what == PREFILL_Q ? octavo_span{ 0, 0, at.queries } : prefill_seen_of(c.of, at);
-    const int64_t first = (int64_t)step.part * TOKENS;
-    if (step.what == PREFILL_Q) at.head = at.head * c.of.group + step.q_head;
-    item->step = step, item->at = at;
-    item->sink_end = within_block(seen.sink_end - first), item->near_begin = within_block(seen.near_begin - first), item->end = within_block(seen.end - first);
-    item->coded = first < (seen.end + OCTAVO_PREFILL_EIGHT_TOKENS - 1) / OCTAVO_PREFILL_EIGHT_TOKENS * OCTAVO_PREFILL_EIGHT_TOKENS;
-    item->base = nullptr;
-    item->row_bytes = step.what == PREFILL_V ? kv->v.token_bytes : step.what == PREFILL_K ? kv->k[0].token_bytes : c.of.p.q.strides[1] * c.as.bytes[PREFILL_Q];
-    const bool any = item->end > item->near_begin || (item->end > 0 && item->sink_end > 0);
-    if (FROM != FROM_ANY && !step.facts && any) item->base = prefill_row_of(c.of, c.as, step.what, at, first).base;
-}
-
-static __device__ __forceinline__ bool item_sees(const encode_item &item, int r) { return r < item.end && (r >= item.near_begin || r < item.sink_end); }
-
-/* The elements of a lane's rows, r0 and every ROWS-th behind it; zeros where nobody looks. */
-template <int DIM, prefill_operand WHAT, encode_from FROM, int CHUNKS>
-static __device__ __forceinline__ void load_rows(const prefill_encode_call &c, encode_shared<DIM> &shared, int r0, int d, int dim, float (&x)[CHUNKS][EIGHT])
-{
-    enum { ROWS = TOKENS / CHUNKS };
-    const encode_item &item = shared.item;
-    if constexpr (FROM != FROM_ANY) {
-        uint4 raw[CHUNKS]; /* all are asked for before one is used */
-        const uint8_t *from = item.base + r0 * item.row_bytes + 2 * d;
-#pragma unroll
-        for (int i = 0; i < CHUNKS; i++) {
-            raw[i] = make_uint4(0, 0, 0, 0);
-            if (item.base && d < dim && item_sees(item, r0 + i * ROWS)) raw[i] = load_once_16(from + i * ROWS * item.row_bytes);
-        }
-#pragma unroll
-        for (int i = 0; i < CHUNKS; i++) unpack_eight<FROM>(raw[i], x[i]);
-    } else {
-        if (threadIdx.x < TOKENS) {
-            shared.row[threadIdx.x] = { nullptr, nullptr, 0.0f };
-            if (item_sees(item, (int)threadIdx.x))
-                shared.row[threadIdx.x] = prefill_row_of(c.of, c.as, WHAT, item.at, (int64_t)item.step.part * TOKENS + threadIdx.x);
-        }
-        __syncthreads();
-        prefill_row row[CHUNKS];
-#pragma unroll
-        for (int i = 0; i < CHUNKS; i++) row[i] = shared.row[r0 + i * ROWS];
-        prefill_load_eights<FROM>(c.of, c.as, WHAT, item.at.head, row, d, dim, x);
-    }
-}
-
-/* Eight channels from d on of a row of `dim` floats; zeros behind. */
-template <encode_from FROM> static __device__ __forceinline__ void load_channels(const float *from, int d, int dim, float (&x)[EIGHT])
-{
-#pragma unroll
-    for (int j = 0; j < EIGHT; j++) x[j] = 0.0f;
-    if constexpr (FROM != FROM_ANY) { /* whole eights */
-        if (d >= dim) return;
-        const float4 low = *(const float4 *)(from + d), high = *(const float4 *)(from + d + 4);
-        x[0] = low.x, x[1] = low.y, x[2] = low.z, x[3] = low.w, x[4] = high.x, x[5] = high.y, x[6] = high.z, x[7] = high.w;
-    } else {
-#pragma unroll
-        for (int j = 0; j < EIGHT; j++)
-            if (d + j < dim) x[j] = from[d + j];
-    }
-}
-
 /* A block of tokens of a head. */
 template <int DIM, prefill_operand WHAT, encode_from FROM>
-static __device__ __forceinline__ void encode_block(const prefill_encode_call &c, encode_shared<DIM> &shared)
+static __device__ __forceinline__ void encode_block(const prefill_encode_call &c, encode_shared<DIM> &shared, int64_t b, int head)
 {
     enum { LANES = DIM / EIGHT, ROWS = THREADS / LANES, CHUNKS = TOKENS / ROWS };
-    const encode_item &item = shared.item;
     const octavo_kv_view *kv = &c.of.kv;
-    const int64_t b = item.at.b, head = item.at.head, block = item.step.part, first = block * TOKENS;
-    const int64_t tokens = WHAT == PREFILL_Q ? c.at.q_tokens : c.at.kv_tokens, kv_line = item.step.line;
-    const int64_t line = WHAT == PREFILL_Q ? b * c.of.p.q.shape[2] + head : kv_line;
-    const int d = (int)threadIdx.x % LANES * EIGHT, r0 = (int)threadIdx.x / LANES, dim = WHAT == PREFILL_V ? kv->v_dim : kv->head_dim;
+    const int64_t block = blockIdx.x, first = block * TOKENS, tokens = WHAT == PREFILL_Q ? c.at.q_tokens : c.at.kv_tokens;
+    const int64_t line = b * (WHAT == PREFILL_Q ? c.of.p.q.shape[2] : kv->kv_heads) + head;
+    const prefill_place at = prefill_place_of(c.of, b, head);
+    const octavo_span seen = WHAT == PREFILL_Q ? octavo_span{ 0, 0, at.queries } : prefill_seen_of(c.of, at);
     const bool channels = WHAT == PREFILL_V && c.channels;
-    for (int i = (int)threadIdx.x; WHAT == PREFILL_V && block == 0 && c.at.v_scale && !channels && i < dim; i += THREADS)
-        floats_at(c, c.at.v_scale)[line * dim + i] = c.as.codes[PREFILL_V] ? channel_factor(kv, head, i) : 1.0f;
-    if (!item.coded) return;
+    const int d = (int)threadIdx.x % LANES * EIGHT, r0 = (int)threadIdx.x / LANES, dim = WHAT == PREFILL_V ? kv->v_dim : kv->head_dim;
+    if (WHAT == PREFILL_V && block == 0 && c.at.v_scale && !channels && (int)threadIdx.x < dim)
+        floats_at(c, c.at.v_scale)[line * dim + threadIdx.x] = c.as.codes[PREFILL_V] ? channel_factor(kv, head, threadIdx.x) : 1.0f;
+    if (first >= (seen.end + OCTAVO_PREFILL_EIGHT_TOKENS - 1) / OCTAVO_PREFILL_EIGHT_TOKENS * OCTAVO_PREFILL_EIGHT_TOKENS) return;
 
-    /* 1. the elements */
+    /* 1. where the rows are, and the elements */
+    if (threadIdx.x < TOKENS) {
+        shared.row[threadIdx.x] = { nullptr, nullptr, 0.0f };
+        if (octavo_span_sees(&seen, first + threadIdx.x)) shared.row[threadIdx.x] = prefill_row_of(c.of, c.as, WHAT, at, first + threadIdx.x);
+    }
+    __syncthreads();
     float x[CHUNKS][EIGHT];
-    load_rows<DIM, WHAT, FROM>(c, shared, r0, d, dim, x);
+    prefill_row row[CHUNKS];
+#pragma unroll
+    for (int i = 0; i < CHUNKS; i++) row[i] = shared.row[r0 + i * ROWS];
+    prefill_load_eights<FROM>(c.of, c.as, WHAT, at.head, row, d, dim, x);
 
     /* 2. means, and what they take from scores */
-    if (c.waits[WHAT]) step_wait(step_word(c.steps, (int)kv_line, WHAT == PREFILL_V ? STEP_VALUES_KNOWN : STEP_KEYS_KNOWN));
-    float mean[EIGHT] = {}, up[EIGHT], largest = 0.0f;
-    const bool by_block = scales_blocks<WHAT>(c);
+    float mean[EIGHT] = {}, up[EIGHT];
     const bool shifts = WHAT == PREFILL_Q && c.at.q_shift, smooths = WHAT == PREFILL_K ? c.sums[PREFILL_K] : WHAT == PREFILL_V && c.sums[PREFILL_V];
+    const int64_t kv_head = WHAT == PREFILL_Q ? head / c.of.group : head, kv_line = b * kv->kv_heads + kv_head;
     if (channels) load_channels<FROM>(channel_inverse(c, line, 0), d, dim, up);
     if (smooths || (shifts && c.at.k_mean)) load_channels<FROM>(floats_at(c, WHAT == PREFILL_V ? c.at.v_mean : c.at.k_mean) + kv_line * dim, d, dim, mean);
     if (shifts && kv->k_mean) {
         float stored[EIGHT];
-        load_channels<FROM_ANY>(kv->k_mean + (octavo_view_row(kv, b) * kv->kv_heads + head / c.of.group) * dim, d, dim, stored);
+        load_channels<FROM_ANY>(kv->k_mean + (octavo_view_row(kv, b) * kv->kv_heads + kv_head) * dim, d, dim, stored);
 #pragma unroll
         for (int j = 0; j < EIGHT; j++) mean[j] += stored[j];
     }
@@ -280,7 +211,7 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
             for (int step = 1; step < LANES; step *= 2) shift += __shfl_xor_sync(WHOLE_WARP, shift, step);
             if (d == 0) floats_at(c, c.at.q_shift)[line * tokens + first + r] = shift * c.of.p.softmax_scale;
         }
-        if (smooths && item_sees(item, r))
+        if (smooths && shared.row[r].base)
 #pragma unroll
             for (int j = 0; j < EIGHT; j++) x[i][j] -= mean[j];
         if (WHAT != PREFILL_V && c.rotates) rotate_rows(x[i], d, dim, c.rotation);
@@ -288,35 +219,21 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
         float most = 0.0f;
 #pragma unroll
         for (int j = 0; j < EIGHT; j++) most = fmaxf(most, fabsf(x[i][j]));
-        largest = fmaxf(largest, most);
-        if (by_block) continue;
 #pragma unroll
         for (int step = 1; step < LANES; step *= 2) most = fmaxf(most, __shfl_xor_sync(WHOLE_WARP, most, step));
         if (d == 0) shared.most[r] = most;
     }
-    if (by_block) {
-        largest = warp_reduce(largest, take_larger());
-        if (threadIdx.x % WARP == 0) shared.most[threadIdx.x / WARP] = largest;
-    }
-    if (!channels) __syncthreads();
+    __syncthreads();
 
     /* 3. scales */
     const bool fits = WHAT == PREFILL_Q && c.fp8;
-    octavo_prefill_scale whole = { 1.0f, 1.0f };
-    if (by_block) {
-        int exponent;
-#pragma unroll
-        for (int warp = 0; warp < THREADS / WARP; warp++) largest = fmaxf(largest, shared.most[warp]);
-        whole = scale_for(c, largest, &exponent);
-        if (threadIdx.x == 0) shared.scale[0] = whole.scale;
-        if (threadIdx.x < TOKENS && !fits) put_scales<WHAT>(c, line, block, (int)threadIdx.x, whole.scale, exponent);
-    } else if (threadIdx.x < TOKENS) {
+    if (threadIdx.x < TOKENS) {
         int exponent;
         const octavo_prefill_scale scale = row_scale<WHAT>(c, shared.most, shared.row[threadIdx.x], line, (int)threadIdx.x, &exponent);
         shared.scale[threadIdx.x] = scale.scale, shared.inverse[threadIdx.x] = scale.inverse;
         if (!fits) put_scales<WHAT>(c, line, block, (int)threadIdx.x, scale.scale, exponent);
     }
-    if (!channels && !by_block) __syncthreads();
+    __syncthreads();
 
     /* 4. codes */
     const float lowest = c.as.codes[WHAT] ? -128.0f : -127.0f;
@@ -324,8 +241,7 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
         const int r = r0 + i * ROWS;
-        octavo_prefill_scale scale = whole;
-        if (!by_block && !channels) scale = { shared.scale[r], shared.inverse[r] };
+        octavo_prefill_scale scale = { shared.scale[r], shared.inverse[r] };
         uint32_t low, high;
         if (fits) {
             scale = fit_query<LANES, FROM>(x[i], scale, c.rotates);
@@ -358,26 +274,19 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
     }
 }
 
-/* Grid: see prefill_steps.cuh. */
+/* Grid (blocks of tokens, heads of V, of K, of Q, batch). What was read last comes first: it may still be in the second-level cache. */
 template <int DIM, encode_from FROM>
-static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 3 : 4) prefill_encode(const __grid_constant__ prefill_encode_call c)
+static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 2 : 3) prefill_encode(const __grid_constant__ prefill_encode_call c)
 {
     __shared__ encode_shared<DIM> shared;
     wait_for_kernel_before();
     next_kernel_may_start();
-    if (threadIdx.x == 0) find_item<FROM>(c, &shared.item);
-    __syncthreads();
-    const encode_item &item = shared.item;
-    if (item.step.facts) {
-        find_part<DIM / EIGHT, FROM>(c, item.at, item.step, shared.most, &shared.word);
-    } else if (item.step.what == PREFILL_Q) {
-        encode_block<DIM, PREFILL_Q, FROM>(c, shared);
-    } else if (item.step.what == PREFILL_K) {
-        encode_block<DIM, PREFILL_K, FROM>(c, shared);
-    } else {
-        encode_block<DIM, PREFILL_V, FROM>(c, shared);
-        if (c.at.v_rest && step_is_last(step_word(c.steps, item.step.line, STEP_VALUES_CODED), c.steps.codes[PREFILL_V], &shared.word)) join_rest(c, item.at);
-    }
+    if (threadIdx.x == 0 && blockIdx.x + blockIdx.y + blockIdx.z == 0) *(int *)c.workspace = 0; /* the next task */
+    const int index = (int)blockIdx.y, heads = c.of.kv.kv_heads, keys = c.values + heads;
+    const int64_t b = gridDim.z - 1 - blockIdx.z;
+    if (index < c.values) encode_block<DIM, PREFILL_V, FROM>(c, shared, b, c.values - 1 - index);
+    else if (index < keys) encode_block<DIM, PREFILL_K, FROM>(c, shared, b, keys - 1 - index);
+    else encode_block<DIM, PREFILL_Q, FROM>(c, shared, b, index - keys);
 }
 
 /* ---- the call ---- */
@@ -417,38 +326,29 @@ static encode_from source_of(const octavo_attention_prefill_params *p)
     return wide && bf16 ? FROM_BF16 : wide && f16 ? FROM_F16 : FROM_ANY;
 }
 
-/* Heads between facts and codes: so many that the former are known when the latter begin. */
-static int heads_ahead(const prefill_steps &steps, int blocks_at_a_time)
+template <int DIM, encode_from FROM> static octavo_status launch(const octavo_exec *exec, const prefill_encode_call &call)
 {
-    const int codes = steps.codes[PREFILL_Q] + steps.codes[PREFILL_K] + steps.codes[PREFILL_V], heads = (2 * blocks_at_a_time + codes - 1) / codes;
-    return heads < steps.heads ? heads : steps.heads;
+    enum { LANES = DIM / EIGHT, BLOCKS = THREADS / LANES };
+    const int64_t q_heads = call.of.p.q.shape[2], heads = call.of.kv.kv_heads, q_blocks = call.at.q_tokens / TOKENS, blocks = call.at.kv_tokens / TOKENS;
+    const int64_t facts = (call.at.k_part ? heads : 0) + (call.at.v_part ? heads : 0), mosts = call.at.q_most ? q_heads : 0;
+    const int32_t dim = call.of.kv.head_dim > call.of.kv.v_dim ? call.of.kv.head_dim : call.of.kv.v_dim;
+    const unsigned batch = (unsigned)call.of.p.q.shape[0];
+    const dim3 facts_grid((unsigned)octavo_cuda_ceil(blocks, BLOCKS), (unsigned)facts, batch);
+    const dim3 most_grid((unsigned)octavo_cuda_ceil(q_blocks, BLOCKS), (unsigned)mosts, batch);
+    const dim3 grid((unsigned)(q_blocks > blocks ? q_blocks : blocks), (unsigned)(call.values + heads + q_heads), batch);
+    const dim3 join_grid(call.at.k_most ? 1 : (unsigned)octavo_cuda_ceil(dim, WARP), (unsigned)(2 * heads + mosts), batch);
+    if (facts && blocks) OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_facts<LANES, FROM>, "attention_prefill", facts_grid, THREADS, 0, exec, call));
+    if (mosts) OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_most<LANES, FROM>, "attention_prefill", most_grid, THREADS, 0, exec, call));
+    if (facts || mosts)
+        OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_join, "attention_prefill", join_grid, THREADS, 0, exec, call));
+    OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_encode<DIM, FROM>, "attention_prefill", grid, THREADS, 0, exec, call));
+    const dim3 rest_grid((unsigned)octavo_cuda_ceil(call.of.kv.v_dim, WARP), (unsigned)heads, batch);
+    return call.at.v_rest ? octavo_cuda_launch(prefill_join_rest, "attention_prefill", rest_grid, THREADS, 0, exec, call) : OCTAVO_OK;
 }
 
-template <int DIM, encode_from FROM> static octavo_status launch(const octavo_exec *exec, prefill_encode_call *call)
+template <encode_from FROM> static octavo_status launch_dim(const octavo_exec *exec, const prefill_encode_call &call)
 {
-    enum { LANES = DIM / EIGHT, BLOCKS = THREADS / LANES, BLOCKS_AT_A_TIME = DIM > 128 ? 3 : 4 };
-    const int64_t group = call->of.group, q_blocks = call->at.q_tokens / TOKENS, blocks = call->at.kv_tokens / TOKENS;
-    const int64_t heads = call->of.p.q.shape[0] * call->of.kv.kv_heads, facts = octavo_cuda_ceil(blocks, BLOCKS);
-    const int64_t q_facts = call->at.q_most ? group * octavo_cuda_ceil(q_blocks, BLOCKS) : 0, most = heads * (group * q_blocks + q_facts + 4 * blocks);
-    prefill_steps *steps = &call->steps;
-    octavo_cuda_machine machine;
-    OCTAVO_CUDA_TRY(octavo_cuda_machine_of(&machine));
-    if (most > INT32_MAX / 2)
-        return octavo_cuda_fail(OCTAVO_E_UNSUPPORTED, "kv.max_tokens is %lld for %lld heads, expected fewer on a GPU", (long long)call->of.kv.max_tokens, (long long)heads);
-    steps->facts[PREFILL_Q] = (int)q_facts, steps->facts[PREFILL_K] = call->at.k_part ? (int)facts : 0, steps->facts[PREFILL_V] = call->at.v_part ? (int)facts : 0;
-    steps->codes[PREFILL_Q] = (int)(group * q_blocks), steps->codes[PREFILL_K] = (int)blocks, steps->codes[PREFILL_V] = call->at.v ? (int)blocks : 0;
-    steps->heads = (int)heads, steps->q_heads = (int)group;
-    steps->ahead = heads_ahead(*steps, BLOCKS_AT_A_TIME * machine.processors);
-    for (int i = 0; i < 3; i++) call->waits[i] = steps->facts[PREFILL_K] + steps->facts[PREFILL_Q] > 0;
-    call->waits[PREFILL_V] = steps->facts[PREFILL_V] > 0;
-    const int64_t each = steps->facts[PREFILL_Q] + steps->facts[PREFILL_K] + steps->facts[PREFILL_V] + group * q_blocks + blocks + steps->codes[PREFILL_V];
-    OCTAVO_CUDA_TRY(octavo_cuda_check(cudaMemsetAsync(exec->workspace, 0, call->at.steps_bytes, octavo_cuda_stream(exec)), "attention_prefill"));
-    return octavo_cuda_launch(prefill_encode<DIM, FROM>, "attention_prefill", dim3((unsigned)(heads * each)), THREADS, 0, exec, *call);
-}
-
-template <encode_from FROM> static octavo_status launch_dim(const octavo_exec *exec, prefill_encode_call *call)
-{
-    const int32_t dim = call->of.kv.head_dim > call->of.kv.v_dim ? call->of.kv.head_dim : call->of.kv.v_dim;
+    const int32_t dim = call.of.kv.head_dim > call.of.kv.v_dim ? call.of.kv.head_dim : call.of.kv.v_dim;
     if (dim <= 64) return launch<64, FROM>(exec, call);
     return dim <= 128 ? launch<128, FROM>(exec, call) : launch<256, FROM>(exec, call);
 }
@@ -460,14 +360,13 @@ octavo_status octavo_prefill_encode(const octavo_exec *exec, const prefill_call 
     const int64_t heads = p->q.shape[2] + 2 * (int64_t)of.kv.kv_heads;
     prefill_encode_call call = { of, at, (uint8_t *)exec->workspace, stored_of(p), p->precision == OCTAVO_ATTENTION_FP8, octavo_prefill_rotates(p) != 0, at.v_part != 0,
                                  { false, octavo_prefill_smooths_k(p) != 0, octavo_prefill_smooths_v(p) != 0 }, { at.q_most != 0, at.k_most != 0, at.v_part != 0 },
-                                 (float)(1.0 / sqrt((double)of.kv.head_dim)), {}, {} };
-    call.steps.next = (int *)exec->workspace + 1, call.steps.words = (int *)((uint8_t *)exec->workspace + at.steps);
+                                 at.v ? of.kv.kv_heads : 0, (float)(1.0 / sqrt((double)of.kv.head_dim)) };
     if (dim > PREFILL_EIGHT_DIM || heads > 65535 || p->q.shape[0] > 65535)
         return octavo_cuda_fail(OCTAVO_E_UNSUPPORTED, "kv.head_dim is %d and v_dim %d for %lld heads of %lld sequences, expected at most %d for 65535 of 65535 on a GPU",
                                 of.kv.head_dim, of.kv.v_dim, (long long)heads, (long long)p->q.shape[0], (int)PREFILL_EIGHT_DIM);
     switch (source_of(p)) {
-    case FROM_BF16: return launch_dim<FROM_BF16>(exec, &call);
-    case FROM_F16:  return launch_dim<FROM_F16>(exec, &call);
-    default:        return launch_dim<FROM_ANY>(exec, &call);
+    case FROM_BF16: return launch_dim<FROM_BF16>(exec, call);
+    case FROM_F16:  return launch_dim<FROM_F16>(exec, call);
+    default:        return launch_dim<FROM_ANY>(exec, call);
     }
 }

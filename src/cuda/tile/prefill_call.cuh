@@ -55,7 +55,7 @@ static __device__ __forceinline__ prefill_rest prefill_rest_of(const prefill_cal
 
 static __device__ __forceinline__ float prefill_rest_at(const prefill_rest &rest, int64_t d)
 {
-    const float sum = rest.begin ? __ldg(rest.end + d) - __ldg(rest.begin + d) + __ldg(rest.sink + d) : __ldg(rest.end + d);
+    const float sum = rest.begin ? rest.end[d] - rest.begin[d] + rest.sink[d] : rest.end[d];
     return sum * rest.part;
 }
 
@@ -63,11 +63,11 @@ static __device__ __forceinline__ float prefill_rest_at(const prefill_rest &rest
 template <int COUNT> static __device__ __forceinline__ void prefill_rest_pairs(const prefill_rest &rest, float2 (&pair)[COUNT])
 {
 #pragma unroll
-    for (int i = 0; i < COUNT; i++) pair[i] = rest.end ? __ldg((const float2 *)(rest.end + 8 * i)) : make_float2(0.0f, 0.0f);
+    for (int i = 0; i < COUNT; i++) pair[i] = rest.end ? *(const float2 *)(rest.end + 8 * i) : make_float2(0.0f, 0.0f);
     if (rest.begin) {
 #pragma unroll
         for (int i = 0; i < COUNT; i++) {
-            const float2 begin = __ldg((const float2 *)(rest.begin + 8 * i)), sink = __ldg((const float2 *)(rest.sink + 8 * i));
+            const float2 begin = *(const float2 *)(rest.begin + 8 * i), sink = *(const float2 *)(rest.sink + 8 * i);
             pair[i].x = pair[i].x - begin.x + sink.x, pair[i].y = pair[i].y - begin.y + sink.y;
         }
     }

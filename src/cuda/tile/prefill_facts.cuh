@@ -4,9 +4,10 @@
 #ifndef OCTAVO_CUDA_TILE_PREFILL_FACTS_CUH
 #define OCTAVO_CUDA_TILE_PREFILL_FACTS_CUH
 
-#include "cuda/tile/prefill_steps.cuh"
+#include "cuda/ptx/ptx_copy.cuh"
+#include "cuda/tile/prefill_stored.cuh"
 
-enum { TOKENS = OCTAVO_PREFILL_BLOCK, THREADS = 128, EIGHT = 8, AHEAD = 8 };
+enum { TOKENS = OCTAVO_PREFILL_BLOCK, THREADS = 256, EIGHT = 8, AHEAD = 8 };
 enum { FACT_SUM, FACT_MOST, FACT_LEAST, FACTS };
 
 struct prefill_encode_call {
@@ -16,9 +17,8 @@ struct prefill_encode_call {
     prefill_stored as;
     bool fp8, rotates, channels; /* channels: V has a scale a channel               */
     bool sums[3], mosts[3];      /* of Q, K, V: smoothed; scaled by what all tokens have */
+    int values;                                        /* heads of V that are encoded: none in Sage 1 */
     float rotation;                                    /* 1 / sqrt(head_dim)                          */
-    bool waits[3];                                     /* codes of Q, K, V wait until facts are known */
-    prefill_steps steps;
 };
 
 static __device__ __forceinline__ float *floats_at(const prefill_encode_call &c, size_t offset) { return (float *)(c.workspace + offset); }
@@ -69,12 +69,12 @@ static __device__ __forceinline__ void find_facts(const prefill_encode_call &c, 
     }
 }
 
-/* THREADS / LANES blocks of tokens; LANES threads a block, eight channels each. */
 template <int LANES, prefill_operand WHAT, encode_from FROM>
-static __device__ __forceinline__ void put_facts(const prefill_encode_call &c, const prefill_place &at, int part)
+static __device__ __forceinline__ void put_facts(const prefill_encode_call &c, int head)
 {
     const int d = (int)threadIdx.x % LANES * EIGHT, dim = WHAT == PREFILL_V ? c.of.kv.v_dim : c.of.kv.head_dim;
-    const int64_t block = (int64_t)part * (THREADS / LANES) + threadIdx.x / LANES, line = at.b * c.of.kv.kv_heads + at.head;
+    const int64_t block = (int64_t)blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES, line = (int64_t)blockIdx.z * c.of.kv.kv_heads + head;
+    const prefill_place at = prefill_place_of(c.of, blockIdx.z, head);
     const octavo_span seen = prefill_seen_of(c.of, at);
     if (block * TOKENS >= seen.end || d >= dim) return;
     float *to = floats_at(c, WHAT == PREFILL_V ? c.at.v_part : c.at.k_part) + (line * (c.at.kv_tokens / TOKENS) + block) * FACTS * dim + d;
@@ -90,11 +90,24 @@ static __device__ __forceinline__ void put_facts(const prefill_encode_call &c, c
     }
 }
 
-/* The same of a query head, at.head. */
-template <int LANES, encode_from FROM> static __device__ __forceinline__ void put_q_most(const prefill_encode_call &c, const prefill_place &at, int part)
+/* Grid (THREADS / LANES blocks of tokens, heads of K, if it has facts, then of V, batch); LANES threads a block of tokens, eight channels each. */
+template <int LANES, encode_from FROM> static __global__ void __launch_bounds__(THREADS, 3) prefill_facts(const __grid_constant__ prefill_encode_call c)
 {
+    wait_for_kernel_before();
+    next_kernel_may_start();
+    const int head = (int)blockIdx.y, keys = c.at.k_part ? c.of.kv.kv_heads : 0;
+    if (head < keys) put_facts<LANES, PREFILL_K, FROM>(c, head);
+    else put_facts<LANES, PREFILL_V, FROM>(c, head - keys);
+}
+
+/* Grid (THREADS / LANES blocks of tokens, heads of Q, batch). */
+template <int LANES, encode_from FROM> static __global__ void __launch_bounds__(THREADS) prefill_most(const __grid_constant__ prefill_encode_call c)
+{
+    wait_for_kernel_before();
+    next_kernel_may_start();
     const int d = (int)threadIdx.x % LANES * EIGHT;
-    const int64_t block = (int64_t)part * (THREADS / LANES) + threadIdx.x / LANES, blocks = c.at.q_tokens / TOKENS;
+    const int64_t block = (int64_t)blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES, blocks = c.at.q_tokens / TOKENS;
+    const prefill_place at = prefill_place_of(c.of, blockIdx.z, blockIdx.y);
     float most = 0.0f;
     for (int64_t token = block * TOKENS; token < (block + 1) * TOKENS && token < at.queries; token++) {
         const prefill_row row[1] = { prefill_row_of(c.of, c.as, PREFILL_Q, at, token) };
@@ -105,38 +118,7 @@ template <int LANES, encode_from FROM> static __device__ __forceinline__ void pu
     }
 #pragma unroll
     for (int step = 1; step < LANES; step *= 2) most = fmaxf(most, __shfl_xor_sync(WHOLE_WARP, most, step));
-    if (d == 0 && block < blocks) floats_at(c, c.at.q_most)[(at.b * c.of.p.q.shape[2] + at.head) * blocks + block] = most;
-}
-
-/* Gives take() the blocks' numbers in their order, many of which are on their way at a time. */
-template <typename Take> static __device__ __forceinline__ void for_each_block(const float *from, int64_t step, int blocks, Take take)
-{
-    enum { BATCH = 32 };
-    int block = 0;
-    for (; block + BATCH <= blocks; block += BATCH) {
-        float x[BATCH];
-#pragma unroll
-        for (int j = 0; j < BATCH; j++) x[j] = load_once(from + (block + j) * step);
-#pragma unroll
-        for (int j = 0; j < BATCH; j++) take(x[j]);
-    }
-    for (; block < blocks; block++) take(load_once(from + block * step));
-}
-
-/* A channel of all blocks: its mean, and the largest magnitude once that is off, which subtraction cannot reorder. */
-struct channel_facts {
-    float mean, most;
-};
-static __device__ __forceinline__ channel_facts join_channel(const float *from, int dim, int blocks, int64_t count, bool smooths, bool scales)
-{
-    double sum = 0.0;
-    float most = -INFINITY, least = INFINITY;
-    if (count == 0) return { 0.0f, 0.0f };
-    if (smooths) for_each_block(from + FACT_SUM * dim, FACTS * dim, blocks, [&](float x) { sum += (double)x; });
-    if (scales) for_each_block(from + FACT_MOST * dim, FACTS * dim, blocks, [&](float x) { most = fmaxf(most, x); });
-    if (scales) for_each_block(from + FACT_LEAST * dim, FACTS * dim, blocks, [&](float x) { least = fminf(least, x); });
-    const float mean = smooths ? (float)(sum / (double)count) : 0.0f;
-    return { mean, scales ? fmaxf(fabsf(most - mean), fabsf(least - mean)) : 0.0f };
+    if (d == 0 && block < blocks) floats_at(c, c.at.q_most)[((int64_t)blockIdx.z * gridDim.y + blockIdx.y) * blocks + block] = most;
 }
 
 /* Where the inverse of a channel's scale goes. */
@@ -145,75 +127,140 @@ static __device__ __forceinline__ float *channel_inverse(const prefill_encode_ca
     return floats_at(c, c.at.v_part) + line * (c.at.kv_tokens / TOKENS) * FACTS * c.of.kv.v_dim + d;
 }
 
-/* All that was found of K or V of a kv head, channel by channel. */
-template <prefill_operand WHAT> static __device__ __forceinline__ void join_facts(const prefill_encode_call &c, const prefill_place &at, float *warps)
+/* Numbers of blocks, of which a warp has EACH at a time, 32 channels side by side. */
+enum { EACH = 32, WARPS = THREADS / WARP, ROUND = WARPS * EACH };
+
+struct join_shared {
+    float sum[ROUND][WARP];
+    float most[WARPS][WARP], least[WARPS][WARP];
+};
+
+/* A warp's number of each of its blocks, all asked for before one is used; `none` behind the last block. */
+static __device__ __forceinline__ void load_blocks(const float *from, int64_t step, int first, int blocks, float none, float (&x)[EACH])
+{
+#pragma unroll
+    for (int j = 0; j < EACH; j++) x[j] = first + j < blocks ? load_once(from + (first + j) * step) : none;
+}
+
+/* A lane's channel of all blocks: its mean, and the largest magnitude once that is off, which subtraction cannot reorder. Of use to the first warp. */
+struct channel_facts {
+    float mean, most;
+};
+static __device__ __forceinline__ channel_facts join_channel(const float *from, int dim, int blocks, int64_t count, bool smooths, bool scales, join_shared &shared)
+{
+    const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
+    float most = -INFINITY, least = INFINITY, x[EACH];
+    double sum = 0.0;
+    for (int begin = 0; begin < blocks; begin += ROUND) {
+        const int first = begin + warp * EACH;
+        if (smooths) {
+            load_blocks(from + FACT_SUM * dim, FACTS * dim, first, blocks, 0.0f, x);
+#pragma unroll
+            for (int j = 0; j < EACH; j++) shared.sum[warp * EACH + j][lane] = x[j];
+        }
+        if (scales) {
+            load_blocks(from + FACT_MOST * dim, FACTS * dim, first, blocks, -INFINITY, x);
+#pragma unroll
+            for (int j = 0; j < EACH; j++) most = fmaxf(most, x[j]);
+            load_blocks(from + FACT_LEAST * dim, FACTS * dim, first, blocks, INFINITY, x);
+#pragma unroll
+            for (int j = 0; j < EACH; j++) least = fminf(least, x[j]);
+        }
+        if (!smooths) continue;
+        __syncthreads();
+        for (int j = 0; warp == 0 && j < ROUND; j++) sum += (double)shared.sum[j][lane]; /* in the reference's order */
+        __syncthreads();
+    }
+    shared.most[warp][lane] = most, shared.least[warp][lane] = least;
+    __syncthreads();
+    for (int w = 0; w < WARPS; w++) most = fmaxf(most, shared.most[w][lane]), least = fminf(least, shared.least[w][lane]);
+    __syncthreads();
+    const float mean = smooths && count > 0 ? (float)(sum / (double)count) : 0.0f;
+    return { mean, scales && count > 0 ? fmaxf(fabsf(most - mean), fabsf(least - mean)) : 0.0f };
+}
+
+/* Channels of K or V of a kv head, 32 at a time. */
+template <prefill_operand WHAT> static __device__ __forceinline__ void join_facts(const prefill_encode_call &c, int head, join_shared &shared)
 {
     const int dim = WHAT == PREFILL_V ? c.of.kv.v_dim : c.of.kv.head_dim;
-    const int64_t line = at.b * c.of.kv.kv_heads + at.head, all = c.at.kv_tokens / TOKENS;
-    const octavo_span seen = prefill_seen_of(c.of, at);
-    const float *from = floats_at(c, WHAT == PREFILL_V ? c.at.v_part : c.at.k_part) + line * all * FACTS * dim;
+    const int64_t line = (int64_t)blockIdx.z * c.of.kv.kv_heads + head, all = c.at.kv_tokens / TOKENS;
+    const octavo_span seen = prefill_seen_of(c.of, prefill_place_of(c.of, blockIdx.z, head));
+    const float *parts = floats_at(c, WHAT == PREFILL_V ? c.at.v_part : c.at.k_part) + line * all * FACTS * dim;
     float most = 0.0f;
-    for (int d = (int)threadIdx.x; d < dim; d += THREADS) {
-        const channel_facts facts = join_channel(from + d, dim, (int)((seen.end + TOKENS - 1) / TOKENS), seen_count(seen), c.sums[WHAT], c.mosts[WHAT]);
+    for (int first = (int)blockIdx.x * WARP; first < dim; first += (int)gridDim.x * WARP) {
+        const int d = first + (int)threadIdx.x % WARP;
+        const channel_facts facts = join_channel(parts + (d < dim ? d : 0), dim, (int)((seen.end + TOKENS - 1) / TOKENS), seen_count(seen), c.sums[WHAT],
+                                                 c.mosts[WHAT], shared);
+        if (threadIdx.x >= WARP || d >= dim) continue;
         most = fmaxf(most, facts.most);
-        if (WHAT == PREFILL_K && c.sums[PREFILL_K]) floats_at(c, c.at.k_mean)[line * dim + d] = facts.mean;
-        if (WHAT == PREFILL_K) continue;
+        if (WHAT == PREFILL_K) {
+            if (c.sums[PREFILL_K]) floats_at(c, c.at.k_mean)[line * dim + d] = facts.mean;
+            continue;
+        }
         const octavo_prefill_scale scale = octavo_prefill_scale_of(facts.most, 448.0f);
         floats_at(c, c.at.v_scale)[line * dim + d] = scale.scale;
         if (all > 0) *channel_inverse(c, line, d) = scale.inverse; /* the sum there has been added */
         if (c.sums[PREFILL_V]) floats_at(c, c.at.v_mean)[line * dim + d] = facts.mean;
     }
-    if (WHAT == PREFILL_V || !c.at.k_most) return;
-    most = block_reduce(most, warps, take_larger());
+    if (WHAT == PREFILL_V || !c.at.k_most || threadIdx.x >= WARP) return;
+    most = warp_reduce(most, take_larger());
     if (threadIdx.x == 0) floats_at(c, c.at.k_most)[line] = most;
 }
 
-static __device__ __forceinline__ void join_q_most(const prefill_encode_call &c, int64_t q_line, float *warps)
+/* Grid (32 channels each, or 1 where a head's channels have a fact in common; heads of K, of V, of Q; batch). */
+static __global__ void __launch_bounds__(THREADS) prefill_join(const __grid_constant__ prefill_encode_call c)
 {
+    __shared__ join_shared shared;
+    wait_for_kernel_before();
+    next_kernel_may_start();
+    const int heads = c.of.kv.kv_heads, role = (int)blockIdx.y / heads, head = (int)blockIdx.y % heads;
+    if (role == 0) {
+        if (c.at.k_part) join_facts<PREFILL_K>(c, head, shared);
+        return;
+    }
+    if (role == 1) {
+        if (c.at.v_part) join_facts<PREFILL_V>(c, head, shared);
+        return;
+    }
+    if (blockIdx.x > 0) return;
     const int64_t blocks = c.at.q_tokens / TOKENS;
-    float *most_of = floats_at(c, c.at.q_most) + q_line * blocks, most = 0.0f;
+    float *most_of = floats_at(c, c.at.q_most) + ((int64_t)blockIdx.z * c.of.p.q.shape[2] + blockIdx.y - 2 * heads) * blocks, most = 0.0f;
     for (int64_t block = threadIdx.x; block < blocks; block += THREADS) most = fmaxf(most, most_of[block]);
-    most = block_reduce(most, warps, take_larger());
+    most = block_reduce(most, shared.most[0], take_larger());
     if (threadIdx.x == 0) most_of[0] = most;
 }
 
-/* A part of what has to be known of a kv head, for Q of a query head, before it is encoded; the last block to find its part joins them. */
-template <int LANES, encode_from FROM>
-static __device__ __forceinline__ void find_part(const prefill_encode_call &c, const prefill_place &at, const prefill_step &step, float *warps, int *word)
+/* What codes leave out of V: sums of blocks to those of all blocks before each. Grid (32 channels each, heads, batch); a warp has a part of the
+ * blocks. */
+static __global__ void __launch_bounds__(THREADS) prefill_join_rest(const __grid_constant__ prefill_encode_call c)
 {
-    const prefill_steps &steps = c.steps;
-    const bool values = step.what == PREFILL_V;
-    if (values) put_facts<LANES, PREFILL_V, FROM>(c, at, step.part);
-    else if (step.what == PREFILL_K) put_facts<LANES, PREFILL_K, FROM>(c, at, step.part);
-    else put_q_most<LANES, FROM>(c, at, step.part);
-    int *found = step_word(steps, step.line, values ? STEP_VALUES_FOUND : STEP_KEYS_FOUND);
-    if (!step_is_last(found, values ? steps.facts[PREFILL_V] : steps.facts[PREFILL_K] + steps.facts[PREFILL_Q], word)) return;
-    if (values) join_facts<PREFILL_V>(c, at, warps);
-    else if (c.at.k_part) join_facts<PREFILL_K>(c, { at.b, step.line % c.of.kv.kv_heads, at.length, at.queries }, warps);
-    if (!values && c.at.q_most)
-        for (int h = 0; h < steps.q_heads; h++) join_q_most(c, step.line * c.of.group + h, warps);
-    step_tell(step_word(steps, step.line, values ? STEP_VALUES_KNOWN : STEP_KEYS_KNOWN));
-}
-
-/* What codes leave out of V: sums of blocks to those of all blocks before each. */
-static __device__ __forceinline__ void join_rest(const prefill_encode_call &c, const prefill_place &at)
-{
-    enum { BATCH = 32 };
-    const int dim = c.of.kv.v_dim, blocks = (int)((prefill_seen_of(c.of, at).end + TOKENS - 1) / TOKENS);
-    for (int d = (int)threadIdx.x; d < dim; d += THREADS) {
-        float *rest = floats_at(c, c.at.v_rest) + (at.b * c.of.kv.kv_heads + at.head) * (c.at.kv_tokens / TOKENS + 1) * dim + d;
-        double before = 0.0;
-        for (int first = 0; first <= blocks; first += BATCH) {
-            float its[BATCH];
+    __shared__ double sums[WARPS][WARP];
+    wait_for_kernel_before();
+    next_kernel_may_start();
+    const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP, dim = c.of.kv.v_dim, d = (int)blockIdx.x * WARP + lane;
+    const int blocks = (int)((prefill_seen_of(c.of, prefill_place_of(c.of, blockIdx.z, blockIdx.y)).end + TOKENS - 1) / TOKENS);
+    const int each = (blocks + WARPS - 1) / WARPS, begin = warp * each < blocks ? warp * each : blocks, end = begin + each < blocks ? begin + each : blocks;
+    float *rest = floats_at(c, c.at.v_rest) + ((int64_t)blockIdx.z * c.of.kv.kv_heads + blockIdx.y) * (c.at.kv_tokens / TOKENS + 1) * dim + (d < dim ? d : 0);
+    float x[EACH];
+    double before = 0.0;
+    for (int first = begin; first < end; first += EACH) {
+        load_blocks(rest, dim, first, end, 0.0f, x);
 #pragma unroll
-            for (int j = 0; j < BATCH; j++) its[j] = first + j < blocks ? load_once(rest + (first + j) * (int64_t)dim) : 0.0f;
+        for (int j = 0; j < EACH; j++) before += (double)x[j];
+    }
+    sums[warp][lane] = before;
+    __syncthreads();
+    before = 0.0;
+    for (int w = 0; w < warp; w++) before += sums[w][lane];
+    for (int first = begin; first < end; first += EACH) {
+        load_blocks(rest, dim, first, end, 0.0f, x);
 #pragma unroll
-            for (int j = 0; j < BATCH; j++) {
-                if (first + j <= blocks) rest[(first + j) * (int64_t)dim] = (float)before;
-                before += (double)its[j];
-            }
+        for (int j = 0; j < EACH; j++) {
+            if (first + j < end && d < dim) rest[(first + j) * (int64_t)dim] = (float)before;
+            before += (double)x[j];
         }
     }
+    if (warp == WARPS - 1 && d < dim) rest[blocks * (int64_t)dim] = (float)before;
 }
 
 #endif
