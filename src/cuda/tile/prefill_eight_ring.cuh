@@ -18,12 +18,12 @@ struct prefill_codes_call {
     int *next_task; /* a word of the workspace, 0 at first */
     int64_t q_tokens, kv_tokens;
     const float *q_scale, *q_shift;                  /* see kernel/prefill_eight.h; NULL: there is none */
-    const float *k_scale, *v_log2, *v_scale, *v_mean;
+    const float *k_scale, *v_log2, *v_scale, *v_mean, *v_rest;
     float scale_log2, zero; /* zero: 0, which the compiler does not know */
 };
 
 /* TILE_SPECIAL: some row does not see some key, or V's factors are too far from one another for weights to be summed as codes. */
-enum { TILE_SPECIAL = 1, TILE_LAST = 2, V_COLUMN = 128, V_COLUMN_ROWS_MORE = 8, PART_KEYS = 128 /* whose scores are an array */, SPAN_BYTES = 12 };
+enum { TILE_SPECIAL = TILE_MASKED, V_COLUMN = 128, V_COLUMN_ROWS_MORE = 8, PART_KEYS = 128 /* whose scores are an array */ };
 
 /* Where things lie in shared memory, from a base that is a multiple of SWIZZLE_BYTES. */
 template <int DIM_, int KEYS_, int STAGES_, int GROUPS_> struct prefill_eight_layout {
