@@ -2,7 +2,11 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Keys and values come from a view, so from pages of any format or from a caller's tensors in place (octavo_kv_view_over_tensors;
- * head-major tensors by their strides). Eight-bit attention is independent of how the view stores them. */
+ * head-major tensors by their strides). Eight-bit attention is independent of how the view stores them.
+ *
+ * Where V is rounded to E4M3 (FP8, SAGE2; not where E4M3 is read as it is stored), the mean of what its codes leave out is added to the output:
+ * out = sum_t p_t V'_t + (sum_t p_t) * mean_t (V_t - V'_t), the mean over all keys that the call sees in the blocks of 64 tokens of which the row sees
+ * some. docs/NUMERICS.md, PREFILL, defines every step. */
 #ifndef OCTAVO_PREFILL_H
 #define OCTAVO_PREFILL_H
 

@@ -72,7 +72,8 @@ typedef struct octavo_prefill_facts {
     float *v_scale, *v_inverse; /* [v_dim] what multiplies the sum over values; SAGE2: 448 / amax */
     float *q_most;             /* [group] largest magnitude of each query head: PER_TENSOR    */
     float *k_most;             /* [blocks] of each block; PER_TENSOR: of all in the first     */
-    float *k_part, *v_part;    /* [blocks, k_dim], [blocks, v_dim] of each block: its sum, then v: its largest magnitudes */
+    float *k_part, *v_part;    /* [blocks, k_dim], [blocks + 1, v_dim] of each block: its sum, then v: its largest magnitudes, then what
+                                * codes leave out of it, and at last that of all blocks before it */
 } octavo_prefill_facts;
 
 octavo_prefill_facts octavo_prefill_facts_at(const octavo_prefill_layout *layout, void *head);
@@ -138,7 +139,9 @@ typedef struct octavo_prefill_work {
     octavo_prefill_step *means;  /* a head: of those sums                           */
     octavo_prefill_step *most;   /* a block: largest magnitudes                     */
     octavo_prefill_step *scales; /* a head: of those magnitudes                     */
+    octavo_prefill_step *rest;   /* a block: what codes leave out of V; NULL: pack finds it */
     octavo_prefill_step *pack;   /* PREFILL_KEYS keys and values                    */
+    octavo_prefill_step *rests;  /* a head: of what codes leave out                 */
     void (*attend)(const octavo_prefill_call *call, const octavo_prefill_task *task);
 } octavo_prefill_work;
 

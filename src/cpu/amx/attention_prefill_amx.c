@@ -5,7 +5,8 @@
 
 octavo_status octavo_attention_prefill_avx512(const octavo_exec *exec, const octavo_attention_prefill_params *p);
 octavo_status octavo_attention_prefill_amx(const octavo_exec *exec, const octavo_attention_prefill_params *p);
-octavo_prefill_step octavo_prefill_sum_avx512, octavo_prefill_means_avx512, octavo_prefill_most_avx512, octavo_prefill_scales_avx512;
+octavo_prefill_step octavo_prefill_sum_avx512, octavo_prefill_means_avx512, octavo_prefill_most_avx512, octavo_prefill_scales_avx512,
+                    octavo_prefill_rests_avx512;
 octavo_prefill_step octavo_prefill_pack_avx512_bf16;
 
 /* Operand of ldtilecfg: a constant, because compilers believe that the instruction reads eight bytes of it. */
@@ -245,7 +246,7 @@ static void attend(const octavo_prefill_call *call, const octavo_prefill_task *t
 octavo_status octavo_attention_prefill_amx(const octavo_exec *exec, const octavo_attention_prefill_params *p)
 {
     static const octavo_prefill_work work = { .sum = octavo_prefill_sum_avx512, .means = octavo_prefill_means_avx512, .most = octavo_prefill_most_avx512,
-                                              .scales = octavo_prefill_scales_avx512, .pack = octavo_prefill_pack_avx512_bf16, .attend = attend };
+                                              .scales = octavo_prefill_scales_avx512, .rests = octavo_prefill_rests_avx512, .pack = octavo_prefill_pack_avx512_bf16, .attend = attend };
     const int exact_f32 = p->precision == OCTAVO_ATTENTION_EXACT && (p->kv->k_format == OCTAVO_K_F32 || p->kv->v_format == OCTAVO_V_F32);
     if (exact_f32 || p->kv->head_dim > PREFILL_DIM_MOST || p->kv->v_dim > PREFILL_DIM_MOST) return octavo_attention_prefill_avx512(exec, p);
     return octavo_prefill_run(exec, p, &work);

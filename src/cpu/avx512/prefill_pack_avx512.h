@@ -59,7 +59,8 @@ static void prefill_pack(const octavo_prefill_call *call, int64_t slot, int64_t 
     for (int64_t first = 0; first < PREFILL_KEYS; first += OCTAVO_PREFILL_BLOCK) {
         const int64_t block = (tile * PREFILL_KEYS + first) / OCTAVO_PREFILL_BLOCK;
         prefill_load_keys(&of, block, k, factor + first);
-        prefill_load_values(&of, block, v, weight + first, !plan.wide);
+        prefill_load_values(&of, block, v, weight + first, !plan.wide,
+                            block < call->layout.blocks ? of.facts.v_part + block * of.v_dim : v + OCTAVO_PREFILL_BLOCK * of.v_dim);
         if (call->p->precision == OCTAVO_ATTENTION_FP8) prefill_scale_keys(k, factor + first, of.k_dim);
         if (plan.kind == PREFILL_BLOCKED) prefill_spread_factor(factor + first);
         marks |= prefill_pack_keys(&plan, packed + (size_t)tile * plan.k_tile, first, k, of.k_dim) ? PREFILL_K_REST : 0;

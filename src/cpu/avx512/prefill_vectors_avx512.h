@@ -8,7 +8,8 @@
 #include "cpu/avx512/prefill_pack_avx512.h"
 #include "cpu/avx512/prefill_task_avx512.h"
 
-octavo_prefill_step octavo_prefill_sum_avx512, octavo_prefill_means_avx512, octavo_prefill_most_avx512, octavo_prefill_scales_avx512;
+octavo_prefill_step octavo_prefill_sum_avx512, octavo_prefill_means_avx512, octavo_prefill_most_avx512, octavo_prefill_scales_avx512,
+                    octavo_prefill_rests_avx512;
 
 enum { PREFILL_BAND_ROWS = 8 }; /* of a tile, whose sums the registers hold for PREFILL_ROW_PAD queries */
 

@@ -19,6 +19,7 @@ octavo_status octavo_attention_prefill_avx512_vnni(const octavo_exec *exec, cons
 {
     static const octavo_prefill_work work = { .operands = PREFILL_WIDE_OPERANDS, .sum = octavo_prefill_sum_avx512, .means = octavo_prefill_means_avx512,
                                               .most = octavo_prefill_most_avx512, .scales = octavo_prefill_scales_avx512,
+                                              .rests = octavo_prefill_rests_avx512,
                                               .pack = octavo_prefill_pack_avx512_vnni, .attend = prefill_attend };
     return prefill_takes(p) ? octavo_prefill_run(exec, p, &work) : octavo_attention_prefill_avx512(exec, p);
 }

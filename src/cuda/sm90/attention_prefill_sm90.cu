@@ -51,7 +51,7 @@ static map_axes axes_of_section(const octavo_kv_view *kv, const octavo_section *
              { section->token_bytes, section->head_bytes, section->sequence_bytes } };
 }
 
-/* Orders the tasks. *blocks: a grid that has one for each processor. */
+/* Orders the tasks, the next of which is the workspace's first word. *blocks: a grid that has one for each processor. */
 template <typename C> static octavo_status plan_tasks(const octavo_exec *exec, const prefill_call &of, int rows, int64_t token_bytes, C *call, int *blocks)
 {
     const octavo_tensor *q = &of.p.q;
@@ -65,7 +65,7 @@ template <typename C> static octavo_status plan_tasks(const octavo_exec *exec, c
     order->section_heads = (int)(section < order->heads ? section : order->heads);
     *blocks = order->tasks < machine.processors ? order->tasks : machine.processors;
     call->next_task = (int *)exec->workspace;
-    return octavo_cuda_check(cudaMemsetAsync(call->next_task, 0, sizeof *call->next_task, octavo_cuda_stream(exec)), "attention_prefill");
+    return OCTAVO_OK;
 }
 
 static int common_divisor(int a, int b)
@@ -98,7 +98,8 @@ octavo_status octavo_prefill_tma_plan(const octavo_exec *exec, const prefill_cal
     OCTAVO_CUDA_TRY(make_map(encode, queries, type, ROW_ELEMENTS, GROUP_ROWS, &call->q));
     OCTAVO_CUDA_TRY(section_map(encode, kv, &kv->k[0], halves, keys, &call->k, &call->page_tokens));
     OCTAVO_CUDA_TRY(section_map(encode, kv, &kv->v, halves, keys, &call->v, &call->page_tokens));
-    return plan_tasks(exec, of, rows, HALF_BYTES * (kv->head_dim + kv->v_dim), call, blocks);
+    OCTAVO_CUDA_TRY(plan_tasks(exec, of, rows, HALF_BYTES * (kv->head_dim + kv->v_dim), call, blocks));
+    return octavo_cuda_check(cudaMemsetAsync(call->next_task, 0, sizeof *call->next_task, octavo_cuda_stream(exec)), "attention_prefill");
 }
 
 /* Codes of queries and keys in the workspace. */
@@ -141,7 +142,7 @@ octavo_status octavo_prefill_eight_plan(const octavo_exec *exec, const prefill_c
     const auto array = [workspace](size_t offset) { return offset ? (const float *)(workspace + offset) : nullptr; };
     call->q_tokens = at.q_tokens, call->kv_tokens = tokens;
     call->q_scale = array(at.q_scale), call->q_shift = array(at.q_shift), call->k_scale = array(at.k_scale);
-    call->v_log2 = array(at.v_log2), call->v_scale = array(at.v_scale), call->v_mean = array(at.v_mean);
+    call->v_log2 = array(at.v_log2), call->v_scale = array(at.v_scale), call->v_mean = array(at.v_mean), call->v_rest = array(at.v_rest);
     return plan_tasks(exec, of, rows, dim + values, call, blocks);
 }
 

@@ -1,85 +1,95 @@
 /* prefill_eight_sm90.cu - attention of many queries in FP8, or with INT8 scores and E4M3 sums (SageAttention 2).
  *
- * A producer warp copies; each of two warpgroups has 64 rows of one query head. It asks for a tile's scores, weighs them, asks for the
+ * A producer warp copies; each of two or three warpgroups has 64 rows of one query head. It asks for a tile's scores, weighs them, asks for the
  * tile's sums, and adds these to those of float32, since the matrix unit keeps 13 bits of what it sums up. They take the registers of the
- * scores, so that a tile may have 256 keys. Exponentials take as long as products at head_dim 128: the warpgroups take turns in them, so
- * that one has products meanwhile. Bound by both. */
+ * scores, so that a tile may have 256 keys. Exponentials take as long as products at head_dim 128, where two warpgroups take turns in them, so
+ * that one has products meanwhile; at 64 there are three and no turns. Bound by both. */
 #include "cuda/sm90/prefill_sm90.h"
 #include "cuda/tile/prefill_eight_finish.cuh"
 
 enum { FIRST_TURN = 1 /* named barrier; 0 is __syncthreads() */, TURN_THREADS = 2 * GROUP_THREADS };
-enum { PRODUCER_REGISTERS = 24, CONSUMER_REGISTERS = 240 };
+enum { PRODUCER_REGISTERS = 24, SUMS_MORE = 4 /* registers of the weights' own sums */ };
+static constexpr uint32_t NO_CODES = ~0u; /* what four weights never are */
 
 enum eight_codes { CODES_E4M3, CODES_INT8 };
 template <eight_codes CODES> struct code_sums { typedef float type; };
 template <> struct code_sums<CODES_INT8> { typedef int type; };
 
-/* Scores of a tile. */
+/* Scores of a tile, a group of products for each part. */
 template <typename L, typename T> static __device__ __forceinline__ void ask_scores(T (&score)[L::PARTS][PART_SCORES], uint32_t q, uint32_t k)
 {
     enum { STEPS = L::ROW / 32 };
     wgmma_fence();
 #pragma unroll
-    for (int i = 0; i < L::DIM / 32; i++) {
-        const uint64_t rows = wgmma_matrix_at<L::ROW>(q + (i / STEPS * GROUP_ROWS * L::ROW + i % STEPS * 32) / 16);
-        const uint64_t keys = wgmma_matrix_at<L::ROW>(k + (i / STEPS * L::KEYS * L::ROW + i % STEPS * 32) / 16);
-        if constexpr (L::PARTS > 1) wgmma_eight_shared(score[0], score[1], rows, keys, i > 0);
-        else wgmma_eight_shared(score[0], rows, keys, i > 0);
+    for (int part = 0; part < L::PARTS; part++) {
+#pragma unroll
+        for (int i = 0; i < L::DIM / 32; i++) {
+            const uint64_t rows = wgmma_matrix_at<L::ROW>(q + (i / STEPS * GROUP_ROWS * L::ROW + i % STEPS * 32) / 16);
+            const uint64_t keys = wgmma_matrix_at<L::ROW>(k + ((i / STEPS * L::KEYS + part * PART_KEYS) * L::ROW + i % STEPS * 32) / 16);
+            wgmma_eight_shared(score[part], rows, keys, i > 0);
+        }
+        wgmma_commit();
     }
-    wgmma_commit();
 }
 
-/* The largest logarithm of a weight so far in a lane's rows; of integers, which become floats in place where some are masked. */
+/* The largest logarithm of a weight so far in a lane's rows; of integers, which become floats in place in a special tile. */
 template <typename L>
-static __device__ __forceinline__ void most_of(float (&most)[2], float (&score)[PART_SCORES], const eight_rows &rows, uint32_t facts, uint32_t spans,
-                                               bool masked, int part)
+static __device__ __forceinline__ void most_of(float (&most)[2], float (&score)[PART_SCORES], const eight_tile<L> &tile, uint32_t facts, uint32_t spans,
+                                               bool special, int part)
 {
-    if (__builtin_expect(masked, 0)) eight_mask(score, spans, load_shared(facts + 4 * L::TILE_BEGIN) + part * PART_KEYS);
-    eight_most<L>(most, score, rows, facts, part);
+    if (__builtin_expect(special, 0)) eight_mask(score, spans, load_shared(facts + 4 * L::TILE_BEGIN) + part * PART_KEYS);
+    eight_most(most, score, tile, part);
 }
 template <typename L>
-static __device__ __forceinline__ void most_of(float (&most)[2], int (&score)[PART_SCORES], const eight_rows &rows, uint32_t facts, uint32_t spans,
-                                               bool masked, int part)
+static __device__ __forceinline__ void most_of(float (&most)[2], int (&score)[PART_SCORES], const eight_tile<L> &tile, uint32_t facts, uint32_t spans,
+                                               bool special, int part)
 {
-    if (__builtin_expect(masked, 0)) {
+    if (__builtin_expect(special, 0)) {
         float all[PART_SCORES];
 #pragma unroll
         for (int i = 0; i < PART_SCORES; i++) all[i] = (float)score[i];
-        most_of<L>(most, all, rows, facts, spans, masked, part);
+        most_of(most, all, tile, facts, spans, special, part);
 #pragma unroll
         for (int i = 0; i < PART_SCORES; i++) score[i] = __float_as_int(all[i]);
-    } else eight_most<L>(most, score, rows, facts, part);
+    } else eight_most(most, score, tile, part);
 }
 
+/* Weights of a part of a special tile. */
 template <typename L>
-static __device__ __forceinline__ void weigh(uint32_t (&weight)[PART_KEYS / 32][4], const float (&score)[PART_SCORES], eight_rows *rows, uint32_t facts,
-                                             bool, int part, float zero)
+static __device__ __forceinline__ void weigh_special(uint32_t (&weight)[PART_KEYS / 32][4], const float (&score)[PART_SCORES], eight_rows *rows,
+                                                     const eight_tile<L> &tile, uint32_t facts, int part, float zero)
 {
-    eight_weigh<L>(weight, score, rows, facts, part, zero);
+    eight_weigh<true>(weight, score, rows, tile, facts, part, zero);
 }
 template <typename L>
-static __device__ __forceinline__ void weigh(uint32_t (&weight)[PART_KEYS / 32][4], const int (&score)[PART_SCORES], eight_rows *rows, uint32_t facts,
-                                             bool masked, int part, float zero)
+static __device__ __forceinline__ void weigh_special(uint32_t (&weight)[PART_KEYS / 32][4], const int (&score)[PART_SCORES], eight_rows *rows,
+                                                     const eight_tile<L> &tile, uint32_t facts, int part, float zero)
 {
-    if (__builtin_expect(masked, 0)) {
-        float all[PART_SCORES];
+    float all[PART_SCORES];
 #pragma unroll
-        for (int i = 0; i < PART_SCORES; i++) all[i] = __int_as_float(score[i]);
-        eight_weigh<L>(weight, all, rows, facts, part, zero);
-    } else eight_weigh<L>(weight, score, rows, facts, part, zero);
+    for (int i = 0; i < PART_SCORES; i++) all[i] = __int_as_float(score[i]);
+    eight_weigh<true>(weight, all, rows, tile, facts, part, zero);
 }
 
-/* Sums of a tile's values, at most 128 columns of them. */
-template <typename L, typename S>
-static __device__ __forceinline__ void ask_sums(float (&fresh)[S::COUNT], const uint32_t (&weight)[L::PARTS][PART_KEYS / 32][4], uint32_t v)
+/* Sums of a tile's values, at most 128 columns of them, and with four registers more those of the weights themselves. */
+template <typename L, int COUNT>
+static __device__ __forceinline__ void ask_sums(float (&fresh)[COUNT], const uint32_t (&weight)[L::PARTS][PART_KEYS / 32][4], uint32_t v)
 {
     wgmma_fence();
 #pragma unroll
     for (int i = 0; i < L::KEYS / 32; i++) {
         const int column = i / (V_COLUMN / 32), within = i % (V_COLUMN / 32);
-        wgmma_eight_registers(fresh, weight[column][within], wgmma_matrix_at<V_COLUMN>(v + (column * L::DIM * V_COLUMN + within * 32) / 16), i > 0);
+        wgmma_eight_registers(fresh, weight[column][within], wgmma_matrix_at<V_COLUMN>(v + (column * L::V_COLUMN_BYTES + within * 32) / 16), i > 0);
     }
     wgmma_commit();
+    wgmma_wait<0>();
+    wgmma_pin(fresh);
+}
+template <int MORE, int COUNT>
+static __device__ __forceinline__ void add_sums(float (&sum)[COUNT], const float (&down)[2], const float (&fresh)[COUNT + MORE])
+{
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) sum[i] = fmaf(sum[i], down[i / 2 % 2], fresh[i]);
 }
 
 /* What the rows of a lane see, for eight_mask(), and the factors of their scores. */
@@ -103,13 +113,12 @@ static __device__ __forceinline__ void begin_rows(const prefill_codes_call &c, c
 template <typename L, eight_codes CODES> static __device__ __forceinline__ void consume(const prefill_codes_call &c, uint32_t base, int group)
 {
     typedef eight_sums<L::DIM> S;
-    enum { TURN_END = L::DIM == 64 ? 0 : L::PARTS - 1 /* the part after which the other's turn begins: at 64 there is little to multiply */ };
     const int warp = (int)threadIdx.x % GROUP_THREADS / WARP, g = (int)threadIdx.x % WARP / 4;
     const bool reports = threadIdx.x % GROUP_THREADS == 0, warp_reports = threadIdx.x % WARP == 0;
     const int my_row = group * GROUP_ROWS + warp * 16 + g;
     const uint32_t q = wgmma_begin(base + group * L::Q_GROUP_BYTES), spans = base + L::SPANS + SPAN_BYTES * my_row;
     const int my_turn = FIRST_TURN + group, next_turn = FIRST_TURN + (group + 1) % L::GROUPS;
-    if (group == L::GROUPS - 1) barrier_report_named(next_turn, TURN_THREADS);
+    if (L::TURNS && group == L::GROUPS - 1) barrier_report_named(next_turn, TURN_THREADS);
     ring_place at = { 0, 0 }, tasks_at = { 0, 0 };
     uint32_t q_parity = 0;
     for (int index; (index = ring_task<L>(base, &tasks_at)) < c.order.tasks;) {
@@ -125,7 +134,7 @@ template <typename L, eight_codes CODES> static __device__ __forceinline__ void 
             mbarrier_wait(base + L::Q_FULL, q_parity), q_parity ^= 1;
         }
         while (!(flags & TILE_LAST)) {
-            const uint32_t facts = base + L::FACTS + at.stage * L::FACT_BYTES, v = wgmma_begin(base + L::V + at.stage * L::TILE_BYTES);
+            const uint32_t facts = base + L::FACTS + at.stage * L::FACT_BYTES, v = wgmma_begin(base + L::V + at.stage * L::V_TILE_BYTES);
             typename code_sums<CODES>::type score[L::PARTS][PART_SCORES];
             uint32_t weight[L::PARTS][PART_KEYS / 32][4];
             float most[2] = { -INFINITY, -INFINITY }, down[2];
@@ -134,36 +143,45 @@ template <typename L, eight_codes CODES> static __device__ __forceinline__ void 
             mbarrier_wait(base + L::K_FULL + 8 * at.stage, at.parity);
             ask_scores<L>(score, q, wgmma_begin(base + L::K + at.stage * L::TILE_BYTES));
             flags = load_shared(facts + 4 * L::TILE_FLAGS);
-            wgmma_wait<0>();
-#pragma unroll
-            for (int part = 0; part < L::PARTS; part++) wgmma_pin(score[part]);
-#pragma unroll
-            for (int part = 0; part < L::PARTS; part++) most_of<L>(most, score[part], rows, facts, spans, (flags & TILE_MASKED) != 0, part);
-            eight_unit(&rows, most, down);
-
-            /* 2. weights, of one warpgroup at a time: its turn ends once their sum is known */
-            barrier_wait_named(my_turn, TURN_THREADS);
+            const bool special = (flags & TILE_SPECIAL) != 0;
+            eight_tile<L> tile;
+            eight_read(&tile, rows, facts);
 #pragma unroll
             for (int part = 0; part < L::PARTS; part++) {
-                weigh<L>(weight[part], score[part], &rows, facts, (flags & TILE_MASKED) != 0, part, c.zero);
-                if (part == TURN_END) barrier_report_named(next_turn + (rows.mass[0] + rows.mass[1] < 0.0f), TURN_THREADS);
+                if (part < L::PARTS - 1) wgmma_wait<1>();
+                else wgmma_wait<0>();
+                wgmma_pin(score[part]);
+                most_of(most, score[part], tile, facts, spans, special, part);
             }
+            eight_unit(&rows, most, down);
+
+            /* 2. weights, of one warpgroup at a time: its turn ends once they are known */
+            if (L::TURNS) barrier_wait_named(my_turn, TURN_THREADS);
+            if (__builtin_expect(special, 0)) {
+#pragma unroll
+                for (int part = 0; part < L::PARTS; part++) weigh_special(weight[part], score[part], &rows, tile, facts, part, c.zero);
+            } else {
+#pragma unroll
+                for (int part = 0; part < L::PARTS; part++) eight_weigh<false>(weight[part], score[part], &rows, tile, facts, part, c.zero);
+            }
+            if (L::TURNS) barrier_report_named(next_turn + (weight[L::PARTS - 1][3][3] == NO_CODES), TURN_THREADS);
             __syncwarp();
             if (warp_reports) mbarrier_report(base + L::K_EMPTY + 8 * at.stage);
             if (reports && (flags & TILE_LAST)) mbarrier_report(base + L::Q_EMPTY);
 
             /* 3. sums */
             mbarrier_wait(base + L::V_FULL + 8 * at.stage, at.parity);
-#pragma unroll
-            for (int part = 0; part < S::PARTS; part++) {
+            if constexpr (S::PARTS > 1) {
                 float fresh[S::COUNT];
-                ask_sums<L, S>(fresh, weight, v + part * S::COUNT * 2 * V_COLUMN / 16);
-                wgmma_wait<0>();
-                wgmma_pin(fresh);
-                if (reports && part == S::PARTS - 1) mbarrier_report(base + L::V_EMPTY + 8 * at.stage);
-#pragma unroll
-                for (int i = 0; i < S::COUNT; i++) sum[part][i] = fmaf(sum[part][i], down[i / 2 % 2], fresh[i]);
+                ask_sums<L>(fresh, weight, v);
+                add_sums<0>(sum[0], down, fresh);
             }
+            float fresh[S::COUNT + SUMS_MORE];
+            ask_sums<L>(fresh, weight, v + (S::PARTS - 1) * S::COUNT * 2 * V_COLUMN / 16);
+            if (reports) mbarrier_report(base + L::V_EMPTY + 8 * at.stage);
+            add_sums<SUMS_MORE>(sum[S::PARTS - 1], down, fresh);
+#pragma unroll
+            for (int row = 0; row < 2; row++) rows.mass[row] = fmaf(fresh[S::COUNT + 2 * row], tile.worth, rows.mass[row]);
             ring_advance<L::STAGES>(&at);
         }
         task = prefill_task_of(c.of, c.order, index, L::ROWS, L::KEYS);
@@ -182,13 +200,14 @@ template <typename L, eight_codes CODES> static __global__ void __launch_bounds_
         prefetch_map(&c.q), prefetch_map(&c.k), prefetch_map(&c.v);
         eight_init<L>(base);
     }
+    eight_init_values<L>(base);
     __syncthreads();
     wait_for_kernel_before();
     if (group == 0) {
         registers_give<PRODUCER_REGISTERS>();
         if (threadIdx.x < WARP) eight_produce<L>(c, base);
     } else {
-        registers_take<CONSUMER_REGISTERS>();
+        registers_take<L::REGISTERS>();
         consume<L, CODES>(c, base, group - 1);
     }
 }
@@ -209,8 +228,8 @@ template <typename L> static octavo_status launch_codes(const octavo_exec *exec,
 octavo_status octavo_prefill_eight_sm90(const octavo_exec *exec, const prefill_call &call)
 {
     switch (call.kv.head_dim) {
-    case 64:  return launch_codes<prefill_eight_layout<64, 256, 4>>(exec, call);
-    case 128: return launch_codes<prefill_eight_layout<128, 256, 3>>(exec, call);
-    default:  return launch_codes<prefill_eight_layout<256, 128, 2>>(exec, call);
+    case 64:  return launch_codes<prefill_eight_layout<64, 128, 4, 3>>(exec, call);
+    case 128: return launch_codes<prefill_eight_layout<128, 256, 3, 2>>(exec, call);
+    default:  return launch_codes<prefill_eight_layout<256, 128, 2, 2>>(exec, call);
     }
 }

@@ -1,10 +1,12 @@
 /* prefill_eight_ring.cuh - shared memory of the eight-bit prefill kernels of sm_90, and the producer that fills it.
  *
- * Q and K lie as in prefill_ring.cuh, in columns of ROW bytes of a row; V, [dim][tokens], in columns of 128 tokens. With a tile of keys come
- * its first key, what a warpgroup has to know of it, and the factors of its scores and weights. */
+ * Q and K lie as in prefill_ring.cuh, in columns of ROW bytes of a row; V, [dim][tokens], in columns of 128 tokens, below which eight more rows
+ * make the matrix unit sum up the weights themselves: the first has what a weight counts, the others are zeros. With a tile of keys come its
+ * first key, what a warpgroup has to know of it, and the factors of its scores and weights. */
 #ifndef OCTAVO_CUDA_TILE_PREFILL_EIGHT_RING_CUH
 #define OCTAVO_CUDA_TILE_PREFILL_EIGHT_RING_CUH
 
+#include "cuda/ptx/ptx_convert.cuh"
 #include "cuda/ptx/ptx_wgmma_eight.cuh"
 #include "cuda/tile/prefill_ring.cuh"
 #include "kernel/prefill_eight.h"
@@ -16,21 +18,24 @@ struct prefill_codes_call {
     int *next_task; /* a word of the workspace, 0 at first */
     int64_t q_tokens, kv_tokens;
     const float *q_scale, *q_shift;                  /* see kernel/prefill_eight.h; NULL: there is none */
-    const float *k_scale, *v_log2, *v_scale, *v_mean;
+    const float *k_scale, *v_log2, *v_scale, *v_mean, *v_rest;
     float scale_log2, zero; /* zero: 0, which the compiler does not know */
 };
 
-enum { V_COLUMN = 128, PART_KEYS = 128 /* whose scores are an array */ };
+/* TILE_SPECIAL: some row does not see some key, or V's factors are too far from one another for weights to be summed as codes. */
+enum { TILE_SPECIAL = TILE_MASKED, V_COLUMN = 128, V_COLUMN_ROWS_MORE = 8, PART_KEYS = 128 /* whose scores are an array */ };
 
 /* Where things lie in shared memory, from a base that is a multiple of SWIZZLE_BYTES. */
-template <int DIM_, int KEYS_, int STAGES_> struct prefill_eight_layout {
-    enum { DIM = DIM_, KEYS = KEYS_, STAGES = STAGES_, GROUPS = 2 };
+template <int DIM_, int KEYS_, int STAGES_, int GROUPS_> struct prefill_eight_layout {
+    enum { DIM = DIM_, KEYS = KEYS_, STAGES = STAGES_, GROUPS = GROUPS_ };
+    enum { TURNS = GROUPS == 2, REGISTERS = GROUPS == 2 ? 240 : 160 /* of a thread that multiplies */ };
     enum { ROWS = GROUPS * GROUP_ROWS, THREADS = (GROUPS + 1) * GROUP_THREADS, HALVES = KEYS / OCTAVO_PREFILL_BLOCK, PARTS = KEYS / PART_KEYS };
     enum { ROW = DIM < 128 ? DIM : 128, COLUMNS = DIM / ROW, TILE_BYTES = KEYS * DIM, Q_GROUP_BYTES = GROUP_ROWS * DIM };
-    /* floats of a tile: factors of scores, logarithms of the weights' factors, their inverses; then the first key and what else */
-    enum { K_FACTORS = 4 * HALVES, V_LOGS = K_FACTORS, V_BACK = V_LOGS + HALVES, TILE_BEGIN = V_BACK + HALVES, TILE_FLAGS = TILE_BEGIN + 1 };
+    enum { V_COLUMN_BYTES = (DIM + V_COLUMN_ROWS_MORE) * V_COLUMN, V_TILE_BYTES = KEYS / V_COLUMN * V_COLUMN_BYTES };
+    /* floats of a tile: factors of scores, logarithms of the weights' factors, what a sum of weights is worth; then the first key and what else */
+    enum { K_FACTORS = 4 * HALVES, V_LOGS = K_FACTORS, TILE_WORTH = V_LOGS + HALVES, TILE_BEGIN = TILE_WORTH + 1, TILE_FLAGS = TILE_BEGIN + 1 };
     enum { FACT_BYTES = (TILE_FLAGS + 1 + 3) / 4 * 16 };
-    enum { K = GROUPS * Q_GROUP_BYTES, V = K + STAGES * TILE_BYTES, FACTS = V + STAGES * TILE_BYTES, SPANS = FACTS + STAGES * FACT_BYTES };
+    enum { K = GROUPS * Q_GROUP_BYTES, V = K + STAGES * TILE_BYTES, FACTS = V + STAGES * V_TILE_BYTES, SPANS = FACTS + STAGES * FACT_BYTES };
     enum { BARRIERS = SPANS + SPAN_BYTES * ROWS, Q_FULL = BARRIERS, Q_EMPTY = Q_FULL + 8, K_FULL = Q_EMPTY + 8, K_EMPTY = K_FULL + 8 * STAGES };
     enum { V_FULL = K_EMPTY + 8 * STAGES, V_EMPTY = V_FULL + 8 * STAGES, TASK_FULL = V_EMPTY + 8 * STAGES, TASK_EMPTY = TASK_FULL + 8 * TASKS };
     enum { TASK = TASK_EMPTY + 8 * TASKS, BYTES = TASK + 4 * TASKS + SWIZZLE_BYTES };
@@ -57,19 +62,37 @@ static __device__ __forceinline__ float eight_v_unit(const prefill_codes_call &c
     return c.v_log2 ? c.v_log2[kv_line * (c.kv_tokens / OCTAVO_PREFILL_BLOCK)] : 0.0f;
 }
 
-/* Factors of a tile to shared memory. */
-template <typename L>
-static __device__ __forceinline__ void put_facts(const prefill_codes_call &c, int64_t kv_line, float v_unit, int begin, int flags, uint32_t to, int lane)
+/* The rows of zeros below V, by all threads of the block. */
+template <typename L> static __device__ __forceinline__ void eight_init_values(uint32_t base)
 {
-    static constexpr float LOG_LEAST = -100.0f;
-    const int64_t blocks = c.kv_tokens / OCTAVO_PREFILL_BLOCK, first = begin / OCTAVO_PREFILL_BLOCK;
+    enum { PIECES = V_COLUMN_ROWS_MORE * V_COLUMN / 16 };
+    for (int i = (int)threadIdx.x; i < L::STAGES * L::KEYS / V_COLUMN * PIECES; i += L::THREADS)
+        store_shared_16(base + L::V + i / PIECES * L::V_COLUMN_BYTES + L::DIM * V_COLUMN + i % PIECES * 16, make_uint4(0, 0, 0, 0));
+    fence_for_engines();
+}
+
+/* Facts of a tile to shared memory. Returns what weights of the lane's 16 keys count, as four codes: the factors of V are in the weights, and
+ * weights that a small factor pushes below the least code would be missed, so that these have to be close to one another. */
+template <typename L>
+static __device__ __forceinline__ uint32_t put_facts(const prefill_codes_call &c, int64_t kv_line, float v_unit, int begin, int flags, uint32_t to,
+                                                     int lane)
+{
+    static constexpr float LOG_LEAST = -100.0f, APART_MOST = 3.0f;
+    const int64_t blocks = c.kv_tokens / OCTAVO_PREFILL_BLOCK, first = begin / OCTAVO_PREFILL_BLOCK, block = first + lane % L::HALVES;
     if (lane < L::K_FACTORS) store_shared(to + 4 * lane, first + lane / 4 < blocks ? c.k_scale[(kv_line * blocks + first) * 4 + lane] : 0.0f);
-    if (lane < L::HALVES) {
-        const float log = c.v_log2 && first + lane < blocks ? fmaxf(c.v_log2[kv_line * blocks + first + lane] - v_unit, LOG_LEAST) : 0.0f;
-        store_shared(to + 4 * (L::V_LOGS + lane), log), store_shared(to + 4 * (L::V_BACK + lane), exp2f(-log));
+    const float log = c.v_log2 ? fmaxf(c.v_log2[kv_line * blocks + (block < blocks ? block : first)] - v_unit, LOG_LEAST) : 0.0f;
+    float least = log, most = log;
+#pragma unroll
+    for (int step = 1; step < L::HALVES; step *= 2)
+        least = fminf(least, __shfl_xor_sync(WHOLE_WARP, least, step)), most = fmaxf(most, __shfl_xor_sync(WHOLE_WARP, most, step));
+    if (most - least > APART_MOST) flags |= TILE_SPECIAL;
+    if (lane < L::HALVES) store_shared(to + 4 * (L::V_LOGS + lane), log);
+    if (lane == 0) {
+        store_shared(to + 4 * L::TILE_WORTH, flags & TILE_SPECIAL ? 0.0f : exp2f(-least));
+        store_shared(to + 4 * L::TILE_BEGIN, begin), store_shared(to + 4 * L::TILE_FLAGS, flags);
     }
-    if (lane == 0) store_shared(to + 4 * L::TILE_BEGIN, begin), store_shared(to + 4 * L::TILE_FLAGS, flags);
-    __syncwarp();
+    const float count = exp2f(least - __shfl_sync(WHOLE_WARP, log, lane / 4 % L::HALVES));
+    return pack_e4m3(count, count, count, count);
 }
 
 /* The producer: one warp, of which a lane starts the copies. Blocks take tasks as they get done. */
@@ -101,19 +124,24 @@ template <typename L> static __device__ __forceinline__ void eight_produce(const
         }
         for (int j = 0; j < task.tiles; j++) {
             const int begin = prefill_tile_number(task, j) * L::KEYS, ring = 8 * at.stage;
-            const int flags = (prefill_tile_whole(task, begin, L::KEYS) ? 0 : TILE_MASKED) | (j == task.tiles - 1 ? TILE_LAST : 0);
-            const uint32_t k = base + L::K + at.stage * L::TILE_BYTES, v = base + L::V + at.stage * L::TILE_BYTES;
+            const int flags = (prefill_tile_whole(task, begin, L::KEYS) ? 0 : TILE_SPECIAL) | (j == task.tiles - 1 ? TILE_LAST : 0);
+            const uint32_t k = base + L::K + at.stage * L::TILE_BYTES, v = base + L::V + at.stage * L::V_TILE_BYTES;
             mbarrier_wait(base + L::K_EMPTY + ring, at.parity);
             if (lane == 0)
                 for (int i = 0; i < L::COLUMNS; i++)
                     copy_box(k + i * L::KEYS * L::ROW, &c.k, base + L::K_FULL + ring, i * L::ROW, begin, task.kv_head, task.b);
-            put_facts<L>(c, kv_line, v_unit, begin, flags, base + L::FACTS + at.stage * L::FACT_BYTES, lane);
+            const uint32_t counts = put_facts<L>(c, kv_line, v_unit, begin, flags, base + L::FACTS + at.stage * L::FACT_BYTES, lane);
+            __syncwarp();
             if (lane == 0) mbarrier_report_and_expect(base + L::K_FULL + ring, L::TILE_BYTES);
             mbarrier_wait(base + L::V_EMPTY + ring, at.parity);
+            if (lane < L::KEYS / 16)
+                store_shared_16(v + lane / 8 * L::V_COLUMN_BYTES + L::DIM * V_COLUMN + lane % 8 * 16, make_uint4(counts, counts, counts, counts));
+            fence_for_engines();
+            __syncwarp();
             if (lane == 0) {
                 mbarrier_report_and_expect(base + L::V_FULL + ring, L::TILE_BYTES);
                 for (int i = 0; i < L::KEYS / V_COLUMN; i++)
-                    copy_box(v + i * L::DIM * V_COLUMN, &c.v, base + L::V_FULL + ring, begin + i * V_COLUMN, 0, task.kv_head, task.b);
+                    copy_box(v + i * L::V_COLUMN_BYTES, &c.v, base + L::V_FULL + ring, begin + i * V_COLUMN, 0, task.kv_head, task.b);
             }
             __syncwarp();
             ring_advance<L::STAGES>(&at);

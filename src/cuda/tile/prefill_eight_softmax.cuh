@@ -39,10 +39,21 @@ static __device__ __forceinline__ void eight_mask(float (&score)[PART_SCORES], u
     }
 }
 
-/* What the scores of a half of a part are multiplied by. */
-static __device__ __forceinline__ float eight_factor(const eight_rows &rows, int row, uint32_t facts, int half)
+/* What a lane has to know of a tile: factors of the scores of its halves' keys, logarithms of what their weights are multiplied by, and what a
+ * sum of weights by the matrix unit is worth, 0 in a special tile. */
+template <typename L> struct eight_tile {
+    float factor[L::HALVES][2], log[L::HALVES], worth;
+};
+template <typename L> static __device__ __forceinline__ void eight_read(eight_tile<L> *tile, const eight_rows &rows, uint32_t facts)
 {
-    return fmaxf(rows.factor[row] * load_shared_float(facts + 4 * (4 * half + (int)threadIdx.x % 4)), FACTOR_LEAST);
+#pragma unroll
+    for (int half = 0; half < L::HALVES; half++) {
+        const float keys = load_shared_float(facts + 4 * (4 * half + (int)threadIdx.x % 4));
+        tile->log[half] = load_shared_float(facts + 4 * (L::V_LOGS + half));
+#pragma unroll
+        for (int row = 0; row < 2; row++) tile->factor[half][row] = fmaxf(rows.factor[row] * keys, FACTOR_LEAST);
+    }
+    tile->worth = load_shared_float(facts + 4 * L::TILE_WORTH);
 }
 
 /* The largest score of a row, of which a lane has two in four. Floats without a sign are in the order of their bits: a result below 0 says
@@ -91,17 +102,15 @@ static __device__ __forceinline__ void eight_largest(float (&largest)[PART_HALVE
 
 /* most: the largest logarithm of a weight so far in a lane's rows. */
 template <typename L, typename T>
-static __device__ __forceinline__ void eight_most(float (&most)[2], const T (&score)[PART_SCORES], const eight_rows &rows, uint32_t facts, int part)
+static __device__ __forceinline__ void eight_most(float (&most)[2], const T (&score)[PART_SCORES], const eight_tile<L> &tile, int part)
 {
     float largest[PART_HALVES][2];
     eight_largest(largest, score);
 #pragma unroll
-    for (int half = 0; half < PART_HALVES; half++) {
-        const float log = load_shared_float(facts + 4 * (L::V_LOGS + part * PART_HALVES + half));
+    for (int half = 0; half < PART_HALVES; half++)
 #pragma unroll
         for (int row = 0; row < 2; row++)
-            most[row] = fmaxf(most[row], fmaf(largest[half][row], eight_factor(rows, row, facts, part * PART_HALVES + half), log));
-    }
+            most[row] = fmaxf(most[row], fmaf(largest[half][row], tile.factor[part * PART_HALVES + half][row], tile.log[part * PART_HALVES + half]));
 }
 
 /* The unit of the tile's weights. down: what all sums before are multiplied by. */
@@ -118,38 +127,42 @@ static __device__ __forceinline__ void eight_unit(eight_rows *rows, float (&most
     }
 }
 
-/* Scores of a part to weights, their codes in the order in which V's tokens lie, and their sum. The factors of values are read here, lest the
- * assembler takes exponentials before the warpgroup's turn; and `zero` lets each 16 wait for those before the last, lest it computes all their
- * arguments first, while the unit for exponentials has nothing to do. */
-template <typename L, typename T>
+/* Scores of a part to weights, their codes in the order in which V's tokens lie, and their sum where the matrix unit does not find it. The
+ * logarithms are read once more, lest the assembler takes exponentials before the warpgroup's turn; and `zero` lets each 16 wait for those before
+ * the last, lest it computes all their arguments first, while the unit for exponentials has nothing to do. */
+template <bool SUMS, typename L, typename T>
 static __device__ __forceinline__ void eight_weigh(uint32_t (&weight)[PART_KEYS / 32][4], const T (&score)[PART_SCORES], eight_rows *rows,
-                                                   uint32_t facts, int part, float zero)
+                                                   const eight_tile<L> &tile, uint32_t facts, int part, float zero)
 {
     enum { CHUNK = 16, HALF_CHUNKS = HALF_SCORES / CHUNK };
     float last[2] = { 0.0f, 0.0f }, before[2] = { 0.0f, 0.0f };
 #pragma unroll
     for (int half = 0; half < PART_HALVES; half++) {
-        const int at_half = part * PART_HALVES + half;
-        const float log = load_shared_float(facts + 4 * (L::V_LOGS + at_half)), back = load_shared_float(facts + 4 * (L::V_BACK + at_half));
-        float factor[2], up[2], mass[4] = { 0.0f, 0.0f, 0.0f, 0.0f };
+        const float log = load_shared_float(facts + 4 * (L::V_LOGS + part * PART_HALVES + half));
+        float up[2], mass[4] = { 0.0f, 0.0f, 0.0f, 0.0f };
 #pragma unroll
-        for (int row = 0; row < 2; row++) factor[row] = eight_factor(*rows, row, facts, at_half), up[row] = log + EIGHT_UP - rows->unit[row];
+        for (int row = 0; row < 2; row++) up[row] = log + EIGHT_UP - rows->unit[row];
 #pragma unroll
         for (int chunk = half * HALF_CHUNKS; chunk < (half + 1) * HALF_CHUNKS; chunk++) {
             float x[CHUNK], its[2] = { up[0], up[1] };
             if (chunk > 1) its[0] = fmaf(before[0], zero, up[0]), its[1] = fmaf(before[1], zero, up[1]);
 #pragma unroll
-            for (int i = 0; i < CHUNK; i++) x[i] = exp2_fast(fmaf((float)score[chunk * CHUNK + i], factor[i / 2 % 2], its[i / 2 % 2]));
+            for (int i = 0; i < CHUNK; i++)
+                x[i] = exp2_fast(fmaf((float)score[chunk * CHUNK + i], tile.factor[part * PART_HALVES + half][i / 2 % 2], its[i / 2 % 2]));
             before[0] = last[0], before[1] = last[1], last[0] = x[CHUNK - 4], last[1] = x[CHUNK - 2];
+            if constexpr (SUMS)
 #pragma unroll
-            for (int i = 0; i < CHUNK; i++) mass[i % 4] += x[i];
+                for (int i = 0; i < CHUNK; i++) mass[i % 4] += x[i];
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 const int at = j / 2 * 8 + j % 2 * 2;
                 weight[chunk][j] = pack_e4m3(x[at], x[at + 1], x[at + 4], x[at + 5]);
             }
         }
-        rows->mass[0] = fmaf(mass[0] + mass[1], back, rows->mass[0]), rows->mass[1] = fmaf(mass[2] + mass[3], back, rows->mass[1]);
+        if constexpr (SUMS) {
+            const float back = exp2_fast(-log);
+            rows->mass[0] = fmaf(mass[0] + mass[1], back, rows->mass[0]), rows->mass[1] = fmaf(mass[2] + mass[3], back, rows->mass[1]);
+        }
     }
 }
 
