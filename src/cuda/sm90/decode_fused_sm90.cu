@@ -36,7 +36,7 @@ static bool call_streams(const octavo_exec *exec, const octavo_decode_fused_para
     if (!p->merged || !p->merged_out.data || p->split_units || !p->kept == delta || p->part_kept || p->part_dropped) return false;
     if (p->in.window || p->in.soft_cap > 0.0f || rows > STREAM_ROWS || kv->head_dim != kv->v_dim || kv->block_tokens % 32) return false;
     if (kv->block_tokens & (kv->block_tokens - 1) || kv->max_tokens > 1 << 29 || groups > 65535) return false;
-    if (exec->workspace_bytes < (size_t)groups * sizeof(unsigned long long) || (uintptr_t)exec->workspace % 8) return false;
+    if (exec->workspace_bytes < (size_t)groups * sizeof(stream_count) || (uintptr_t)exec->workspace % 8) return false;
     return queries_stream(&p->in.q, key) && section_streams(kv, &kv->k[0], PIECE * key_pieces(key, kv->head_dim)) &&
            (!delta || (section_streams(kv, &kv->k[1], PIECE * key_pieces(key, kv->head_dim)) && !kv->k[0].sequence_bytes == !kv->k[1].sequence_bytes)) &&
            section_streams(kv, &kv->v, PIECE * value_pieces(value, kv->v_dim)) && !kv->k[0].sequence_bytes == !kv->v.sequence_bytes &&
@@ -66,7 +66,7 @@ static stream_call stream_call_of(const octavo_exec *exec, const octavo_decode_f
     c.q = (const uint16_t *)q->data, c.q_is_bf16 = q->dtype == OCTAVO_BF16, c.scale = p->in.softmax_scale * LOG2_E;
     for (int i = 0; i < 3; i++) c.q_stride[i] = q->strides[i];
     c.v_channel_scale = kv->v_channel_scale, c.part_out = p->part_out, c.part_sum = (float2 *)p->part_lse;
-    c.arrivals = (unsigned long long *)exec->workspace, c.out = p->merged_out, c.lse = p->merged_lse;
+    c.counts = (stream_count *)exec->workspace, c.out = p->merged_out, c.lse = p->merged_lse;
     return c;
 }
 
