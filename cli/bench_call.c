@@ -103,6 +103,7 @@ int bench_call_init(bench_call *call, const octavo_exec *exec, const bench_store
     call->params.compensate = rule->compensate;
     call->params.delta = rule->delta;
     call->params.epsilon = rule->epsilon;
+    call->params.precision = rule->precision;
     call->params.skip_ratio = call->skip_ratio;
     call->params.skip_ratio_first = call->skip_ratio_first;
     call->params.dropped_mass = call->dropped_mass;
@@ -155,6 +156,7 @@ int bench_call_run(bench_call *call, int64_t rows)
         host_arrays(call, host);
         if (bench_there_send(&call->there, &call->exec, host) != EXIT_DONE) return EXIT_REFUSED;
         if (octavo_attention_decode(&call->exec, &call->params) != OCTAVO_OK) return cli_refuse_last();
+        if (bench_call_run_bare(call) != EXIT_DONE) return EXIT_REFUSED; /* the output is that of the call that is timed */
         return bench_there_fetch(&call->there, &call->exec, host);
     }
     return octavo_attention_decode(&call->exec, &call->params) == OCTAVO_OK ? EXIT_DONE : cli_refuse_last();

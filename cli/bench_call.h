@@ -5,11 +5,12 @@
 #include "bench_settings.h"
 #include "bench_store.h"
 
-/* How the blocks are chosen; zero is exact attention. */
+/* How the blocks are chosen, and what is multiplied; zero is exact attention. */
 typedef struct bench_rule {
     octavo_select_rule select;
     octavo_compensation compensate;
     float delta, epsilon;
+    octavo_attention_precision precision;
 } bench_rule;
 
 /* A batch of queries with everything that a call returns. Owns its arrays, borrows the store. */

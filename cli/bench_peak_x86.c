@@ -1,4 +1,5 @@
-/* bench_peak_x86.c - the peak by what each level multiplies with: AMX tiles of bf16 or int8, fused float32 products of 64 or 32 bytes.
+/* bench_peak_x86.c - the peak by what each level multiplies with: AMX tiles of bf16 or int8, vectors of int8, fused float32 products of 64 or
+ * 32 bytes.
  *
  * Operands are random: processors run slower on them than on zeros. Functions carry the instruction sets that they need; the caller
  * names a level that the machine has. */
@@ -78,7 +79,36 @@ static float multiply_128(int64_t steps)
     VECTOR_LOOP(__m128, _mm_set1_ps, PRODUCT_AND_SUM, _mm_cvtss_f32);
 }
 
+/* The same with products of four int8. */
+__attribute__((target("avx512f,avx512vnni"))) static float multiply_codes(int64_t steps)
+{
+    __m512i sums[CHAINS], x = _mm512_set1_epi32(0x7B13A9C5);
+    const __m512i w = _mm512_set1_epi32(0x59E71D83);
+#pragma GCC unroll 12
+    for (int c = 0; c < CHAINS; c++) sums[c] = _mm512_set1_epi32(c);
+    for (int64_t i = 0; i < steps; i++) {
+#pragma GCC unroll 12
+        for (int c = 0; c < CHAINS; c++) {
+            sums[c] = _mm512_dpbusd_epi32(sums[c], x, w);
+            __asm__("" : "+v"(sums[c])); /* a compiler left alone copies each */
+        }
+        __asm__ volatile("" : "+v"(x));
+    }
+    __m512i total = sums[0];
+#pragma GCC unroll 12
+    for (int c = 1; c < CHAINS; c++) total = _mm512_add_epi32(total, sums[c]);
+    return (float)_mm512_cvtsi512_si32(total);
+}
+
 static int on_tiles(const char *isa, octavo_linear_precision precision) { return !strcmp(isa, "amx") && precision != OCTAVO_LINEAR_F32; }
+
+/* avx512 and the levels that add to it. */
+static int has_512(const char *isa) { return !strcmp(isa, "amx") || !strncmp(isa, "avx512", strlen("avx512")); }
+
+static int on_codes(const char *isa, octavo_linear_precision precision)
+{
+    return precision == OCTAVO_LINEAR_INT8 && (!strcmp(isa, "avx512_vnni") || !strcmp(isa, "avx512_bf16"));
+}
 
 /* Operations of one thread's work. */
 static double work(const char *isa, octavo_linear_precision precision, float *sum)
@@ -88,7 +118,11 @@ static double work(const char *isa, octavo_linear_precision precision, float *su
         multiply_tiles(integer, TILE_STEPS);
         return 4.0 * TILE_STEPS * 2 * TILE_ROWS * TILE_ROWS * (integer ? 64 : 32);
     }
-    const int bytes = !strcmp(isa, "amx") || !strcmp(isa, "avx512") ? 64 : !strcmp(isa, "avx2") ? 32 : 16;
+    if (on_codes(isa, precision)) {
+        *sum += multiply_codes(VECTOR_STEPS);
+        return 2.0 * 64 * CHAINS * VECTOR_STEPS;
+    }
+    const int bytes = has_512(isa) ? 64 : !strcmp(isa, "avx2") ? 32 : 16;
     *sum += bytes == 64 ? multiply_512(VECTOR_STEPS) : bytes == 32 ? multiply_256(VECTOR_STEPS) : multiply_128(VECTOR_STEPS);
     return 2.0 * bytes / 4 * CHAINS * VECTOR_STEPS;
 }
@@ -111,6 +145,7 @@ double bench_peak_measure(const char *isa, octavo_linear_precision precision, in
 const char *bench_peak_name(const char *isa, octavo_linear_precision precision)
 {
     if (on_tiles(isa, precision)) return precision == OCTAVO_LINEAR_INT8 ? "amx int8" : "amx bf16";
-    if (!strcmp(isa, "amx") || !strcmp(isa, "avx512")) return "avx512 f32";
+    if (on_codes(isa, precision)) return "avx512 int8";
+    if (has_512(isa)) return "avx512 f32";
     return !strcmp(isa, "avx2") ? "avx2 f32" : "sse f32";
 }

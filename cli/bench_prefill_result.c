@@ -46,10 +46,8 @@ static json_t *settings_object(const prefill_settings *settings)
 
 static json_t *machine_object(const octavo_device *device)
 {
-    char cpu[MACHINE_NAME_BYTES];
-    machine_cpu_name(cpu);
-    for (char *c = cpu; *c; c++)
-        if ((unsigned char)*c < 0x20 || (unsigned char)*c >= 0x7f) *c = '?';
+    char cpu[MACHINE_LABEL_BYTES];
+    machine_label(device, cpu);
     return json_pack("{s:s s:s s:s s:s s:s s:I}", "cpu", cpu, "isa", octavo_device_isa(device), "version", octavo_version(), "build_id",
                      octavo_build_id(), "build_options", octavo_build_options(), "llc_bytes", (json_int_t)machine_llc_bytes());
 }

@@ -73,7 +73,7 @@ void bench_result_set_key(bench_result *result, const int64_t *lengths, size_t l
 
 void bench_result_print(const bench_result *result, FILE *stream)
 {
-    fprintf(stream, "K %s, V %s, select %s", result->cache_k, result->cache_v, result->select);
+    fprintf(stream, "K %s, V %s, %s, select %s", result->cache_k, result->cache_v, result->attention, result->select);
     if (strcmp(result->select, "delta") == 0) fprintf(stream, " %g nats", result->delta);
     if (strcmp(result->select, "mass") == 0 || strcmp(result->select, "certified") == 0) fprintf(stream, " %g", result->epsilon);
     fprintf(stream, ", compensate %s; %" PRId64 "/%" PRId64 " heads of %" PRId64 ", block %" PRId64 "/%" PRId64 ", %" PRId64 " queries\n",

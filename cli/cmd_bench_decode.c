@@ -23,16 +23,6 @@ static void copy_label(char *target, size_t bytes, const char *source)
         if ((unsigned char)*c < 0x20 || (unsigned char)*c >= 0x7f) *c = '?';
 }
 
-/* The GPU's name behind the processor's. */
-static void label_gpu(const bench_run *run, bench_result *result)
-{
-    octavo_device_info gpu = OCTAVO_DEVICE_INFO_INIT;
-    char whole[RESULT_TEXT_BYTES];
-    if (octavo_cuda_device_info(atoi(octavo_device_name(run->exec.device) + strlen("cuda:")), &gpu) != OCTAVO_OK) return;
-    snprintf(whole, sizeof whole, "%.90s; %.90s", result->cpu, gpu.name); /* both have room */
-    copy_label(result->cpu, sizeof result->cpu, whole);
-}
-
 static void describe(const bench_run *run, bench_result *result)
 {
     const bench_settings *settings = run->settings;
@@ -46,15 +36,13 @@ static void describe(const bench_run *run, bench_result *result)
     copy_text(result->cache_v, sizeof result->cache_v, octavo_v_format_name(settings->cache.v_format));
     copy_text(result->select, sizeof result->select, octavo_select_rule_name(settings->cache.select));
     copy_text(result->compensate, sizeof result->compensate, cache_compensation_name(settings->cache.compensate));
+    copy_text(result->attention, sizeof result->attention, octavo_attention_precision_name(settings->attention));
     copy_text(result->device, sizeof result->device, octavo_device_name(run->exec.device));
     copy_text(result->isa, sizeof result->isa, octavo_device_isa(run->exec.device));
     copy_text(result->version, sizeof result->version, octavo_version());
     copy_text(result->build_id, sizeof result->build_id, octavo_build_id());
     copy_label(result->build_options, sizeof result->build_options, octavo_build_options());
-    char cpu[MACHINE_NAME_BYTES];
-    machine_cpu_name(cpu);
-    copy_label(result->cpu, sizeof result->cpu, cpu);
-    if (bench_on_gpu(&run->exec)) label_gpu(run, result);
+    machine_label(run->exec.device, result->cpu);
     result->llc_bytes = machine_llc_bytes();
     result->layer = settings->layer;
     result->hot = settings->synthetic.hot;

@@ -94,10 +94,8 @@ static const char *gemm_name(const octavo_device *device)
 
 static int print_json(const kproj_settings *settings, const octavo_device *device, const kproj_row *rows, double read_gbps)
 {
-    char cpu[MACHINE_NAME_BYTES];
-    machine_cpu_name(cpu);
-    for (char *c = cpu; *c; c++)
-        if ((unsigned char)*c < 0x20 || (unsigned char)*c >= 0x7f) *c = '?';
+    char cpu[MACHINE_LABEL_BYTES];
+    machine_label(device, cpu);
     json_t *results = json_array();
     int failed = !results;
     for (int i = 0; !failed && i < settings->token_count; i++) failed = json_array_append_new(results, row_object(&rows[i])) != 0;

@@ -115,10 +115,8 @@ static json_t *row_object(const linear_row *row)
 
 static int print_json(const linear_settings *settings, const octavo_device *device, const linear_row *rows)
 {
-    char cpu[MACHINE_NAME_BYTES];
-    machine_cpu_name(cpu);
-    for (char *c = cpu; *c; c++)
-        if ((unsigned char)*c < 0x20 || (unsigned char)*c >= 0x7f) *c = '?';
+    char cpu[MACHINE_LABEL_BYTES];
+    machine_label(device, cpu);
     json_t *results = json_array();
     int failed = !results;
     for (int i = 0; !failed && i < settings->token_count; i++) failed = json_array_append_new(results, row_object(&rows[i])) != 0;

@@ -131,6 +131,7 @@ static int open_sides(model_bench *bench)
     model_options exact = *asked;
     const cache_options plain = CACHE_OPTIONS_INIT;
     exact.cache = plain;
+    exact.decode_attention = OCTAVO_ATTENTION_EXACT;
     exact.dense_count = 0;
     model_run run = *bench->run;
     for (int side = 0; side < SIDES; side++) {

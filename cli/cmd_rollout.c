@@ -176,7 +176,7 @@ static int open_exact(const model_run *run, const rollout_settings *settings, in
     *options = settings->model;
     options->linear_word = settings->score;
     options->cache = (cache_options)CACHE_OPTIONS_INIT;
-    options->attention = OCTAVO_ATTENTION_EXACT;
+    options->attention = options->decode_attention = OCTAVO_ATTENTION_EXACT;
     options->dense_count = 0;
     int status = cache_options_check(&options->cache);
     if (status != EXIT_DONE) return status;

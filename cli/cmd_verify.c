@@ -51,6 +51,7 @@ static double default_tolerance(const model_run *run)
 {
     const cache_options *cache = &run->options->cache;
     const int exact = octavo_model_linear(run->model) == OCTAVO_LINEAR_F32 && run->options->attention == OCTAVO_ATTENTION_EXACT &&
+                      run->options->decode_attention == OCTAVO_ATTENTION_EXACT &&
                       cache->select == OCTAVO_SELECT_NONE && (!cache->k_format || cache->k_format == OCTAVO_K_F32) &&
                       (!cache->v_format || cache->v_format == OCTAVO_V_F32);
     return exact ? 1e-5 : 0.1;

@@ -32,6 +32,20 @@ void machine_cpu_name(char name[MACHINE_NAME_BYTES])
     fclose(file);
 }
 
+void machine_label(const octavo_device *device, char label[MACHINE_LABEL_BYTES])
+{
+    char cpu[MACHINE_NAME_BYTES];
+    const char *number = strchr(octavo_device_name(device), ':');
+    octavo_device_info gpu = OCTAVO_DEVICE_INFO_INIT;
+    machine_cpu_name(cpu);
+    if (number && octavo_device_kind_of(device) == OCTAVO_DEVICE_CUDA && octavo_cuda_device_info(atoi(number + 1), &gpu) == OCTAVO_OK)
+        snprintf(label, MACHINE_LABEL_BYTES, "%.90s; %.90s", cpu, gpu.name); /* both have room */
+    else
+        snprintf(label, MACHINE_LABEL_BYTES, "%s", cpu);
+    for (char *c = label; *c; c++)
+        if ((unsigned char)*c < 0x20 || (unsigned char)*c >= 0x7f) *c = '?';
+}
+
 int machine_threads(void)
 {
 #ifdef _OPENMP

@@ -22,6 +22,7 @@ void model_options_rows(model_options *options, option rows[MODEL_OPTION_ROWS + 
         { "chunk", 0, OPTION_INTEGER, "TOKENS", "prompts run in pieces of so many (default 1024)", &options->chunk, 1, 1 << 20 },
         { "linear", 0, OPTION_TEXT, "TYPE", "as-stored f32 bf16 fp8 int8", &options->linear_word, 0, 0 },
         { "attention", 0, OPTION_TEXT, "TYPE", "of prompts: exact fp8 sage sage1 (default exact)", &options->attention_word, 0, 0 },
+        { "decode-attention", 0, OPTION_TEXT, "TYPE", "of single tokens: exact fp8 (default exact)", &options->decode_word, 0, 0 },
         { "sage-scales", 0, OPTION_TEXT, "WHAT", "what shares a scale in sage: block token warp thread tensor\n(default block)",
           &options->sage_word, 0, 0 },
         { "dense-layers", 0, OPTION_TEXT, "N,N", "layers whose decode reads every block", &options->dense_word, 0, 0 },
@@ -74,5 +75,7 @@ int model_options_check(model_options *options)
     if (status == EXIT_DONE) status = cache_options_check(&options->cache);
     if (status == EXIT_DONE && octavo_attention_precision_parse(options->attention_word, &options->attention) != OCTAVO_OK)
         status = cli_refuse("option --attention: %s", octavo_last_error());
+    if (status == EXIT_DONE && octavo_attention_precision_parse(options->decode_word, &options->decode_attention) != OCTAVO_OK)
+        status = cli_refuse("option --decode-attention: %s", octavo_last_error());
     return status;
 }

@@ -9,9 +9,9 @@ enum { MODEL_DENSE_MOST = 1024 };
 
 typedef struct model_options {
     const char *model; /* a folder */
-    const char *device, *linear_word, *attention_word, *sage_word, *dense_word;
+    const char *device, *linear_word, *attention_word, *decode_word, *sage_word, *dense_word;
     int32_t linear; /* octavo_linear_precision, or OCTAVO_LINEAR_AS_STORED */
-    octavo_attention_precision attention;
+    octavo_attention_precision attention, decode_attention;
     octavo_sage_scales sage_scales;
     cache_options cache; /* formats 0: exact */
     int32_t dense_layers[MODEL_DENSE_MOST], dense_count;
@@ -20,10 +20,10 @@ typedef struct model_options {
 } model_options;
 
 #define MODEL_OPTIONS_INIT                                                                                                  \
-    { .device = "cpu", .linear_word = "as-stored", .attention_word = "exact", .sage_word = "block", .cache = CACHE_OPTIONS_INIT, \
-      .chunk = 1024 }
+    { .device = "cpu", .linear_word = "as-stored", .attention_word = "exact", .decode_word = "exact", .sage_word = "block",  \
+      .cache = CACHE_OPTIONS_INIT, .chunk = 1024 }
 
-enum { MODEL_OPTION_ROWS = 9 + CACHE_OPTION_ROWS };
+enum { MODEL_OPTION_ROWS = 10 + CACHE_OPTION_ROWS };
 
 /* The rows of an option table that fill *options, ended; fills in the default of threads. */
 void model_options_rows(model_options *options, option rows[MODEL_OPTION_ROWS + 1]);

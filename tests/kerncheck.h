@@ -121,6 +121,7 @@ typedef struct kc_decode {
     octavo_kv_view view;
     int64_t view_rows; /* rows of lengths, page table and tensors */
     int64_t q_tokens, group, q_heads, rows, units;
+    int eight; /* products may be of E4M3 codes, weights among them, and their sums have 13 bits */
     int tiled; /* usual formats and sizes, rows of whole 16 bytes, lengths around the edges of tiles */
     const float *truth; /* [slots, kv_heads, block_tokens, head_dim] keys before they were encoded; slot: see kc_slot */
 } kc_decode;
@@ -133,8 +134,13 @@ const float *kc_true_key(const kc_decode *c, int64_t b, int64_t head, int64_t to
 /* Decodes a row of K from its first planes. magnitude: the sum of what the planes add, each taken positive. */
 void kc_decode_k(const octavo_kv_view *view, int64_t b, int64_t head, int64_t token, int32_t planes, double *value, double *magnitude);
 void kc_decode_v(const octavo_kv_view *view, int64_t b, int64_t head, int64_t token, double *value);
+/* What attention in FP8 takes a row for: E4M3 with a power of two of its own. */
+void kc_round_row(double *x, int64_t dim);
+/* Exact or FP8, into the description as well; FP8 now and then. */
+octavo_attention_precision kc_draw_precision(const kc_pair *pair);
 void kc_decode_mean(const octavo_kv_view *view, int64_t b, int64_t head, int64_t unit, double *value);
 double kc_k_factor(const octavo_kv_view *view, int64_t b, int64_t head, int64_t token);
+double kc_v_factor(const octavo_kv_view *view, int64_t b, int64_t head, int64_t token);
 /* Stores the mean row of a full unit of a view's row. */
 void kc_store_v_mean(const octavo_kv_view *view, int64_t row, int64_t head, int64_t unit);
 

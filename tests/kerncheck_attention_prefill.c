@@ -13,6 +13,7 @@ typedef struct prefill_case {
     octavo_ref_prefill of;
     int rounds_weights; /* they may become bf16 */
     int coarse_weights; /* or even E4M3, on a GPU, whose sums then have 13 bits */
+    double v_largest;   /* magnitude of all values of the kv head            */
 } prefill_case;
 
 static const octavo_tensor *q_of(const prefill_case *at) { return &at->p.q; }
@@ -56,7 +57,7 @@ static int check_key(const prefill_case *at, int64_t t)
     return check_codes("the norm of a rotated k", sqrt(rotated), sqrt(norm), 0x1p-4 * sqrt(norm) + least + 0x1p-18 * largest);
 }
 
-static int check_value(const prefill_case *at, int64_t t)
+static int check_value(prefill_case *at, int64_t t)
 {
     const octavo_kv_view *kv = &at->c.view;
     const octavo_ref_prefill *of = &at->of;
@@ -65,6 +66,7 @@ static int check_value(const prefill_case *at, int64_t t)
     kc_decode_v(kv, of->b, of->head, t, value);
     for (int64_t d = 0; d < kv->v_dim; d++) {
         const double got = (double)of->v[t * kv->v_dim + d] * (double)of->v_scale[d], wanted = value[d] - (double)of->v_mean[d];
+        at->v_largest = fmax(at->v_largest, fabs(got));
         const double coarse = fmax(0x1p-4 * fabs(wanted), at->p.precision == OCTAVO_ATTENTION_SAGE2 ? 0x1p-10 * (double)of->v_scale[d] : 0.0);
         /* a block's smallest step is unknown here: its largest value is at least this one, and a power of two below 448 / amax */
         const double allowed = rounds ? coarse * (1.0 + 0x1p-18) : 0x1p-22 * fabs(wanted);
@@ -76,6 +78,17 @@ static int check_value(const prefill_case *at, int64_t t)
     return 1;
 }
 
+static int check_query(const prefill_case *at, int64_t q_head, int64_t i)
+{
+    const octavo_ref_prefill *of = &at->of;
+    const int64_t dim = at->c.view.head_dim;
+    for (int64_t d = 0; d < dim && !octavo_prefill_rotates(&at->p); d++) {
+        const double wanted = load_q(at, q_head, i, d), scale = (double)of->q_scale[i];
+        if (!check_codes("q", (double)of->q[i * dim + d] * scale, wanted, step_of(at, wanted, scale) + 0x1p-23 * fabs(wanted))) return 0;
+    }
+    return 1;
+}
+
 /* ---- the budget ---- */
 
 /* A row of the result, in float64, and what may be off. */
@@ -83,6 +96,7 @@ typedef struct prefill_row {
     double *score, *error; /* [max_tokens] */
     double shift, shift_error;
     double most, mass, mass_error, keys, terms, largest;
+    double rest_error; /* of the mean of what V's codes leave out, in units of the largest value */
     double out[DIM_MAX], size[DIM_MAX], size_error[DIM_MAX];
 } prefill_row;
 
@@ -137,7 +151,8 @@ static void sum_row(const prefill_case *at, prefill_row *row, int64_t q_head, in
     const octavo_ref_prefill *of = &at->of;
     const octavo_prefill_params *p = &at->p;
     const int64_t dim = p->kv->v_dim;
-    const octavo_span span = octavo_prefill_span(p, of->b, i);
+    const octavo_span span = octavo_prefill_span(p, of->b, i), blocks = octavo_prefill_blocks_of(span);
+    const int64_t rest_keys = octavo_prefill_blocks_seen(&blocks, &of->seen);
     const int coarse_v = p->precision == OCTAVO_ATTENTION_SAGE1 && (p->kv->v_format == OCTAVO_V_F16 || p->kv->v_format == OCTAVO_V_F32);
     const double bf16 = at->rounds_weights ? BUDGET_P_BF16 + (coarse_v ? BUDGET_P_BF16 : 0.0) : 0.0;
     const double rounding = at->coarse_weights ? BUDGET_P_E4M3 + BUDGET_E4M3_SUMS : bf16;
@@ -157,6 +172,13 @@ static void sum_row(const prefill_case *at, prefill_row *row, int64_t q_head, in
         }
     }
     row->keys = row->mass;
+    for (int64_t d = 0; d < dim && row->keys > 0.0; d++) {
+        const double rest = octavo_ref_prefill_rest(of, &blocks, d) * (double)of->v_scale[d];
+        row->out[d] += row->keys * rest, row->size[d] += row->keys * fabs(rest), row->size_error[d] += row->mass_error * fabs(rest);
+    }
+    /* sums of a block's and of all blocks before, of which there are three at most */
+    row->rest_error = rest_keys > 0 ? 3.0 * budget_gamma(OCTAVO_PREFILL_BLOCK + BUDGET_SLACK) * BUDGET_P_E4M3 *
+                                          (double)(blocks.end * OCTAVO_PREFILL_BLOCK) / (double)rest_keys : 0.0;
     if (sink > -INFINITY) weigh(at, row, sink, row->shift_error);
 }
 
@@ -165,7 +187,8 @@ static double output_budget(const prefill_case *at, const prefill_row *row, int6
     const double unit = dtype == OCTAVO_F32 ? BUDGET_U : dtype == OCTAVO_F16 ? 0x1p-11 : 0x1p-8;
     const double out = row->mass > 0.0 ? fabs(row->out[d] / row->mass) : 0.0, size = row->mass > 0.0 ? row->size[d] / row->mass : 0.0;
     const double relative = row->mass > 0.0 ? row->mass_error / row->mass : 0.0, sums = budget_gamma(row->terms + 2 * BUDGET_SLACK);
-    const double first = (row->mass > 0.0 ? row->size_error[d] / row->mass : 0.0) + out * relative + sums * (size + out);
+    const double rest = octavo_prefill_rounds_v(&at->p) ? row->rest_error * at->v_largest : 0.0;
+    const double first = (row->mass > 0.0 ? row->size_error[d] / row->mass : 0.0) + out * relative + sums * (size + out) + rest;
     const double least = at->coarse_weights && row->mass > 0.0 ? 2.0 * BUDGET_E4M3_FAINT * row->largest / row->mass : 0.0; /* of twice its block's scale */
     const double faint = (BUDGET_FAINT * (1.0 + row->largest) + least) * row->terms, tiny = dtype == OCTAVO_F16 ? 0x1p-24 : 0x1p-120;
     return first * (1.0 + 2.0 * relative) + faint + tiny + 2.0 * unit * (out + first);
@@ -201,7 +224,8 @@ static void place_operands(prefill_case *at)
     at->of = (octavo_ref_prefill){ .p = &at->p };
 #define PLACE(member, count) at->of.member = kc_scratch((count) * (int64_t)sizeof *at->of.member)
     PLACE(k, kv->max_tokens * kv->head_dim), PLACE(k_scale, kv->max_tokens), PLACE(v, kv->max_tokens * kv->v_dim), PLACE(v_scale, kv->v_dim);
-    PLACE(k_mean, kv->head_dim), PLACE(v_mean, kv->v_dim), PLACE(q, at->p.q.shape[1] * kv->head_dim), PLACE(q_scale, at->p.q.shape[1]);
+    PLACE(k_mean, kv->head_dim), PLACE(v_mean, kv->v_dim), PLACE(v_rest, (kv->max_tokens / OCTAVO_PREFILL_BLOCK + 1) * kv->v_dim);
+    PLACE(q, at->p.q.shape[1] * kv->head_dim), PLACE(q_scale, at->p.q.shape[1]);
 #undef PLACE
 }
 
@@ -216,12 +240,13 @@ static int compare(prefill_case *at)
         for (of->head = 0; of->head < kv->kv_heads; of->head++) {
             of->queries = octavo_prefill_queries(&at->p, of->b), of->seen = octavo_prefill_seen(&at->p, of->b);
             octavo_ref_prefill_k(of), octavo_ref_prefill_v(of);
+            at->v_largest = 0.0;
             for (int64_t t = 0; t < of->seen.end; t++)
                 if (octavo_span_sees(&of->seen, t) && (!check_key(at, t) || !check_value(at, t))) return 0;
             for (int64_t q_head = of->head * at->c.group; q_head < (of->head + 1) * at->c.group; q_head++) {
                 octavo_ref_prefill_q(of, q_head);
                 for (int64_t i = 0; i < of->queries; i++)
-                    if (!check_row(at, &row, q_head, i)) return 0;
+                    if (!check_query(at, q_head, i) || !check_row(at, &row, q_head, i)) return 0;
             }
         }
     return kc_finish();

@@ -34,6 +34,7 @@ int kc_check_block_attend(const kc_pair *pair)
     kc_decode c;
     const int prune = pair->bench || kc_chance(70);
     kc_draw_decode(&c, pair, prune ? KC_MEANS | KC_STREAMS : KC_STREAMS);
+    c.in.precision = kc_draw_precision(pair);
     octavo_block_attend_params p = { .in = c.in };
     uint8_t *kept = NULL;
     if (!pair->bench) p.in.planes = kc_chance(80) ? c.in.planes : 1;

@@ -104,6 +104,7 @@ int kc_check_block_score(const kc_pair *pair)
     const int plain = pair->bench || kc_chance(40); /* as a scan asks, and levels answer by a way of its own */
     const int bounds = !plain && kc_chance(50);
     kc_draw_decode(&c, pair, bounds ? KC_NORMS : KC_STREAMS);
+    if (!bounds) c.in.precision = kc_draw_precision(pair);
     octavo_block_score_params p = { .in = c.in };
     p.in.planes = plain ? 1 : (int32_t)kc_between(1, c.in.planes);
     const int64_t cells = octavo_row_elements(&c.in) * c.units;

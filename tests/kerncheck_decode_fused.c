@@ -153,7 +153,8 @@ int kc_check_decode_fused(const kc_pair *pair)
     kc_decode c;
     octavo_decode_fused_params p = { .rule = pair->bench ? OCTAVO_SELECT_NONE : KC_PICK(rules) };
     kc_draw_decode(&c, pair, p.rule == OCTAVO_SELECT_DELTA ? KC_MEANS | KC_STREAMS : KC_STREAMS);
-    p.in = c.in;
+    c.in.precision = kc_draw_precision(pair), p.in = c.in;
+    c.eight = pair->device && c.in.precision == OCTAVO_ATTENTION_FP8 && p.rule != OCTAVO_SELECT_DELTA && c.view.v_format == OCTAVO_V_E4M3;
     if (p.rule == OCTAVO_SELECT_DELTA) {
         p.delta = kc_chance(20) ? 0.0f : (float)kc_uniform(0.0, 6.0);
         p.compensate = kc_chance(c.tiled && c.view.v_format == OCTAVO_V_F16 ? 20 : 60) ? OCTAVO_COMPENSATE_MEAN : OCTAVO_COMPENSATE_NONE;

@@ -43,6 +43,22 @@ static octavo_status block_score_rounds_q(const octavo_exec *exec, const octavo_
     return real.block_score(exec, &other);
 }
 
+/* FP8 leaves everything as it is. */
+static octavo_status block_score_stays_exact(const octavo_exec *exec, const octavo_block_score_params *p)
+{
+    octavo_block_score_params other = *p;
+    other.in.precision = OCTAVO_ATTENTION_EXACT;
+    return real.block_score(exec, &other);
+}
+
+/* FP8 over a cache of 16 bits rounds keys, but not values. */
+static octavo_status block_attend_keeps_values(const octavo_exec *exec, const octavo_block_attend_params *p)
+{
+    octavo_block_attend_params other = *p;
+    if (octavo_decode_rounds_v(p->in.precision, p->in.kv->v_format) && p->scores) other.in.precision = OCTAVO_ATTENTION_EXACT;
+    return real.block_attend(exec, &other);
+}
+
 static int64_t parts_of(const octavo_block_attend_params *p) { return octavo_row_elements(&p->in) * p->splits; }
 
 static octavo_status block_attend_rounds(const octavo_exec *exec, const octavo_block_attend_params *p)
@@ -440,6 +456,8 @@ static octavo_status prefill_forgets_sink(const octavo_exec *exec, const octavo_
     X("rounding", quantize, quantize_truncates)                \
     X("rounding", block_score, block_score_rounds_q)           \
     X("rounding", block_attend, block_attend_rounds)           \
+    X("rounding", block_score, block_score_stays_exact)        \
+    X("rounding", block_attend, block_attend_keeps_values)     \
     X("stride", block_score, block_score_packs_rows)           \
     X("stride", partial_merge, partial_merge_packs_rows)       \
     X("mask", block_attend, block_attend_narrows_window)       \

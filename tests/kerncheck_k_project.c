@@ -7,6 +7,7 @@
 #include <string.h>
 
 enum { DIM_MAX = 512, WORK = 400000, HIDDEN_MAX = 1200, WHOLE = 64 };
+enum { MODEL_WORK = 16000000, MODEL_DIM = 128, MODEL_HIDDEN = 256 /* times a power of two up to 16 */ }; /* shapes that kernels are made for */
 
 /* One row of keys before it is encoded, and how far float32 may be from it. */
 typedef struct exact_row {
@@ -195,18 +196,25 @@ int kc_check_k_project(const kc_pair *pair)
     kc_draw_decode(&c, pair, KC_WRITABLE | (kc_chance(50) ? KC_NORMS : 0));
     octavo_k_project_params p = OCTAVO_K_PROJECT_PARAMS_INIT;
     p.kv = &c.view;
-    const int64_t longest = c.view.lengths[0], columns = (int64_t)c.view.kv_heads * c.view.head_dim;
+    const int model = !pair->bench && c.view.head_dim == MODEL_DIM && kc_chance(70);
+    const int64_t longest = c.view.lengths[0], work = model ? MODEL_WORK : WORK, columns = (int64_t)c.view.kv_heads * c.view.head_dim;
     int32_t *positions = kc_array("positions", OCTAVO_INT32, c.view.batch);
     int64_t tokens = pair->bench || kc_chance(40) ? 1 : kc_between(1, longest < 70 ? longest : 70);
-    while (tokens > 1 && tokens * c.view.batch * columns * 8 > WORK) tokens /= 2;
+    while (tokens > 1 && tokens * c.view.batch * columns * 8 > work) tokens /= 2;
     for (int64_t b = 0; b < c.view.batch; b++) positions[b] = (int32_t)kc_between(0, longest - tokens);
     p.positions = positions;
-    const int64_t most = WORK / (tokens * c.view.batch * columns);
+    const int64_t most = work / (tokens * c.view.batch * columns);
     int64_t hidden = pair->bench ? 4096 : kc_between(1, most < 1 ? 1 : most > HIDDEN_MAX ? HIDDEN_MAX : most);
     if (hidden > WHOLE && kc_chance(60)) hidden -= hidden % WHOLE; /* as models have it, and kernels that read whole lines want it */
+    if (model) {
+        hidden = MODEL_HIDDEN << kc_between(0, 4);
+        while (hidden > MODEL_HIDDEN && hidden > most) hidden /= 2;
+    }
     const int64_t shape[] = { c.view.batch, tokens, hidden };
-    p.h = draw_matrix("h", pair->bench ? OCTAVO_BF16 : KC_PICK(inputs), 3, shape, 1.0f);
-    draw_weight(&p, pair->bench ? OCTAVO_BF16 : KC_PICK(weights), hidden);
+    const octavo_dtype narrow = kc_chance(50) ? OCTAVO_BF16 : OCTAVO_F16, weight = KC_PICK(weights);
+    const octavo_dtype input = pair->bench ? OCTAVO_BF16 : model && kc_chance(70) ? narrow : KC_PICK(inputs);
+    p.h = draw_matrix("h", input, 3, shape, 1.0f);
+    draw_weight(&p, pair->bench || (model && kc_chance(70)) ? input : weight, hidden);
     if (kc_chance(40)) p.bias = draw_floats("bias", columns, -2.0, 2.0);
     draw_rope(&p, tokens);
     if (kc_chance(30)) c.view.k_mean = draw_floats("k_mean", c.view_rows * columns, -1.0, 1.0);

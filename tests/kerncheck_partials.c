@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { DIM_MAX = 512 };
+enum { DIM_MAX = 512, STAGE_TOKENS = 64 /* whose weights may share a scale where they become E4M3 */ };
 
 /* One row of one split, and what its sums came to in float64. */
 typedef struct part {
@@ -13,6 +13,8 @@ typedef struct part {
     int64_t b, head, row, begin, end; /* units */
     double max, mass, mass_error, terms, largest; /* largest: of all |v| */
     double kept, kept_error, dropped, dropped_error;
+    int64_t stage; /* the one that stage_largest is of */
+    double stage_largest; /* of weight times V's factor */
     double *sum, *size, *size_error, *plain; /* [v_dim] of w v, w |v|, w |v| times the relative error of w, and |v| */
 } part;
 
@@ -23,15 +25,15 @@ static int state_of(const part *of, int64_t unit)
     return of->p->kept ? of->p->kept[(of->b * of->c->view.kv_heads + of->head) * of->c->units + unit] : OCTAVO_UNIT_KEPT;
 }
 
-/* Adds one weight exp(x), and its row where it has one. rounding: of the weight before it meets a row. */
-static void add(part *of, double x, double error, const double *row, double rounding)
+/* Adds one weight exp(x), and its row where it has one. rounding: of the weight before it meets a row; faint: what it may lose besides. */
+static void add(part *of, double x, double error, const double *row, double rounding, double faint)
 {
     if (x == -INFINITY) return;
     const double weight = exp(x - of->max), relative = budget_weight(error, of->max - x);
     of->mass += weight, of->mass_error += weight * relative, of->terms += 1.0;
     for (int64_t i = 0; row && i < of->c->view.v_dim; i++) {
         of->sum[i] += weight * row[i], of->size[i] += weight * fabs(row[i]);
-        of->size_error[i] += weight * fabs(row[i]) * (relative + rounding);
+        of->size_error[i] += fabs(row[i]) * (weight * (relative + rounding) + faint);
         of->plain[i] += fabs(row[i]);
         of->largest = fmax(of->largest, fabs(row[i]));
     }
@@ -72,13 +74,34 @@ static void weigh_dropped(part *of, int64_t unit)
     if (of->p->compensate == OCTAVO_COMPENSATE_MEAN) of->max = fmax(of->max, mass_of_unit(of, unit));
 }
 
-static void add_token(part *of, int64_t t)
+/* Rows of 8 bits, stored or made. */
+static int rows_have_8_bits(const part *of)
 {
     const octavo_v_format format = of->c->view.v_format;
+    return octavo_v_element_bytes(format) == 1 || octavo_decode_rounds_v(of->c->in.precision, format);
+}
+
+/* What E4M3 has no step for: half its least one, of a weight times factor, where the largest of 64 tokens is 256. */
+static double faint_of(part *of, int64_t t)
+{
+    if (of->stage != t / STAGE_TOKENS) {
+        const octavo_span span = kc_span(of->c, of->b, of->row);
+        of->stage = t / STAGE_TOKENS, of->stage_largest = 0.0;
+        for (int64_t u = of->stage * STAGE_TOKENS; u < (of->stage + 1) * STAGE_TOKENS && u < span.end; u++)
+            if (octavo_span_sees(&span, u))
+                of->stage_largest = fmax(of->stage_largest, exp(of->p->scores.score[token_at(of, u)] - of->max) * kc_v_factor(&of->c->view, of->b, of->head, u));
+    }
+    return 1.1 * BUDGET_E4M3_FAINT * of->stage_largest / kc_v_factor(&of->c->view, of->b, of->head, t); /* scores err, too */
+}
+
+static void add_token(part *of, int64_t t)
+{
+    const double coarse = of->c->eight ? BUDGET_P_E4M3 + BUDGET_E4M3_SUMS : BUDGET_P_BF16;
     double row[DIM_MAX];
     kc_decode_v(&of->c->view, of->b, of->head, t, row);
-    add(of, of->p->scores.score[token_at(of, t)], of->p->scores.error[token_at(of, t)], row,
-        format == OCTAVO_V_E4M3 || format == OCTAVO_V_INT8 ? BUDGET_P_BF16 : 0.0);
+    if (octavo_decode_rounds_v(of->c->in.precision, of->c->view.v_format)) kc_round_row(row, of->c->view.v_dim);
+    add(of, of->p->scores.score[token_at(of, t)], of->p->scores.error[token_at(of, t)], row, rows_have_8_bits(of) ? coarse : 0.0,
+        of->c->eight ? faint_of(of, t) : 0.0);
 }
 
 static void add_dropped(part *of, int64_t unit)
@@ -86,7 +109,7 @@ static void add_dropped(part *of, int64_t unit)
     double row[DIM_MAX];
     if (of->p->compensate != OCTAVO_COMPENSATE_MEAN) return;
     kc_decode_mean(&of->c->view, of->b, of->head, unit, row);
-    add(of, mass_of_unit(of, unit), mass_error_of_unit(of, unit), row, BUDGET_P_BF16);
+    add(of, mass_of_unit(of, unit), mass_error_of_unit(of, unit), row, BUDGET_P_BF16, 0.0);
 }
 
 /* |o - o'| for o = sum w v / sum w, each w off by its relative error: each error meets |v| in the sum above and |o| in that below. */
@@ -97,8 +120,7 @@ static double output_budget(const part *of, int64_t i)
     const double relative = of->mass_error / of->mass, sums = budget_gamma(of->terms + 2 * BUDGET_SLACK);
     const double underflow = 0x1p-99 * of->terms * (1.0 + of->largest); /* weights below 2^-99 of the largest may become 0 */
     /* rows of 8 bits and of f16 may meet weights of 32 bits below the largest of their span */
-    const octavo_v_format format = of->c->view.v_format;
-    const double fixed = format == OCTAVO_V_INT8 || format == OCTAVO_V_E4M3 || format == OCTAVO_V_F16 ? 0x1p-32 * of->terms * of->largest : 0.0;
+    const double fixed = rows_have_8_bits(of) || of->c->view.v_format == OCTAVO_V_F16 ? 0x1p-32 * of->terms * of->largest : 0.0;
     const double first = of->size_error[i] / of->mass + out * relative + sums * (size + out) + underflow + fixed;
     return first * (1.0 + 2.0 * relative) + 0x1p-140;
 }
@@ -107,7 +129,7 @@ static int close_row(part *of, int64_t split)
 {
     const kc_partials *p = of->p;
     const int64_t dim = of->c->view.v_dim, at = flat_row(of) * p->splits + split;
-    of->max = of->kept = of->dropped = -INFINITY;
+    of->max = of->kept = of->dropped = -INFINITY, of->stage = -1;
     of->mass = of->mass_error = of->terms = of->largest = of->kept_error = of->dropped_error = 0.0;
     for (int64_t i = 0; i < dim; i++) of->sum[i] = of->size[i] = of->size_error[i] = of->plain[i] = 0.0;
     walk(of, weigh_token, weigh_dropped);

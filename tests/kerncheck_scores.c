@@ -52,6 +52,12 @@ double kc_k_factor(const octavo_kv_view *view, int64_t b, int64_t head, int64_t 
     return factor_of(&view->k_scale, octavo_k_scale_bytes(view->k_format), &of);
 }
 
+double kc_v_factor(const octavo_kv_view *view, int64_t b, int64_t head, int64_t token)
+{
+    const place of = find(view, b, head, token);
+    return factor_of(&view->v_scale, octavo_v_scale_bytes(view->v_format), &of);
+}
+
 static int nibble(const uint8_t *row, int64_t i, int64_t dim)
 {
     const int64_t half = (dim + 1) / 2;
@@ -113,6 +119,28 @@ void kc_decode_v(const octavo_kv_view *view, int64_t b, int64_t head, int64_t to
     }
 }
 
+void kc_round_row(double *x, int64_t dim)
+{
+    double most = 0.0;
+    for (int64_t i = 0; i < dim; i++) most = fmax(most, fabs(x[i]));
+    int power = 9;
+    const double mantissa = frexp(most, &power); /* of 448: 0.875 * 2^9 */
+    const int wanted = 9 - power - (mantissa > 0.875), p = most == 0.0 ? 0 : wanted < -120 ? -120 : wanted > 126 ? 126 : wanted;
+    for (int64_t i = 0; i < dim; i++) {
+        int exponent;
+        frexp(ldexp(x[i], p), &exponent);
+        const int step = (exponent > -5 ? exponent : -5) - 4; /* of four bits, 2^-9 at least */
+        x[i] = ldexp(nearbyint(ldexp(x[i], p - step)), step - p);
+    }
+}
+
+octavo_attention_precision kc_draw_precision(const kc_pair *pair)
+{
+    if (pair->bench || !kc_chance(25)) return OCTAVO_ATTENTION_EXACT;
+    kc_describe(" fp8");
+    return OCTAVO_ATTENTION_FP8;
+}
+
 void kc_decode_mean(const octavo_kv_view *view, int64_t b, int64_t head, int64_t unit, double *value)
 {
     const int64_t per_block = view->block_tokens / view->sub_block_tokens, row = octavo_view_row(view, b);
@@ -157,6 +185,15 @@ static double error_of_q(const octavo_kv_view *view, kc_scan scan)
     return octavo_k_scale_bytes(view->k_format) == 2 ? BUDGET_Q24 : 0.0;
 }
 
+/* A key as it is multiplied. */
+static void decode_key(const kc_decode *c, int64_t b, int64_t head, int64_t token, int32_t planes, double *value, double *magnitude)
+{
+    kc_decode_k(&c->view, b, head, token, planes, value, magnitude);
+    if (!octavo_decode_rounds_k(c->in.precision, c->view.k_format)) return;
+    kc_round_row(value, c->view.head_dim);
+    for (int64_t i = 0; i < c->view.head_dim; i++) magnitude[i] = fabs(value[i]);
+}
+
 /* Scores one token against every row of its head. */
 static void score_token(const kc_decode *c, const kc_scores *all, const double *q, int64_t b, int64_t head, int64_t token,
                         int32_t planes, kc_scan scan)
@@ -167,7 +204,7 @@ static void score_token(const kc_decode *c, const kc_scores *all, const double *
     for (int64_t row = 0; row < c->rows; row++) {
         const octavo_span span = kc_span(c, b, row);
         if (!octavo_span_sees(&span, token)) continue;
-        if (!decoded++) kc_decode_k(&c->view, b, head, token, planes, value, magnitude);
+        if (!decoded++) decode_key(c, b, head, token, planes, value, magnitude);
         double sum = 0.0, weight = 0.0, most = 0.0;
         spread = 0.0;
         for (int64_t i = 0; i < dim; i++) {
@@ -178,15 +215,18 @@ static void score_token(const kc_decode *c, const kc_scores *all, const double *
         const int64_t to = ((b * c->view.kv_heads + head) * c->rows + row) * c->view.max_tokens + token;
         all->score[to] = cap(c, scale * sum);
         all->error[to] = budget_score((double)dim, scale * weight, error_of_q(&c->view, scan) * scale * most * spread,
-                                      (double)c->in.soft_cap);
+                                      (double)c->in.soft_cap) +
+                         (c->eight ? BUDGET_E4M3_SUMS * scale * weight : 0.0);
     }
 }
 
 static void load_q(const kc_decode *c, int64_t b, int64_t head, double *q)
 {
-    for (int64_t row = 0; row < c->rows; row++)
+    for (int64_t row = 0; row < c->rows; row++, q += c->view.head_dim) {
         for (int64_t i = 0; i < c->view.head_dim; i++)
-            q[row * c->view.head_dim + i] = kc_load(c->in.q.dtype, c->in.q.data, kc_q_row(&c->in.q, c->group, b, head, row) + i);
+            q[i] = kc_load(c->in.q.dtype, c->in.q.data, kc_q_row(&c->in.q, c->group, b, head, row) + i);
+        if (c->in.precision == OCTAVO_ATTENTION_FP8) kc_round_row(q, c->view.head_dim);
+    }
 }
 
 kc_scores kc_score_all(const kc_decode *c, int32_t planes, kc_scan scan)

@@ -83,6 +83,7 @@ static void draw_streamed(kc_decode *c, plan *of)
         view->head_dim = view->v_dim = wide && kc_chance(80) ? 128 : KC_PICK(dims);
         view->kv_heads = (int32_t)kc_between(1, 4), view->batch = kc_between(1, 3), c->group = kc_between(1, 8);
         c->q_tokens = kc_chance(60) ? 1 : kc_between(1, 8 / c->group + 1);
+        if (kc_chance(20)) c->group = kc_between(1, 16), c->q_tokens = kc_between(1, 12);
         of->longest = kc_between(1, wide ? 2600 : kc_chance(70) ? 300 : 1500);
     } while (view->batch * view->kv_heads * c->group * c->q_tokens * view->head_dim * of->longest > LONG_WORK);
     view->block_tokens = view->sub_block_tokens = wide || (of->flags & KC_MEANS && kc_chance(20)) ? 256 : KC_PICK(blocks);

@@ -92,6 +92,54 @@ static void test_float32(void **state)
     }
 }
 
+/* FP8 rounds queries, and keys and values of more than 8 bits to what an E4M3 cache holds. */
+static void test_fp8(void **state)
+{
+    (void)state;
+    static const struct { octavo_k_format k; octavo_v_format v; double least, most; } CASES[] = {
+        { OCTAVO_K_BF16, OCTAVO_V_BF16, 0.02, 0.2 },   { OCTAVO_K_F32, OCTAVO_V_F16, 0.02, 0.2 }, { OCTAVO_K_E4M3, OCTAVO_V_E4M3, 0.02, 0.2 },
+        { OCTAVO_K_E4M3X2, OCTAVO_V_INT8, 0.01, 0.1 }, { OCTAVO_K_INT8, OCTAVO_V_INT8, 0.01, 0.1 },
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        fixture_shape shape = PLAIN;
+        shape.k_format = CASES[i].k, shape.v_format = CASES[i].v;
+        fixture *f = fixture_create(&shape, 21);
+        f->params.precision = OCTAVO_ATTENTION_FP8;
+        fixture_decode(f);
+        const double error = fixture_error(f, 0.2);
+        if (error < CASES[i].least || error > CASES[i].most) print_error("case %d: %g\n", (int)i, error);
+        assert_true(error >= CASES[i].least && error <= CASES[i].most);
+        f->params.select = OCTAVO_SELECT_CERTIFIED, f->params.epsilon = 0.1f;
+        assert_int_equal(octavo_attention_decode(&f->exec, &f->params), OCTAVO_E_UNSUPPORTED); /* the bound would not hold */
+        if (CASES[i].k == OCTAVO_K_E4M3X2) assert_non_null(strstr(octavo_last_error(), "fp8 with select certified"));
+        fixture_destroy(f);
+    }
+}
+
+/* Over any cache of 16 bits the answer is that over an E4M3 cache of the same keys and values. */
+static void test_fp8_rounds_as_a_cache(void **state)
+{
+    (void)state;
+    static const octavo_select_rule RULES[] = { OCTAVO_SELECT_NONE, OCTAVO_SELECT_MASS, OCTAVO_SELECT_DELTA };
+    for (size_t i = 0; i < sizeof RULES / sizeof *RULES; i++) {
+        fixture_shape shape = PLAIN;
+        shape.tokens = 300, shape.head_dim = 72, shape.v_dim = 40;
+        fixture *wide = fixture_create(&shape, 33);
+        shape.k_format = OCTAVO_K_E4M3, shape.v_format = OCTAVO_V_E4M3;
+        fixture *narrow = fixture_create(&shape, 33);
+        fixture *both[] = { wide, narrow };
+        for (int j = 0; j < 2; j++) {
+            both[j]->params.precision = OCTAVO_ATTENTION_FP8;
+            both[j]->params.select = RULES[i], both[j]->params.epsilon = 0.2f, both[j]->params.delta = 1.0f;
+            fixture_decode(both[j]);
+        }
+        for (int64_t e = 0; e < shape.batch * shape.kv_heads * shape.group * shape.v_dim; e++)
+            assert_true(fabsf(wide->out[e] - narrow->out[e]) <= 1e-2f * (0.01f + fabsf(narrow->out[e])));
+        assert_memory_equal(wide->kept, narrow->kept, (size_t)(shape.batch * shape.kv_heads * octavo_kv_view_units(&wide->view)));
+        fixture_destroy(wide), fixture_destroy(narrow);
+    }
+}
+
 /* Makes the queries of a group alike and points some keys along them, so that blocks differ in weight by many nats. */
 static void plant_peaks(fixture *f, float strength)
 {
@@ -329,6 +377,8 @@ static void test_refusals(void **state)
     f->params.select = OCTAVO_SELECT_DELTA, f->params.delta = NAN, refuses(f, OCTAVO_E_ARGUMENT, "delta"), f->params = good;
     f->params.select = OCTAVO_SELECT_CERTIFIED, f->params.epsilon = 0.1f;
     refuses(f, OCTAVO_E_UNSUPPORTED, "nested"), f->params = good;
+    f->params.precision = OCTAVO_ATTENTION_SAGE2, refuses(f, OCTAVO_E_UNSUPPORTED, "sage2, expected exact or fp8"), f->params = good;
+    f->params.precision = (octavo_attention_precision)7, refuses(f, OCTAVO_E_ARGUMENT, "octavo_attention_precision"), f->params = good;
     f->params.window = 8, f->params.keep_first_blocks = 1, refuses(f, OCTAVO_E_ARGUMENT, "window"), f->params = good;
     f->params.out.data = f->q, refuses(f, OCTAVO_E_ARGUMENT, "overlaps q"), f->params = good;
     f->params.out.data = f->view.v.data, refuses(f, OCTAVO_E_ARGUMENT, "overlaps"), f->params = good;
@@ -346,6 +396,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exact_shapes),        cmocka_unit_test(test_visibility),
         cmocka_unit_test(test_formats),             cmocka_unit_test(test_float32),             cmocka_unit_test(test_mass_and_compensation),
+        cmocka_unit_test(test_fp8),                 cmocka_unit_test(test_fp8_rounds_as_a_cache),
         cmocka_unit_test(test_certified_holds),     cmocka_unit_test(test_delta),
         cmocka_unit_test(test_merge_of_splits),     cmocka_unit_test(test_smoothing_is_exact),
         cmocka_unit_test(test_threads_do_not_matter), cmocka_unit_test(test_refusals),

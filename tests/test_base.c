@@ -259,6 +259,7 @@ static void test_cpu_features_agree(void **state)
     assert_int_equal(f.avx512_vbmi, __builtin_cpu_supports("avx512vbmi") != 0);
     assert_int_equal(f.avx512_vnni, __builtin_cpu_supports("avx512vnni") != 0);
     assert_int_equal(f.avx512_bf16, __builtin_cpu_supports("avx512bf16") != 0);
+    assert_int_equal(f.slow_bf16, f.avx512_bf16 && __builtin_cpu_is("intel"));
     assert_false(f.neon);
 #elif defined(__aarch64__)
     assert_true(f.neon && !f.avx2 && !f.avx512);

@@ -72,6 +72,7 @@ static void test_wrong_use(void **state)
         { "verify -m @ --golden /nonexistent-file", "/nonexistent-file" },
         { "verify -m @ --linear f16", "'f16'" },
         { "verify -m @ --attention sage9", "sage9" },
+        { "verify -m @ --decode-attention sage", "expected exact or fp8" },
         { "verify -m @ --sage-scales page", "'page'" },
         { "verify -m @ --cache-k e9m9", "e9m9" },
         { "verify -m @ --cache-v int4x2", "int4x2" },
@@ -288,6 +289,25 @@ static void test_cache_bytes(void **state)
     json_decref(root);
 }
 
+/* FP8 products of single tokens cost a little where there are single tokens, and nothing of a prompt. */
+static void test_decode_attention(void **state)
+{
+    (void)state;
+    static const struct { const char *path; double least, most; } PATHS[] = { { "--decode --last 12", 1e-5, 0.1 }, { "", 0.0, 1e-12 } };
+    for (int i = 0; i < 2; i++) {
+        char line[LINE_BYTES];
+        json_t *root = perplexity(PATHS[i].path);
+        const double exact = number(root, "mean_loss");
+        json_decref(root);
+        snprintf(line, sizeof line, "%s --decode-attention fp8", PATHS[i].path);
+        root = perplexity(line);
+        const double cost = fabs(number(root, "mean_loss") - exact);
+        if (!(cost >= PATHS[i].least && cost <= PATHS[i].most)) fail_msg("%s: %g more", line, cost);
+        assert_string_equal(text(json_object_get(root, "settings"), "decode_attention"), "fp8");
+        json_decref(root);
+    }
+}
+
 /* Dropping blocks loses a little and reads less; layers that stay dense read everything. */
 static void test_selection(void **state)
 {
@@ -410,6 +430,7 @@ int main(void)
         cmocka_unit_test(test_perplexity),
         cmocka_unit_test(test_windows),
         cmocka_unit_test(test_cache_bytes),
+        cmocka_unit_test(test_decode_attention),
         cmocka_unit_test(test_selection),
         cmocka_unit_test(test_perplexity_of_text),
         cmocka_unit_test(test_record),

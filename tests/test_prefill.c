@@ -207,6 +207,22 @@ static void test_channel_outliers(void **state)
     drop(f);
 }
 
+/* Where all keys weigh the same, what V's codes leave out is given back whole. */
+static void test_flat_attention(void **state)
+{
+    (void)state;
+    bed *f = make(2, 70, 200, 2, 1, 64, 0.0f);
+    memset(f->q, 0, (size_t)(f->batch * f->queries * q_heads(f) * f->dim) * sizeof *f->q);
+    f->params.mask = OCTAVO_MASK_FULL, f->lengths[1] = 131;
+    f->params.precision = OCTAVO_ATTENTION_FP8;
+    assert_error(f, 3, 1e-5, 1e-5);
+    f->params.precision = OCTAVO_ATTENTION_SAGE2;
+    assert_error(f, 3, 1e-5, 1e-5);
+    f->params.flags = OCTAVO_PREFILL_SMOOTH_V;
+    assert_error(f, 3, 1e-5, 1e-5);
+    drop(f);
+}
+
 /* A long context costs no accuracy. */
 static void test_long_context(void **state)
 {
@@ -429,7 +445,8 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_errors_on_normal_data), cmocka_unit_test(test_channel_outliers),    cmocka_unit_test(test_long_context),
+        cmocka_unit_test(test_errors_on_normal_data), cmocka_unit_test(test_channel_outliers),
+        cmocka_unit_test(test_flat_attention),    cmocka_unit_test(test_long_context),
         cmocka_unit_test(test_sink_above_a_tail),     cmocka_unit_test(test_visibility),          cmocka_unit_test(test_nothing_and_one_key),
         cmocka_unit_test(test_layouts),               cmocka_unit_test(test_chunks),              cmocka_unit_test(test_names),
         cmocka_unit_test(test_refusals),

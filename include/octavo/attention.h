@@ -1,4 +1,4 @@
-/* attention.h - decode attention over K and V in any stored format, with block pruning.
+/* attention.h - decode attention over K and V in any stored format, with block pruning; exact or with FP8 products.
  * SPDX-License-Identifier: Apache-2.0
  *
  * The rules and what they guarantee: docs/NUMERICS.md. Scores are in nats: s_t = softmax_scale * q . k_t. */
@@ -8,6 +8,19 @@
 #include "octavo/kvcache.h"
 
 OCTAVO_BEGIN_DECLS
+
+/* What Q K^T and P V are computed in. */
+typedef enum octavo_attention_precision {
+    OCTAVO_ATTENTION_EXACT = 0, /* products of f32 (view of f32), else of bf16 or f16; sums in float32                  */
+    OCTAVO_ATTENTION_FP8   = 1, /* Q, K and V in E4M3, P in E4M3 where matrix units want it; an E4M3 cache is read as it is.
+                                 * In decode every cache of 8 bits or fewer is                                           */
+    OCTAVO_ATTENTION_SAGE1 = 2, /* prefill: K smoothed, Q and K in INT8, P V in f16 (on the CPU bf16)                    */
+    OCTAVO_ATTENTION_SAGE2 = 3  /* prefill: K smoothed, Q and K in INT8, V in E4M3 with a scale a channel, P in E4M3 (on the CPU bf16) */
+} octavo_attention_precision;
+
+/* "exact", "fp8", "sage1", "sage" or "sage2" (sage is sage2); never NULL. */
+OCTAVO_API const char *octavo_attention_precision_name(octavo_attention_precision precision);
+OCTAVO_API octavo_status octavo_attention_precision_parse(const char *name, octavo_attention_precision *precision);
 
 typedef enum octavo_select_rule {
     OCTAVO_SELECT_NONE      = 0, /* every plane of every block                                              */
@@ -43,6 +56,7 @@ typedef struct octavo_decode_params {
     int64_t window;      /* a query at p sees t with p - t < window; 0: all */
     int64_t sink_tokens; /* with a window: the first tokens that stay visible */
     const float *sink_logits; /* [q_heads] enter the denominator only; NULL: none */
+    octavo_attention_precision precision; /* EXACT or FP8, which is not for CERTIFIED: its bound is of the queries as they are */
 
     octavo_select_rule select;
     octavo_compensation compensate;

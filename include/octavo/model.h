@@ -115,6 +115,7 @@ typedef struct octavo_session_config {
     int32_t block_tokens, sub_block_tokens; /* 0: 64, and block_tokens                                       */
     octavo_attention_precision attention;   /* of prompts                                                    */
     octavo_sage_scales sage_scales;
+    octavo_attention_precision decode_attention; /* of single tokens: exact or fp8, which is not for certified */
     octavo_session_select select;           /* of single tokens                                              */
     int32_t chunk_tokens;      /* prompts run in pieces of so many tokens; 0: 1024                           */
     int32_t threads;           /* 0: the default                                                             */

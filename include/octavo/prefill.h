@@ -2,25 +2,17 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Keys and values come from a view, so from pages of any format or from a caller's tensors in place (octavo_kv_view_over_tensors;
- * head-major tensors by their strides). Eight-bit attention is independent of how the view stores them. */
+ * head-major tensors by their strides). Eight-bit attention is independent of how the view stores them.
+ *
+ * Where V is rounded to E4M3 (FP8, SAGE2; not where E4M3 is read as it is stored), the mean of what its codes leave out is added to the output:
+ * out = sum_t p_t V'_t + (sum_t p_t) * mean_t (V_t - V'_t), the mean over all keys that the call sees in the blocks of 64 tokens of which the row sees
+ * some. docs/NUMERICS.md, PREFILL, defines every step. */
 #ifndef OCTAVO_PREFILL_H
 #define OCTAVO_PREFILL_H
 
-#include "octavo/kvcache.h"
+#include "octavo/attention.h"
 
 OCTAVO_BEGIN_DECLS
-
-/* What Q K^T and P V are computed in. */
-typedef enum octavo_attention_precision {
-    OCTAVO_ATTENTION_EXACT = 0, /* products of f32 (view of f32), else of bf16 or f16; sums in float32                  */
-    OCTAVO_ATTENTION_FP8   = 1, /* Q, K and V in E4M3, P in E4M3 (on the CPU bf16); an E4M3 cache is read as it is        */
-    OCTAVO_ATTENTION_SAGE1 = 2, /* K smoothed, Q and K in INT8, P V in f16 (on the CPU bf16)                             */
-    OCTAVO_ATTENTION_SAGE2 = 3  /* K smoothed, Q and K in INT8, V in E4M3 with a scale a channel, P in E4M3 (on the CPU bf16) */
-} octavo_attention_precision;
-
-/* "exact", "fp8", "sage1", "sage" or "sage2" (sage is sage2); never NULL. */
-OCTAVO_API const char *octavo_attention_precision_name(octavo_attention_precision precision);
-OCTAVO_API octavo_status octavo_attention_precision_parse(const char *name, octavo_attention_precision *precision);
 
 typedef enum octavo_mask {
     OCTAVO_MASK_CAUSAL = 0, /* aligned at the end: query i of n, over T keys, sees keys up to T - n + i */

@@ -61,7 +61,7 @@ octavo_status octavo_decode_plan_make(const octavo_decode_params *params, int32_
         .in = { .kv = kv, .q = params->q, .soft_cap = params->soft_cap, .window = params->window,
                 .sink_tokens  = params->window > 0 ? params->sink_tokens : 0,
                 .softmax_scale = params->softmax_scale != 0.0f ? params->softmax_scale : 1.0f / sqrtf((float)kv->head_dim),
-                .planes = octavo_k_plane_count(kv->k_format) },
+                .planes = octavo_k_plane_count(kv->k_format), .precision = params->precision },
         .rows = params->q.shape[2] / kv->kv_heads * params->q.shape[1], .units = octavo_view_units(kv),
         .split_units = split_blocks * per_block,
         .log_mass = OCTAVO_PLAN_ABSENT, .log_upper = OCTAVO_PLAN_ABSENT, .log_lower = OCTAVO_PLAN_ABSENT,

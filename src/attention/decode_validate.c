@@ -74,6 +74,18 @@ static octavo_status check_rule(const octavo_decode_params *params)
     return OCTAVO_OK;
 }
 
+static octavo_status check_precision(const octavo_decode_params *params)
+{
+    if (params->precision == OCTAVO_ATTENTION_SAGE1 || params->precision == OCTAVO_ATTENTION_SAGE2)
+        return octavo_fail(OCTAVO_E_UNSUPPORTED, "precision is %s, expected exact or fp8: sage is for attention of many queries",
+                           octavo_attention_precision_name(params->precision));
+    if (params->precision != OCTAVO_ATTENTION_EXACT && params->precision != OCTAVO_ATTENTION_FP8)
+        return octavo_fail(OCTAVO_E_ARGUMENT, "precision is %d, expected one of octavo_attention_precision", (int)params->precision);
+    if (params->precision == OCTAVO_ATTENTION_FP8 && params->select == OCTAVO_SELECT_CERTIFIED)
+        return octavo_fail(OCTAVO_E_UNSUPPORTED, "precision is fp8 with select certified, expected exact: its bound is of the queries as they are");
+    return OCTAVO_OK;
+}
+
 /* Pages that the call will read: a stale one would be read before anybody noticed. */
 static octavo_status check_pages(const octavo_decode_params *params, int64_t b)
 {
@@ -114,5 +126,6 @@ octavo_status octavo_decode_validate(const octavo_exec *exec, const octavo_decod
     OCTAVO_TRY(octavo_exec_check_place(exec, "out", params->out.device_kind));
     OCTAVO_TRY(check_numbers(params));
     OCTAVO_TRY(check_rule(params));
+    OCTAVO_TRY(check_precision(params));
     return check_memory(params);
 }

@@ -27,6 +27,12 @@ static uint32_t saved_state(void)
     return low;
 }
 
+static bool made_by_intel(void)
+{
+    uint32_t eax, ebx, ecx, edx;
+    return __get_cpuid(0, &eax, &ebx, &ecx, &edx) && ebx == signature_INTEL_ebx && ecx == signature_INTEL_ecx && edx == signature_INTEL_edx;
+}
+
 static bool has_bit(uint32_t word, unsigned index) { return (word >> index & 1u) != 0u; }
 
 octavo_cpu_features octavo_cpu_features_detect(void)
@@ -48,6 +54,7 @@ octavo_cpu_features octavo_cpu_features_detect(void)
     features.avx512_vbmi = features.avx512 && has_bit(ecx, 1);
     features.avx512_vnni = features.avx512 && has_bit(ecx, 11);
     features.avx512_bf16 = features.avx512 && has_bit(eax1, 5);
+    features.slow_bf16 = features.avx512_bf16 && made_by_intel();
     features.avx512_fp16 = features.avx512 && has_bit(edx, 23);
     features.amx_tile = has_bit(edx, 24) && (state & STATE_AMX) == STATE_AMX;
     features.amx_int8 = features.amx_tile && has_bit(edx, 25);

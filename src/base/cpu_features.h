@@ -13,6 +13,7 @@ typedef struct octavo_cpu_features {
     bool avx512_vbmi; /* the avx512_* imply avx512   */
     bool avx512_vnni;
     bool avx512_bf16;
+    bool slow_bf16;   /* vdpbf16ps has half of the products of float32's, instead of twice as many: on Intel's processors so far */
     bool avx512_fp16;
     bool amx_tile;    /* usable after octavo_cpu_features_request_amx() */
     bool amx_int8;

@@ -143,6 +143,7 @@ typedef struct octavo_decode_layout {
     int64_t q_bytes, packed_bytes; /* of one kv head of one sequence                             */
     int64_t heads;                 /* batch * kv_heads                                           */
     int64_t task_floats, tasks;    /* scratch of one task                                        */
+    int64_t codes_at;              /* floats of it before the codes that rows of K and V become  */
     int64_t head_floats;           /* thresholds of one kv head of one sequence                  */
     int64_t total_bytes;
 } octavo_decode_layout;

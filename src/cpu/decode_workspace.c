@@ -1,6 +1,14 @@
 /* decode_workspace.c - the scratch memory of the decode operations, the same for every level. */
 #include "cpu/decode_tiles.h"
 
+/* A span's K and V, where FP8 rounds them. */
+static int64_t codes_bytes(const octavo_decode_input *in)
+{
+    const octavo_kv_view *kv = in->kv;
+    const int64_t k = octavo_decode_rounds_k(in->precision, kv->k_format) ? kv->head_dim : 0;
+    return DECODE_TOKENS * (k + (octavo_decode_rounds_v(in->precision, kv->v_format) ? kv->v_dim : 0));
+}
+
 static octavo_decode_layout layout_of(const octavo_decode_input *in, int64_t tasks, int64_t task_floats, int64_t head_floats)
 {
     const octavo_kv_view *kv = in->kv;
@@ -9,7 +17,8 @@ static octavo_decode_layout layout_of(const octavo_decode_input *in, int64_t tas
     octavo_decode_layout layout = { .heads = kv->batch * kv->kv_heads, .tasks = tasks };
     layout.q_bytes = octavo_decode_round_up(rows * row_floats * 4, DECODE_PAD);
     layout.packed_bytes = octavo_decode_round_up(octavo_decode_packed_bytes(rows, row_floats), DECODE_PAD);
-    layout.task_floats = octavo_decode_round_up(task_floats, DECODE_PAD);
+    layout.codes_at = octavo_decode_round_up(task_floats, DECODE_PAD);
+    layout.task_floats = layout.codes_at + octavo_decode_round_up(codes_bytes(in), 4 * DECODE_PAD) / 4;
     layout.head_floats = octavo_decode_round_up(head_floats, DECODE_PAD);
     layout.total_bytes = layout.heads * (layout.q_bytes + layout.packed_bytes + 4 * layout.head_floats) +
                          4 * layout.tasks * layout.task_floats + DECODE_PAD;

@@ -63,11 +63,11 @@ static void run_step(const octavo_prefill_call *call, octavo_prefill_step *step,
 
 octavo_status octavo_prefill_run(const octavo_exec *exec, const octavo_prefill_params *p, const octavo_prefill_work *work)
 {
-    octavo_prefill_call call = { .p = p, .exec = exec, .layout = octavo_prefill_layout_of(p), .workspace = exec->workspace };
+    octavo_prefill_call call = { .p = p, .exec = exec, .layout = octavo_prefill_layout_of(p, work->operands), .workspace = exec->workspace };
     const octavo_prefill_layout *at = &call.layout;
-    const int sums = octavo_prefill_smooths_k(p) || octavo_prefill_smooths_v(p);
+    const int sums = octavo_prefill_smooths_k(p) || octavo_prefill_smooths_v(p), rounds = octavo_prefill_rounds_v(p);
     const int most = (octavo_prefill_is_sage(p) && p->sage_scales == OCTAVO_SAGE_PER_TENSOR) ||
-                     (p->precision == OCTAVO_ATTENTION_SAGE2 && octavo_prefill_rounds_v(p));
+                     (p->precision == OCTAVO_ATTENTION_SAGE2 && rounds);
     for (call.first_head = 0; call.first_head < at->heads; call.first_head += at->together) {
         const int64_t left = at->heads - call.first_head;
         call.head_count = left < at->together ? left : at->together;
@@ -76,7 +76,9 @@ octavo_status octavo_prefill_run(const octavo_exec *exec, const octavo_prefill_p
         else for (int64_t slot = 0; slot < call.head_count; slot++) work->means(&call, slot, 0, (float *)(void *)lane_scratch(&call, 0));
         if (most) run_step(&call, work->most, at->blocks);
         if (most) run_step(&call, work->scales, 1);
+        if (rounds && work->rest) run_step(&call, work->rest, at->blocks);
         if (work->pack) run_step(&call, work->pack, at->keys / PREFILL_KEYS);
+        if (rounds) run_step(&call, work->rests, 1);
         const phase of = { .call = &call, .work = work };
         run_lanes(&of, attend_lane);
     }

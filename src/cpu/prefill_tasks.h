@@ -22,6 +22,13 @@ enum {
 
 static inline int64_t octavo_prefill_round_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
 
+/* What keys and values are packed as. */
+typedef enum octavo_prefill_operands {
+    PREFILL_TILE_OPERANDS = 0, /* bf16 and int8                                       */
+    PREFILL_PAIR_OPERANDS = 1, /* bf16, and int8 of which keys are unsigned: 128 higher */
+    PREFILL_WIDE_OPERANDS = 2, /* float32, and int8 likewise                          */
+} octavo_prefill_operands;
+
 /* bf16 terms that hold an element of a stored format: 8 significant bits each; 0: it is not taken apart. */
 static inline int octavo_prefill_k_terms(const octavo_prefill_params *p)
 {
@@ -44,6 +51,7 @@ static inline int octavo_prefill_v_terms(const octavo_prefill_params *p)
 }
 
 typedef struct octavo_prefill_layout {
+    octavo_prefill_operands operands;
     int64_t heads, together;       /* batch * kv_heads; those that are taken together                        */
     int64_t group, task_heads, parts; /* heads of a group, of a task, and tasks that a group is cut into     */
     int64_t task_tokens, tiles, rows; /* queries of a task; tiles of queries; rows of a task, padded         */
@@ -56,7 +64,7 @@ typedef struct octavo_prefill_layout {
     size_t bytes;                  /* SIZE_MAX: it does not fit                                              */
 } octavo_prefill_layout;
 
-octavo_prefill_layout octavo_prefill_layout_of(const octavo_prefill_params *p);
+octavo_prefill_layout octavo_prefill_layout_of(const octavo_prefill_params *p, octavo_prefill_operands operands);
 
 /* What is found out about a head before its keys are packed, in its part of the workspace. */
 typedef struct octavo_prefill_facts {
@@ -64,7 +72,8 @@ typedef struct octavo_prefill_facts {
     float *v_scale, *v_inverse; /* [v_dim] what multiplies the sum over values; SAGE2: 448 / amax */
     float *q_most;             /* [group] largest magnitude of each query head: PER_TENSOR    */
     float *k_most;             /* [blocks] of each block; PER_TENSOR: of all in the first     */
-    float *k_part, *v_part;    /* [blocks, k_dim], [blocks, v_dim] of each block: its sum, then v: its largest magnitudes */
+    float *k_part, *v_part;    /* [blocks, k_dim], [blocks + 1, v_dim] of each block: its sum, then v: its largest magnitudes, then what
+                                * codes leave out of it, and at last that of all blocks before it */
 } octavo_prefill_facts;
 
 octavo_prefill_facts octavo_prefill_facts_at(const octavo_prefill_layout *layout, void *head);
@@ -125,11 +134,14 @@ typedef void octavo_prefill_step(const octavo_prefill_call *call, int64_t slot, 
 
 /* What a level brings; they run in this order. pack may be NULL. */
 typedef struct octavo_prefill_work {
+    octavo_prefill_operands operands;
     octavo_prefill_step *sum;    /* a block: sums of K and V                        */
     octavo_prefill_step *means;  /* a head: of those sums                           */
     octavo_prefill_step *most;   /* a block: largest magnitudes                     */
     octavo_prefill_step *scales; /* a head: of those magnitudes                     */
+    octavo_prefill_step *rest;   /* a block: what codes leave out of V; NULL: pack finds it */
     octavo_prefill_step *pack;   /* PREFILL_KEYS keys and values                    */
+    octavo_prefill_step *rests;  /* a head: of what codes leave out                 */
     void (*attend)(const octavo_prefill_call *call, const octavo_prefill_task *task);
 } octavo_prefill_work;
 

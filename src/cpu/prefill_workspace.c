@@ -23,7 +23,7 @@ static void place_facts(octavo_prefill_layout *at)
 {
     size_t end = 0;
     octavo_prefill_place(&end, 2 * at->k_dim + 4 * at->v_dim + at->group, 1, sizeof(float));
-    octavo_prefill_place(&end, at->blocks, at->k_dim + at->v_dim + 1, sizeof(float));
+    octavo_prefill_place(&end, at->blocks + 1, at->k_dim + at->v_dim + 1, sizeof(float));
     at->facts_bytes = end;
 }
 
@@ -33,7 +33,7 @@ octavo_prefill_facts octavo_prefill_facts_at(const octavo_prefill_layout *at, vo
     octavo_prefill_facts facts;
 #define TAKE(member, count) facts.member = next, next += (count)
     TAKE(k_mean, at->k_dim), TAKE(v_mean, at->v_dim), TAKE(v_scale, at->v_dim), TAKE(v_inverse, at->v_dim);
-    TAKE(k_part, at->blocks * at->k_dim), TAKE(v_part, at->blocks * at->v_dim), TAKE(k_most, at->blocks), TAKE(q_most, at->group);
+    TAKE(k_part, at->blocks * at->k_dim), TAKE(v_part, (at->blocks + 1) * at->v_dim), TAKE(k_most, at->blocks), TAKE(q_most, at->group);
 #undef TAKE
     return facts;
 }
@@ -42,14 +42,15 @@ octavo_prefill_facts octavo_prefill_facts_at(const octavo_prefill_layout *at, vo
 static int64_t packed_key_bytes(const octavo_prefill_layout *at, const octavo_prefill_params *p)
 {
     const int k_terms = octavo_prefill_k_terms(p), v_terms = octavo_prefill_v_terms(p);
+    const int wide = at->operands == PREFILL_WIDE_OPERANDS;
     if (!k_terms || !v_terms) return 0;
-    return at->k_dim * (octavo_prefill_is_sage(p) ? 1 : 2 * k_terms) + at->v_dim * 2 * v_terms + 2 * (int64_t)sizeof(float);
+    return at->k_dim * (octavo_prefill_is_sage(p) ? 1 : wide ? 4 : 2 * k_terms) + at->v_dim * (wide ? 4 : 2 * v_terms) + 2 * (int64_t)sizeof(float);
 }
 
-octavo_prefill_layout octavo_prefill_layout_of(const octavo_prefill_params *p)
+octavo_prefill_layout octavo_prefill_layout_of(const octavo_prefill_params *p, octavo_prefill_operands operands)
 {
     const octavo_kv_view *kv = p->kv;
-    octavo_prefill_layout at = { .heads = kv->batch * kv->kv_heads };
+    octavo_prefill_layout at = { .operands = operands, .heads = kv->batch * kv->kv_heads };
     cut_queries(&at, p);
     at.blocks = (kv->max_tokens + OCTAVO_PREFILL_BLOCK - 1) / OCTAVO_PREFILL_BLOCK;
     at.keys   = octavo_prefill_round_up(kv->max_tokens, PREFILL_KEYS);
@@ -75,7 +76,8 @@ octavo_prefill_layout octavo_prefill_layout_of(const octavo_prefill_params *p)
 size_t octavo_attention_prefill_kernel_workspace(const octavo_attention_prefill_params *p)
 {
     const int on_gpu = p->kv->device_kind == OCTAVO_DEVICE_CUDA && p->precision != OCTAVO_ATTENTION_EXACT;
-    const size_t levels = octavo_prefill_layout_of(p).bytes, reference = octavo_prefill_ref_layout_of(p).bytes, most = levels > reference ? levels : reference;
+    const size_t pairs = octavo_prefill_layout_of(p, PREFILL_PAIR_OPERANDS).bytes, wide = octavo_prefill_layout_of(p, PREFILL_WIDE_OPERANDS).bytes;
+    const size_t levels = pairs > wide ? pairs : wide, reference = octavo_prefill_ref_layout_of(p).bytes, most = levels > reference ? levels : reference;
     const size_t eight = on_gpu ? octavo_prefill_eight_layout_of(p).bytes : 0;
     return most > eight ? most : eight;
 }

@@ -43,12 +43,12 @@ static void default_release(void *user, void *memory, size_t bytes)
     free(memory);
 }
 
-/* The index of the level that `name` asks for; NULL: the highest that runs here. */
+/* The index of the level that `name` asks for; NULL: the highest that runs here and pays. */
 static octavo_status choose_level(const char *name, int *level)
 {
     int best = 0;
     for (int i = 0; i < octavo_level_count; i++)
-        if (octavo_level_available(i)) best = i;
+        if (octavo_level_available(i) && (!octavo_levels[i].pays || octavo_levels[i].pays())) best = i;
     *level = best;
     if (!name || !*name) return OCTAVO_OK;
     for (int i = 0; i < octavo_level_count; i++) {

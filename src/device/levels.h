@@ -7,6 +7,7 @@
 typedef struct octavo_level {
     const char *name;
     void (*install)(octavo_kernels *kernels); /* leaves the table alone where the machine lacks the level */
+    int (*pays)(void);                        /* NULL, or 0: it is taken only where it is asked for, or below a stronger one */
 } octavo_level;
 
 extern const octavo_level octavo_levels[];

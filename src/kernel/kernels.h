@@ -33,7 +33,20 @@ typedef struct octavo_decode_input {
     int64_t window;        /* 0: all               */
     int64_t sink_tokens;
     int32_t planes;        /* planes of K that a score sums, >= 1 */
+    octavo_attention_precision precision; /* FP8: rows of q, and of K and V where their elements have more than 8 bits, are what the
+                                           * format E4M3 makes of them (planes.h); P may be rounded to E4M3 */
 } octavo_decode_input;
+
+/* 1: K's rows (V's) are rounded as they are read. */
+OCTAVO_KERNEL_INLINE int octavo_decode_rounds_k(octavo_attention_precision precision, octavo_k_format format)
+{
+    return precision == OCTAVO_ATTENTION_FP8 && octavo_k_element_bytes(format) > 1;
+}
+
+OCTAVO_KERNEL_INLINE int octavo_decode_rounds_v(octavo_attention_precision precision, octavo_v_format format)
+{
+    return precision == OCTAVO_ATTENTION_FP8 && octavo_v_element_bytes(format) > 1;
+}
 
 /* [batch, kv_heads, rows] and [batch, kv_heads, units]. */
 static inline int64_t octavo_row_elements(const octavo_decode_input *in) { return in->q.shape[0] * in->q.shape[1] * in->q.shape[2]; }
@@ -51,7 +64,7 @@ typedef struct octavo_block_score_params {
     const uint8_t *only; /* [batch, kv_heads, units] or NULL                                          */
     float *unit_max;     /* [batch, kv_heads, rows, units] largest score, or NULL                      */
     float *log_mass;     /* [batch, kv_heads, rows, units] log sum exp(score)                          */
-    float *log_upper;    /* the same with score + e_t, rounded up, or NULL. e_t bounds what the planes that were read leave out
+    float *log_upper;    /* the same with score + e_t, rounded up, or NULL; precision is EXACT. e_t bounds what the planes that were read leave out
                           * (softmax_scale * ||q|| * octavo_k_error_bound) and what float32 rounds       */
     float *log_lower;    /* the same with score - e_t, rounded down; with log_upper                    */
     float *scores;       /* [batch, kv_heads, rows, max_tokens] each token's score, or NULL            */
@@ -481,6 +494,8 @@ void octavo_install_ref(octavo_kernels *kernels);
 void octavo_install_generic(octavo_kernels *kernels);
 void octavo_install_avx2(octavo_kernels *kernels);
 void octavo_install_avx512(octavo_kernels *kernels);
+void octavo_install_avx512_vnni(octavo_kernels *kernels);
+void octavo_install_avx512_bf16(octavo_kernels *kernels);
 void octavo_install_amx(octavo_kernels *kernels); /* asks the system to permit tiles */
 void octavo_install_neon(octavo_kernels *kernels);
 

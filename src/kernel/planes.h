@@ -2,6 +2,7 @@
 #ifndef OCTAVO_KERNEL_PLANES_H
 #define OCTAVO_KERNEL_PLANES_H
 
+#include "format/fp8_e4m3.h"
 #include "format/ue4m4.h"
 #include "octavo/kvcache.h"
 #include <math.h>
@@ -92,6 +93,15 @@ OCTAVO_KERNEL_INLINE int32_t octavo_row_exponent(float amax)
     const float mantissa = frexpf(amax, &exponent); /* amax = mantissa * 2^exponent, 448 = 0.875 * 2^9 */
     const int p = 9 - exponent - (mantissa > 0.875f);
     return p < OCTAVO_EXPONENT_MIN ? OCTAVO_EXPONENT_MIN : p > OCTAVO_EXPONENT_MAX ? OCTAVO_EXPONENT_MAX : p;
+}
+
+/* 2^p for p in [-126, 127]. */
+OCTAVO_KERNEL_INLINE float octavo_power_of_two(int32_t p) { return octavo_float_from_bits((uint32_t)(p + 127) << 23); }
+
+/* What a row of E4M3 with exponent p makes of x. */
+OCTAVO_KERNEL_INLINE float octavo_e4m3_of_row(float x, int32_t p)
+{
+    return octavo_e4m3_to_float(octavo_e4m3_from_float(x * octavo_power_of_two(p))) * octavo_power_of_two(-p);
 }
 
 /* Bound on ||k - decoded(planes read)|| in units of 2^-p or s, from the norm that is stored for the base (NUMERICS.md). */

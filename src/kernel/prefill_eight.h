@@ -19,6 +19,8 @@ typedef struct octavo_prefill_eight_layout {
     size_t v, v_log2;            /* [batch, kv_heads, v_dim, kv_tokens], [batch, kv_heads, kv_tokens] or
                                   * [.., kv_tokens / 64] f32; not in Sage 1                                        */
     size_t v_scale, v_mean;      /* [batch, kv_heads, v_dim] f32 each                                              */
+    size_t v_rest;               /* [batch, kv_heads, kv_tokens / 64 + 1, v_dim] f32: what codes leave out of V in all blocks before one, in
+                                  * units of v_scale                                                               */
     size_t k_mean;               /* [batch, kv_heads, head_dim] f32                                                */
     size_t k_part, v_part;       /* [batch, kv_heads, kv_tokens / 64, 3, dim] f32: sum, largest and smallest of a channel */
     size_t q_most, k_most;       /* [batch, heads, tokens / 64], [batch, kv_heads] f32: largest magnitudes, where all share a scale */
@@ -46,6 +48,7 @@ static inline void octavo_prefill_eight_place_values(octavo_prefill_eight_layout
     if (fp8 || at->per_token) at->v_log2 = octavo_prefill_place(&at->bytes, heads, at->per_token ? at->kv_tokens : blocks, sizeof(float));
     if (!fp8 || kv->v_channel_scale) at->v_scale = octavo_prefill_place(&at->bytes, heads, kv->v_dim, sizeof(float));
     if (octavo_prefill_smooths_v(p)) at->v_mean = octavo_prefill_place(&at->bytes, heads, kv->v_dim, sizeof(float));
+    if (octavo_prefill_rounds_v(p)) at->v_rest = octavo_prefill_place(&at->bytes, heads, blocks + 1, sizeof(float) * (size_t)kv->v_dim);
     if (channels) at->v_part = octavo_prefill_place(&at->bytes, heads, 3 * blocks, sizeof(float) * (size_t)kv->v_dim);
 }
 
@@ -54,13 +57,13 @@ static inline octavo_prefill_eight_layout octavo_prefill_eight_layout_of(const o
     enum { FIRST_BYTES = 64, TOKENS = OCTAVO_PREFILL_EIGHT_TOKENS, BLOCK = OCTAVO_PREFILL_BLOCK };
     const octavo_kv_view *kv = p->kv;
     const int whole = octavo_prefill_scales_whole(p), smooth = octavo_prefill_smooths_k(p);
-    octavo_prefill_eight_layout at = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 };
+    octavo_prefill_eight_layout at = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 };
     at.q_tokens = (p->q.shape[1] + TOKENS - 1) / TOKENS * TOKENS, at.kv_tokens = (kv->max_tokens + TOKENS - 1) / TOKENS * TOKENS;
     at.width = ((int64_t)kv->head_dim + 15) / 16 * 16;
     at.per_token = octavo_prefill_takes_k_codes(p) || octavo_prefill_takes_v_codes(p) ||
                    (octavo_prefill_is_sage(p) && p->sage_scales == OCTAVO_SAGE_PER_TOKEN);
     const int64_t q_heads = p->q.shape[0] * p->q.shape[2], heads = p->q.shape[0] * kv->kv_heads, blocks = at.kv_tokens / BLOCK;
-    octavo_prefill_place(&at.bytes, FIRST_BYTES, 1, 1); /* the next task */
+    octavo_prefill_place(&at.bytes, FIRST_BYTES, 1, 1); /* the next task, which the encoding sets to 0 */
     at.q = octavo_prefill_place(&at.bytes, q_heads, at.q_tokens, (size_t)at.width);
     at.q_scale = octavo_prefill_place(&at.bytes, q_heads, at.q_tokens, sizeof(float));
     if (kv->k_mean || smooth) at.q_shift = octavo_prefill_place(&at.bytes, q_heads, at.q_tokens, sizeof(float));

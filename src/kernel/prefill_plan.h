@@ -116,6 +116,20 @@ OCTAVO_KERNEL_INLINE int octavo_prefill_rounds_v(const octavo_prefill_params *p)
     return p->kv->v_format != OCTAVO_V_E4M3 || octavo_prefill_smooths_v(p);
 }
 
+/* The blocks of keys of which a row sees some, as a span in blocks: [0, sink_end) and [near_begin, end). */
+OCTAVO_KERNEL_INLINE octavo_span octavo_prefill_blocks_of(octavo_span span)
+{
+    const int64_t sink = (span.sink_end + OCTAVO_PREFILL_BLOCK - 1) / OCTAVO_PREFILL_BLOCK, near_ = span.near_begin / OCTAVO_PREFILL_BLOCK;
+    return (octavo_span){ sink, near_ > sink ? near_ : sink, (span.end + OCTAVO_PREFILL_BLOCK - 1) / OCTAVO_PREFILL_BLOCK };
+}
+
+/* Keys of these blocks that some query of the call sees: over them goes the mean of what V's codes leave out. */
+OCTAVO_KERNEL_INLINE int64_t octavo_prefill_blocks_seen(const octavo_span *blocks, const octavo_span *seen)
+{
+    return octavo_span_count(seen, 0, blocks->sink_end * OCTAVO_PREFILL_BLOCK) +
+           octavo_span_count(seen, blocks->near_begin * OCTAVO_PREFILL_BLOCK, blocks->end * OCTAVO_PREFILL_BLOCK);
+}
+
 /* Scale and its inverse for a group whose largest magnitude is amax. Below 2^-100 everything becomes 0. */
 typedef struct octavo_prefill_scale {
     float scale, inverse;
@@ -126,6 +140,22 @@ OCTAVO_KERNEL_INLINE octavo_prefill_scale octavo_prefill_scale_of(float amax, fl
     return (octavo_prefill_scale){ amax / code_max, code_max / amax };
 }
 
+/* How far a code is from what it stands for, in eighths of the code's unit. Squares of these integers add up exactly in float32, in any
+ * order, for 1024 elements and more. */
+OCTAVO_KERNEL_INLINE float octavo_prefill_code_off(float scaled, float code)
+{
+    const float whole = 12582912.0f; /* 1.5 * 2^23: its unit in the last place is 1 */
+    return (8.0f * (scaled - code) + whole) - whole;
+}
+
+/* The scale of a query in FP8: its group's power of two, or one of which the largest codes are a quarter smaller, if the sum of the squares
+ * of how far its codes are off, `off` and `off_narrow`, says that they then lie closer to the row. */
+OCTAVO_KERNEL_INLINE octavo_prefill_scale octavo_prefill_scale_fitted(octavo_prefill_scale scale, float off, float off_narrow)
+{
+    if (!(9.0f * off > 16.0f * off_narrow)) return scale;
+    return (octavo_prefill_scale){ scale.scale * (4.0f / 3.0f), scale.inverse * 0.75f };
+}
+
 /* ---- what the reference keeps: one sequence and kv head at a time ---- */
 
 /* Byte offsets in the workspace. */
@@ -133,6 +163,7 @@ typedef struct octavo_prefill_ref_layout {
     size_t k, k_scale;       /* [max_tokens, head_dim], [max_tokens] f32 */
     size_t v, v_scale;       /* [max_tokens, v_dim], [v_dim] f32         */
     size_t k_mean, v_mean;   /* [head_dim], [v_dim] f32                  */
+    size_t v_rest;           /* [blocks, v_dim] f64                      */
     size_t q, q_scale;       /* [q_tokens, head_dim], [q_tokens] f32     */
     size_t score;            /* [max_tokens] f64                         */
     size_t bytes;            /* SIZE_MAX: it does not fit                */
@@ -153,13 +184,14 @@ static inline size_t octavo_prefill_place(size_t *end, int64_t count, int64_t wi
 static inline octavo_prefill_ref_layout octavo_prefill_ref_layout_of(const octavo_prefill_params *p)
 {
     const octavo_kv_view *kv = p->kv;
-    octavo_prefill_ref_layout at = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 };
+    octavo_prefill_ref_layout at = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 };
     at.k       = octavo_prefill_place(&at.bytes, kv->max_tokens, kv->head_dim, sizeof(float));
     at.k_scale = octavo_prefill_place(&at.bytes, kv->max_tokens, 1, sizeof(float));
     at.v       = octavo_prefill_place(&at.bytes, kv->max_tokens, kv->v_dim, sizeof(float));
     at.v_scale = octavo_prefill_place(&at.bytes, kv->v_dim, 1, sizeof(float));
     at.k_mean  = octavo_prefill_place(&at.bytes, kv->head_dim, 1, sizeof(float));
     at.v_mean  = octavo_prefill_place(&at.bytes, kv->v_dim, 1, sizeof(float));
+    at.v_rest  = octavo_prefill_place(&at.bytes, kv->max_tokens / OCTAVO_PREFILL_BLOCK + 1, kv->v_dim, sizeof(double));
     at.q       = octavo_prefill_place(&at.bytes, p->q.shape[1], kv->head_dim, sizeof(float));
     at.q_scale = octavo_prefill_place(&at.bytes, p->q.shape[1], 1, sizeof(float));
     at.score   = octavo_prefill_place(&at.bytes, kv->max_tokens, 1, sizeof(double));

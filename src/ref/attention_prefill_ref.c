@@ -37,7 +37,7 @@ static void attend_row(const octavo_ref_prefill *of, int64_t q_head, int64_t i)
 {
     const octavo_prefill_params *p = of->p;
     const int64_t dim = p->kv->v_dim;
-    const octavo_span span = octavo_prefill_span(p, of->b, i);
+    const octavo_span span = octavo_prefill_span(p, of->b, i), blocks = octavo_prefill_blocks_of(span);
     const double shift = score_shift(of, q_head, i);
     double most = -INFINITY, keys = 0.0;
     for (int64_t t = 0; t < span.end; t++)
@@ -51,7 +51,8 @@ static void attend_row(const octavo_ref_prefill *of, int64_t q_head, int64_t i)
         double sum = 0.0;
         for (int64_t t = 0; t < span.end; t++)
             if (octavo_span_sees(&span, t)) sum += exp(of->score[t] - whole) * (double)of->v[t * dim + d];
-        if (keys > 0.0) sum = sum * (double)of->v_scale[d] + exp(log_keys - whole) * (double)of->v_mean[d];
+        const double share = exp(log_keys - whole);
+        if (keys > 0.0) sum = (sum + share * octavo_ref_prefill_rest(of, &blocks, d)) * (double)of->v_scale[d] + share * (double)of->v_mean[d];
         store(&p->out, at + d, sum);
     }
     if (p->lse) p->lse[(of->b * p->q.shape[2] + q_head) * p->q.shape[1] + i] = (float)(whole + shift);
@@ -64,7 +65,7 @@ octavo_status octavo_attention_prefill_ref(const octavo_exec *exec, const octavo
     uint8_t *workspace = exec->workspace;
     octavo_ref_prefill of = { .p = p };
 #define PLACE(member) of.member = (void *)(workspace + at.member)
-    PLACE(k), PLACE(k_scale), PLACE(v), PLACE(v_scale), PLACE(k_mean), PLACE(v_mean), PLACE(q), PLACE(q_scale), PLACE(score);
+    PLACE(k), PLACE(k_scale), PLACE(v), PLACE(v_scale), PLACE(k_mean), PLACE(v_mean), PLACE(v_rest), PLACE(q), PLACE(q_scale), PLACE(score);
 #undef PLACE
     const int64_t group = p->q.shape[2] / kv->kv_heads;
     for (of.b = 0; of.b < kv->batch; of.b++)

@@ -79,8 +79,9 @@ static void output_chunk(const attend_row *of, int64_t begin, int64_t end, doubl
             if (!octavo_span_sees(&of->span, t)) continue;
             const octavo_ref_token at = octavo_ref_find(kv, of->b, of->head, t);
             const double weight = exp(token_score(of, t) - log_whole);
+            const int32_t p = octavo_ref_v_exponent(&of->p->in, &at);
             for (int64_t i = 0; i < count; i++)
-                out[i] += weight * octavo_ref_v_stored(kv, &at, from + i) * octavo_ref_v_channel(kv, of->head, from + i);
+                out[i] += weight * octavo_ref_rounded(octavo_ref_v_stored(kv, &at, from + i), p) * octavo_ref_v_channel(kv, of->head, from + i);
         }
     }
 }

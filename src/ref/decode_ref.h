@@ -134,14 +134,49 @@ static inline double octavo_ref_cap(const octavo_decode_input *in, double score)
     return in->soft_cap > 0.0f ? (double)in->soft_cap * tanh(score / (double)in->soft_cap) : score;
 }
 
+/* ---- rows as FP8 takes them: what E4M3 with the row's own power of two makes of them ---- */
+
+enum { OCTAVO_REF_AS_IT_IS = INT32_MAX }; /* the exponent of a row that is not rounded */
+
+static inline double octavo_ref_rounded(double x, int32_t p)
+{
+    return p == OCTAVO_REF_AS_IT_IS ? x : (double)octavo_e4m3_of_row((float)x, p);
+}
+
+static inline int32_t octavo_ref_q_exponent(const octavo_decode_input *in, int64_t q)
+{
+    double most = 0.0;
+    if (in->precision != OCTAVO_ATTENTION_FP8) return OCTAVO_REF_AS_IT_IS;
+    for (int64_t i = 0; i < in->kv->head_dim; i++) most = fmax(most, fabs(octavo_ref_float(&in->q, q + i * in->q.strides[3])));
+    return octavo_row_exponent((float)most);
+}
+
+static inline int32_t octavo_ref_k_exponent(const octavo_decode_input *in, const octavo_ref_token *at)
+{
+    double most = 0.0;
+    if (!octavo_decode_rounds_k(in->precision, in->kv->k_format)) return OCTAVO_REF_AS_IT_IS;
+    for (int64_t i = 0; i < in->kv->head_dim; i++) most = fmax(most, fabs(octavo_ref_k_code(in->kv, at, 1, i)));
+    return octavo_row_exponent((float)most);
+}
+
+static inline int32_t octavo_ref_v_exponent(const octavo_decode_input *in, const octavo_ref_token *at)
+{
+    double most = 0.0;
+    if (!octavo_decode_rounds_v(in->precision, in->kv->v_format)) return OCTAVO_REF_AS_IT_IS;
+    for (int64_t i = 0; i < in->kv->v_dim; i++) most = fmax(most, fabs(octavo_ref_v_stored(in->kv, at, i)));
+    return octavo_row_exponent((float)most);
+}
+
 /* softmax_scale * q . k before the cap. */
 static inline double octavo_ref_score(const octavo_decode_input *in, int32_t planes, int64_t b, int64_t head, int64_t row, int64_t token)
 {
     const octavo_ref_token at = octavo_ref_find(in->kv, b, head, token);
     const int64_t q = octavo_ref_q_row(in, b, head, row);
+    const int32_t q_exponent = octavo_ref_q_exponent(in, q), k_exponent = octavo_ref_k_exponent(in, &at);
     double sum = 0.0;
     for (int64_t i = 0; i < in->kv->head_dim; i++)
-        sum += octavo_ref_float(&in->q, q + i * in->q.strides[3]) * octavo_ref_k_code(in->kv, &at, planes, i);
+        sum += octavo_ref_rounded(octavo_ref_float(&in->q, q + i * in->q.strides[3]), q_exponent) *
+               octavo_ref_rounded(octavo_ref_k_code(in->kv, &at, planes, i), k_exponent);
     return sum * octavo_ref_k_factor(in->kv, &at) * (double)in->softmax_scale;
 }
 

@@ -15,6 +15,7 @@ typedef struct octavo_ref_prefill {
     float *k, *k_scale;      /* [max_tokens, head_dim], [max_tokens] */
     float *v, *v_scale;      /* [max_tokens, v_dim], [v_dim]         */
     float *k_mean, *v_mean;  /* [head_dim], [v_dim] taken off: 0 without smoothing */
+    double *v_rest;          /* [blocks, v_dim] what codes leave out of a block's values, summed up, in units of v_scale */
     float *q, *q_scale;      /* [queries, head_dim], [queries] of one query head   */
     double *score;           /* [max_tokens] */
 } octavo_ref_prefill;
@@ -68,7 +69,12 @@ static inline void octavo_ref_prefill_smooth(const octavo_ref_prefill *of, float
 
 /* ---- codes ---- */
 
-typedef enum octavo_ref_codes { OCTAVO_REF_CODES_NONE, OCTAVO_REF_CODES_E4M3, OCTAVO_REF_CODES_INT8 } octavo_ref_codes;
+typedef enum octavo_ref_codes {
+    OCTAVO_REF_CODES_NONE,
+    OCTAVO_REF_CODES_E4M3,
+    OCTAVO_REF_CODES_FITTED, /* E4M3 with the better of two scales */
+    OCTAVO_REF_CODES_INT8
+} octavo_ref_codes;
 
 static inline octavo_ref_codes octavo_ref_prefill_codes(const octavo_prefill_params *p)
 {
@@ -77,16 +83,30 @@ static inline octavo_ref_codes octavo_ref_prefill_codes(const octavo_prefill_par
                                                 : OCTAVO_REF_CODES_NONE;
 }
 
+static inline float octavo_ref_e4m3(float scaled) { return octavo_e4m3_to_float(octavo_e4m3_from_float(scaled)); }
+
+static inline float octavo_ref_off(const float *x, int64_t dim, float factor)
+{
+    float sum = 0.0f;
+    for (int64_t i = 0; i < dim; i++) {
+        const float scaled = x[i] * factor, off = octavo_prefill_code_off(scaled, octavo_ref_e4m3(scaled));
+        sum += off * off;
+    }
+    return sum;
+}
+
 /* Row of codes with a scale for its group's largest magnitude: a power of two for e4m3. Returns the scale. */
 static inline float octavo_ref_encode(float *x, int64_t dim, float amax, octavo_ref_codes codes)
 {
     if (codes == OCTAVO_REF_CODES_NONE) return 1.0f;
     const int32_t p = octavo_row_exponent(amax);
-    const octavo_prefill_scale scale = codes == OCTAVO_REF_CODES_E4M3 ? (octavo_prefill_scale){ ldexpf(1.0f, -p), ldexpf(1.0f, p) }
-                                                                      : octavo_prefill_scale_of(amax, 127.0f);
+    octavo_prefill_scale scale = codes == OCTAVO_REF_CODES_INT8 ? octavo_prefill_scale_of(amax, 127.0f)
+                                                                : (octavo_prefill_scale){ ldexpf(1.0f, -p), ldexpf(1.0f, p) };
+    if (codes == OCTAVO_REF_CODES_FITTED)
+        scale = octavo_prefill_scale_fitted(scale, octavo_ref_off(x, dim, scale.inverse), octavo_ref_off(x, dim, scale.inverse * 0.75f));
     for (int64_t i = 0; i < dim; i++) {
         const float scaled = x[i] * scale.inverse;
-        x[i] = codes == OCTAVO_REF_CODES_E4M3 ? octavo_e4m3_to_float(octavo_e4m3_from_float(scaled)) : rintf(octavo_ref_held(scaled, 127.0f));
+        x[i] = codes == OCTAVO_REF_CODES_INT8 ? rintf(octavo_ref_held(scaled, 127.0f)) : octavo_ref_e4m3(scaled);
     }
     return scale.scale;
 }
@@ -100,9 +120,9 @@ static inline float octavo_ref_row_most(const float *x, int64_t dim)
 
 /* scale[t] is the row's amax on entry, its scale on return; rows of a group lie within `reach` tokens of each other. */
 static inline void octavo_ref_encode_rows(const octavo_ref_prefill *of, float *x, float *scale, int64_t dim, int64_t count,
-                                          int64_t (*group)(const octavo_prefill_params *, int64_t), const octavo_span *seen)
+                                          int64_t (*group)(const octavo_prefill_params *, int64_t), const octavo_span *seen,
+                                          octavo_ref_codes codes)
 {
-    const octavo_ref_codes codes = octavo_ref_prefill_codes(of->p);
     const int64_t block = group(of->p, OCTAVO_PREFILL_BLOCK) == group(of->p, 0) ? count : OCTAVO_PREFILL_BLOCK;
     for (int64_t begin = 0; begin < count; begin += block) {
         const int64_t end = begin + block < count ? begin + block : count;
@@ -139,7 +159,7 @@ static inline void octavo_ref_prefill_k(octavo_ref_prefill *of)
     if (takes_codes || p->precision == OCTAVO_ATTENTION_EXACT) return;
     for (int64_t t = 0; t < of->seen.end; t++)
         if (octavo_span_sees(&of->seen, t)) of->k_scale[t] = octavo_ref_row_most(of->k + t * dim, dim);
-    octavo_ref_encode_rows(of, of->k, of->k_scale, dim, of->seen.end, octavo_prefill_k_group, &of->seen);
+    octavo_ref_encode_rows(of, of->k, of->k_scale, dim, of->seen.end, octavo_prefill_k_group, &of->seen, octavo_ref_prefill_codes(p));
 }
 
 /* E4M3 with a power of two a block of tokens. */
@@ -148,13 +168,16 @@ static inline void octavo_ref_prefill_v_blocks(octavo_ref_prefill *of)
     const int64_t dim = of->p->kv->v_dim;
     for (int64_t begin = 0; begin < of->seen.end; begin += OCTAVO_PREFILL_BLOCK) {
         const int64_t end = begin + OCTAVO_PREFILL_BLOCK < of->seen.end ? begin + OCTAVO_PREFILL_BLOCK : of->seen.end;
+        double *rest = of->v_rest + begin / OCTAVO_PREFILL_BLOCK * dim;
         float amax = 0.0f;
         for (int64_t t = begin; t < end; t++)
             if (octavo_span_sees(&of->seen, t)) amax = fmaxf(amax, octavo_ref_row_most(of->v + t * dim, dim));
         for (int64_t t = begin; t < end; t++) {
             if (!octavo_span_sees(&of->seen, t)) continue;
-            const float scale = octavo_ref_encode(of->v + t * dim, dim, amax, OCTAVO_REF_CODES_E4M3);
-            for (int64_t i = 0; i < dim; i++) of->v[t * dim + i] *= scale;
+            float *v = of->v + t * dim;
+            for (int64_t i = 0; i < dim; i++) rest[i] += (double)v[i];
+            const float scale = octavo_ref_encode(v, dim, amax, OCTAVO_REF_CODES_E4M3);
+            for (int64_t i = 0; i < dim; i++) v[i] *= scale, rest[i] -= (double)v[i];
         }
     }
 }
@@ -169,9 +192,12 @@ static inline void octavo_ref_prefill_v_channels(octavo_ref_prefill *of)
             if (octavo_span_sees(&of->seen, t)) amax = fmaxf(amax, fabsf(of->v[t * dim + i]));
         const octavo_prefill_scale scale = octavo_prefill_scale_of(amax, 448.0f);
         of->v_scale[i] = scale.scale;
-        for (int64_t t = 0; t < of->seen.end; t++)
-            if (octavo_span_sees(&of->seen, t))
-                of->v[t * dim + i] = octavo_e4m3_to_float(octavo_e4m3_from_float(of->v[t * dim + i] * scale.inverse));
+        for (int64_t t = 0; t < of->seen.end; t++) {
+            if (!octavo_span_sees(&of->seen, t)) continue;
+            const float scaled = of->v[t * dim + i] * scale.inverse;
+            of->v[t * dim + i] = octavo_ref_e4m3(scaled);
+            of->v_rest[t / OCTAVO_PREFILL_BLOCK * dim + i] += (double)scaled - (double)of->v[t * dim + i];
+        }
     }
 }
 
@@ -191,9 +217,20 @@ static inline void octavo_ref_prefill_v(octavo_ref_prefill *of)
         for (int64_t i = 0; i < dim; i++)
             of->v[t * dim + i] = (float)(octavo_ref_v_stored(kv, &at, i) * (rounds ? octavo_ref_v_channel(kv, of->head, i) : 1.0));
     }
+    for (int64_t i = 0; i < (of->seen.end + OCTAVO_PREFILL_BLOCK - 1) / OCTAVO_PREFILL_BLOCK * dim; i++) of->v_rest[i] = 0.0;
     if (octavo_prefill_smooths_v(p)) octavo_ref_prefill_smooth(of, of->v, of->v_mean, dim);
     if (rounds && p->precision == OCTAVO_ATTENTION_FP8) octavo_ref_prefill_v_blocks(of);
     if (rounds && p->precision == OCTAVO_ATTENTION_SAGE2) octavo_ref_prefill_v_channels(of);
+}
+
+/* The mean of what codes leave out of the values in the blocks that a row sees some of; 0 where V is read as it is. */
+static inline double octavo_ref_prefill_rest(const octavo_ref_prefill *of, const octavo_span *blocks, int64_t d)
+{
+    const int64_t dim = of->p->kv->v_dim, count = octavo_prefill_blocks_seen(blocks, &of->seen);
+    double sum = 0.0;
+    for (int64_t block = 0; block < blocks->end; block++)
+        if (octavo_span_sees(blocks, block)) sum += of->v_rest[block * dim + d];
+    return count > 0 ? sum / (double)count : 0.0;
 }
 
 /* Offset of query i of a query head. */
@@ -212,7 +249,8 @@ static inline void octavo_ref_prefill_q(octavo_ref_prefill *of, int64_t q_head)
         if (octavo_prefill_rotates(of->p)) octavo_ref_rotate(q, dim);
         of->q_scale[i] = octavo_ref_row_most(q, dim);
     }
-    octavo_ref_encode_rows(of, of->q, of->q_scale, dim, of->queries, octavo_prefill_q_group, &all);
+    octavo_ref_encode_rows(of, of->q, of->q_scale, dim, of->queries, octavo_prefill_q_group, &all,
+                           of->p->precision == OCTAVO_ATTENTION_FP8 ? OCTAVO_REF_CODES_FITTED : octavo_ref_prefill_codes(of->p));
 }
 
 #endif

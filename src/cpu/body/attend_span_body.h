@@ -72,7 +72,7 @@ static void attend_weigh_rows(const decode_plan *plan, const attend_state *state
 }
 
 /* Adds the tokens of a span. `given`: [rows of the call, max_tokens] scores of this head instead of reading K, or NULL. */
-static void attend_span(const decode_head *of, octavo_decode_dot *dot, const octavo_decode_span *span, int whole,
+static void attend_span(const decode_head *of, octavo_decode_dot *dot, octavo_decode_span *span, int whole,
                         const float *given, const attend_state *state)
 {
     const decode_plan *plan = of->plan;

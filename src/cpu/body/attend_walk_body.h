@@ -23,8 +23,8 @@ typedef struct attend_walk {
 /* How the level attends whole units together, or NULL. */
 static octavo_decode_attend *attend_together_of(const decode_plan *plan, int32_t planes)
 {
-    if (!plan->tiles->attend || plan->in->soft_cap > 0.0f) return NULL;
-    return plan->tiles->attend(plan->kv, planes, plan->rows, plan->in->q.dtype);
+    if (!plan->tiles->attend || plan->in->soft_cap > 0.0f || plan->rounds_k || plan->rounds_v) return NULL;
+    return plan->tiles->attend(plan->kv, planes, plan->rows, plan_q_dtype(plan));
 }
 
 /* The first span of the first kept unit from `unit` on. */

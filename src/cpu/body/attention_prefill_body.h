@@ -21,6 +21,7 @@ typedef struct prefill_tile {
     float *most, *mass;        /* [rows] largest score so far, and the weights' sum        */
     float *k, *k_turned, *v;   /* [BLOCK, k_dim], [k_dim, BLOCK], [BLOCK, v_dim]           */
     float *score;              /* [BAND, BLOCK]                                            */
+    float *rest;               /* [v_dim] what codes leave out of a block's values, known before */
     float k_scale[OCTAVO_PREFILL_BLOCK], v_factor[OCTAVO_PREFILL_BLOCK];
 } prefill_tile;
 
@@ -32,7 +33,7 @@ static void prefill_tile_init(prefill_tile *at, const octavo_prefill_call *call,
 #define TAKE(member, count) at->member = next, next += (count)
     TAKE(q, rows * k_dim), TAKE(sum, rows * v_dim), TAKE(factor, rows), TAKE(shift, rows), TAKE(most, rows), TAKE(mass, rows);
     TAKE(k, OCTAVO_PREFILL_BLOCK * k_dim), TAKE(k_turned, OCTAVO_PREFILL_BLOCK * k_dim), TAKE(v, OCTAVO_PREFILL_BLOCK * v_dim);
-    TAKE(score, PREFILL_BAND * OCTAVO_PREFILL_BLOCK);
+    TAKE(score, PREFILL_BAND * OCTAVO_PREFILL_BLOCK), TAKE(rest, v_dim);
 #undef TAKE
     at->head = prefill_head_of(call, task->slot, next);
 }
@@ -63,7 +64,7 @@ static void prefill_tile_keys(prefill_tile *at, int64_t block)
 {
     const int64_t k_dim = at->head.k_dim, dim = at->head.p->kv->head_dim;
     prefill_load_keys(&at->head, block, at->k, at->k_scale);
-    prefill_load_values(&at->head, block, at->v, at->v_factor, 0);
+    prefill_load_values(&at->head, block, at->v, at->v_factor, 0, at->rest);
     for (int64_t d = 0; d < dim; d++)
         for (int64_t t = 0; t < OCTAVO_PREFILL_BLOCK; t++) at->k_turned[d * OCTAVO_PREFILL_BLOCK + t] = at->k[t * k_dim + d];
 }
@@ -181,7 +182,8 @@ static void prefill_attend(const octavo_prefill_call *call, const octavo_prefill
 octavo_status SIMD(attention_prefill)(const octavo_exec *exec, const octavo_attention_prefill_params *p)
 {
     static const octavo_prefill_work work = { .sum = SIMD(prefill_sum), .means = SIMD(prefill_means), .most = SIMD(prefill_most),
-                                              .scales = SIMD(prefill_scales), .attend = prefill_attend };
+                                              .scales = SIMD(prefill_scales), .rest = SIMD(prefill_rest),
+                                              .rests = SIMD(prefill_rests), .attend = prefill_attend };
     return octavo_prefill_run(exec, p, &work);
 }
 

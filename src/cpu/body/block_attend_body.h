@@ -67,8 +67,8 @@ static void attend_task(void *argument, int64_t index)
     const attend_call *call = argument;
     const octavo_block_attend_params *p = call->p;
     const decode_plan *plan = &call->plan;
-    const decode_head of = head_open(plan, index / call->head_tasks);
-    const int64_t from = index % call->head_tasks * call->task_splits;
+    const int64_t group = index / call->head_tasks, from = index % call->head_tasks * call->task_splits;
+    const decode_head of = head_open(plan, group, group * p->splits + from);
     const int64_t to = from + call->task_splits < p->splits ? from + call->task_splits : p->splits, last = to * call->split_units;
     attend_state states[ATTEND_SPLITS_MOST];
     attend_mean_units dropped[2];

@@ -82,7 +82,7 @@ static void score_add_bounds(const decode_head *of, const octavo_decode_span *sp
     }
 }
 
-static void score_span(const score_call *call, const decode_head *of, const octavo_decode_span *span, int whole,
+static void score_span(const score_call *call, const decode_head *of, octavo_decode_span *span, int whole,
                        const score_states *state)
 {
     const octavo_block_score_params *p = call->p;
@@ -237,7 +237,7 @@ static void score_task(void *argument, int64_t index)
 {
     const score_call *call = argument;
     const decode_plan *plan = &call->plan;
-    const decode_head of = head_open(plan, index / call->head_tasks);
+    const decode_head of = head_open(plan, index / call->head_tasks, index);
     const int64_t begin = index % call->head_tasks * call->task_units;
     const int64_t end = begin + call->task_units < plan->units ? begin + call->task_units : plan->units;
     const score_states state = score_states_of(plan->task_floats + index * plan->layout.task_floats, plan->rows);
@@ -256,7 +256,7 @@ octavo_status SIMD(block_score_by)(const octavo_exec *exec, const octavo_block_s
     score_call call = { .p = p, .plan = plan_open(exec, &p->in, tiles, octavo_decode_layout_score(p)) };
     call.task_units = octavo_decode_score_units(p->in.kv);
     call.head_tasks = (call.plan.units + call.task_units - 1) / call.task_units;
-    call.scan = tiles->scan && score_scans(p) ? tiles->scan(p->in.kv) : NULL;
+    call.scan = tiles->scan && score_scans(p) && !call.plan.rounds_k ? tiles->scan(p->in.kv) : NULL;
     octavo_parallel(exec, call.plan.layout.heads * call.head_tasks, score_task, &call);
     return OCTAVO_OK;
 }

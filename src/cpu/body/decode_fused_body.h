@@ -55,7 +55,7 @@ static void fused_threshold(void *argument, int64_t group)
     const fused_call *call = argument;
     const decode_plan *plan = &call->plan;
     const octavo_decode_fused_params *p = call->p;
-    const decode_head of = head_open(plan, group);
+    const decode_head of = head_open(plan, group, group * p->splits);
     const int64_t padded = octavo_decode_round_up(plan->rows, DECODE_ROWS);
     float *least = plan->head_floats + group * plan->layout.head_floats;
     float *max = plan->task_floats + group * p->splits * plan->layout.task_floats, *sum = max + padded;
@@ -149,7 +149,7 @@ static void fused_task(void *argument, int64_t index)
     const fused_call *call = argument;
     const octavo_decode_fused_params *p = call->p;
     const decode_plan *plan = &call->plan;
-    const decode_head of = head_open(plan, index / p->splits);
+    const decode_head of = head_open(plan, index / p->splits, index);
     const int64_t each = octavo_split_units_of(plan->kv, p->splits, p->split_units);
     const int64_t split = index % p->splits, begin = split * each, last = begin + each;
     const int64_t end = last < plan->units ? last : plan->units, first = of.group * plan->rows * p->splits + split;

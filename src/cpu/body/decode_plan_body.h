@@ -6,6 +6,7 @@
 #include "cpu/body/decode_axpy_body.h"
 #include "cpu/body/decode_dot_body.h"
 #include "cpu/body/decode_math_body.h"
+#include "cpu/body/decode_round_body.h"
 #include "cpu/decode_sight.h"
 #include "format/bf16.h"
 #include "format/fp16.h"
@@ -24,6 +25,7 @@ typedef struct decode_plan {
     int64_t rows, group, q_tokens, units, units_a_block;
     octavo_decode_dot *dot, *dot_base; /* of in->planes, and of the base alone */
     octavo_decode_axpy *axpy, *axpy_mean;
+    int rounds_k, rounds_v; /* rows of these become E4M3 before they are multiplied */
     uint8_t *q, *packed; /* [heads] blocks of layout.q_bytes and layout.packed_bytes */
     float *head_floats, *task_floats;
 } decode_plan;
@@ -34,7 +36,17 @@ typedef struct decode_head {
     int64_t b, head, group, view_row, length;
     octavo_decode_sight sight;
     octavo_decode_q q;
+    uint8_t *codes; /* of the task: a span's K as E4M3, then its V */
 } decode_head;
+
+/* K's format as products meet it. */
+static octavo_k_format plan_k_format(const decode_plan *plan) { return plan->rounds_k ? OCTAVO_K_E4M3 : plan->kv->k_format; }
+
+/* How many bits elements of q have: E4M3 fits into bf16. */
+static octavo_dtype plan_q_dtype(const decode_plan *plan)
+{
+    return plan->in->precision == OCTAVO_ATTENTION_FP8 ? OCTAVO_BF16 : plan->in->q.dtype;
+}
 
 static octavo_decode_q plan_q(const decode_plan *plan, int64_t group)
 {
@@ -45,8 +57,8 @@ static octavo_decode_q plan_q(const decode_plan *plan, int64_t group)
         .packed = plan->packed + group * plan->layout.packed_bytes,
         .row_count = plan->rows,
         .head_dim = kv->head_dim,
-        .format = kv->k_format,
-        .dtype = plan->in->q.dtype,
+        .format = plan_k_format(plan),
+        .dtype = plan_q_dtype(plan),
         .residual_exponent = kv->k_residual_exponent,
     };
 }
@@ -84,6 +96,7 @@ static void pack_head(void *argument, int64_t group)
         const int64_t at = b * q->strides[0] + row % plan->q_tokens * q->strides[1] + q_head * q->strides[2];
         pack_elements(q, at, 0, first, out);
         if (first < dim) pack_elements(q, at, first, dim - first, out + packed.row_floats / 2);
+        if (plan->in->precision == OCTAVO_ATTENTION_FP8) round_floats(out, packed.row_floats);
     }
     if (plan->tiles->pack) plan->tiles->pack(&packed, plan->packed + group * plan->layout.packed_bytes);
 }
@@ -99,9 +112,13 @@ static decode_plan plan_open(const octavo_exec *exec, const octavo_decode_input 
     plan.rows = plan.group * plan.q_tokens;
     plan.units = octavo_view_units(kv);
     plan.units_a_block = kv->block_tokens / kv->sub_block_tokens;
-    plan.dot = tiles->dot(kv, in->planes);
-    plan.dot_base = tiles->dot(kv, 1);
-    plan.axpy = tiles->axpy(kv->v_format);
+    plan.rounds_k = octavo_decode_rounds_k(in->precision, kv->k_format);
+    plan.rounds_v = octavo_decode_rounds_v(in->precision, kv->v_format);
+    octavo_kv_view met = *kv; /* as products meet it */
+    met.k_format = plan_k_format(&plan);
+    plan.dot = tiles->dot(&met, in->planes);
+    plan.dot_base = tiles->dot(&met, 1);
+    plan.axpy = tiles->axpy(plan.rounds_v ? OCTAVO_V_E4M3 : kv->v_format);
     plan.axpy_mean = tiles->axpy(OCTAVO_V_E4M3);
     plan.q = (uint8_t *)exec->workspace + (-(uintptr_t)exec->workspace & (DECODE_PAD - 1));
     plan.packed = plan.q + layout.heads * layout.q_bytes;
@@ -131,7 +148,7 @@ static inline void plan_between_rows(const decode_plan *plan, octavo_decode_ahea
     if (plan->tiles->keep_awake) plan->tiles->keep_awake();
 }
 
-static decode_head head_open(const decode_plan *plan, int64_t group)
+static decode_head head_open(const decode_plan *plan, int64_t group, int64_t task)
 {
     const octavo_decode_input *in = plan->in;
     const octavo_kv_view *kv = plan->kv;
@@ -139,6 +156,7 @@ static decode_head head_open(const decode_plan *plan, int64_t group)
     of.view_row = octavo_view_row(kv, of.b);
     of.length = kv->lengths[of.view_row];
     of.q = plan_q(plan, group);
+    of.codes = (uint8_t *)(plan->task_floats + task * plan->layout.task_floats + plan->layout.codes_at);
     of.sight = octavo_decode_sight_of(kv, of.length, plan->q_tokens, in->window, in->sink_tokens);
     return of;
 }
@@ -252,15 +270,29 @@ static void span_factors(const decode_head *of, const octavo_decode_span *span, 
     }
 }
 
-static void span_k_factors(const decode_head *of, const octavo_decode_span *span, float *factors)
+/* Where rows of K are rounded, the span gets its codes in their place. */
+static void span_k_factors(const decode_head *of, octavo_decode_span *span, float *factors)
 {
     const octavo_kv_view *kv = of->plan->kv;
+    if (of->plan->rounds_k) {
+        const octavo_v_format format = kv->k_format == OCTAVO_K_F32 ? OCTAVO_V_F32 : kv->k_format == OCTAVO_K_F16 ? OCTAVO_V_F16 : OCTAVO_V_BF16;
+        round_rows(format, span->k[0], span->k_stride[0], span->tokens, kv->head_dim, of->plan->in->softmax_scale, of->codes, factors);
+        span->k[0] = of->codes, span->k_stride[0] = kv->head_dim;
+        return;
+    }
     span_factors(of, span, &kv->k_scale, octavo_k_scale_bytes(kv->k_format), of->plan->in->softmax_scale, factors);
 }
 
-static void span_v_factors(const decode_head *of, const octavo_decode_span *span, float *factors)
+/* The same of V. */
+static void span_v_factors(const decode_head *of, octavo_decode_span *span, float *factors)
 {
     const octavo_kv_view *kv = of->plan->kv;
+    if (of->plan->rounds_v) {
+        uint8_t *codes = of->codes + (of->plan->rounds_k ? DECODE_TOKENS * (int64_t)kv->head_dim : 0);
+        round_rows(kv->v_format, span->v, span->v_stride, span->tokens, kv->v_dim, 1.0f, codes, factors);
+        span->v = codes, span->v_stride = kv->v_dim;
+        return;
+    }
     span_factors(of, span, &kv->v_scale, octavo_v_scale_bytes(kv->v_format), 1.0f, factors);
 }
 

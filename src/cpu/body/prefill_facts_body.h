@@ -10,6 +10,8 @@ void SIMD(prefill_sum)(const octavo_prefill_call *call, int64_t slot, int64_t bl
 void SIMD(prefill_means)(const octavo_prefill_call *call, int64_t slot, int64_t index, float *scratch);
 void SIMD(prefill_most)(const octavo_prefill_call *call, int64_t slot, int64_t block, float *scratch);
 void SIMD(prefill_scales)(const octavo_prefill_call *call, int64_t slot, int64_t index, float *scratch);
+void SIMD(prefill_rest)(const octavo_prefill_call *call, int64_t slot, int64_t block, float *scratch);
+void SIMD(prefill_rests)(const octavo_prefill_call *call, int64_t slot, int64_t index, float *scratch);
 
 static void prefill_add_row(float *restrict sum, const float *restrict row, int64_t n)
 {
@@ -108,6 +110,29 @@ void SIMD(prefill_scales)(const octavo_prefill_call *call, int64_t slot, int64_t
         const octavo_prefill_scale scale = octavo_prefill_scale_of(amax, OCTAVO_E4M3_MAX);
         of.facts.v_scale[i] = scale.scale;
         of.facts.v_inverse[i] = scale.inverse;
+    }
+}
+
+void SIMD(prefill_rest)(const octavo_prefill_call *call, int64_t slot, int64_t block, float *scratch)
+{
+    prefill_head of = prefill_head_of(call, slot, scratch);
+    float factor[OCTAVO_PREFILL_BLOCK];
+    if (block * OCTAVO_PREFILL_BLOCK < of.seen.end) prefill_load_values(&of, block, scratch, factor, 0, of.facts.v_part + block * of.v_dim);
+}
+
+/* Sums of the blocks to those of all blocks before each. */
+void SIMD(prefill_rests)(const octavo_prefill_call *call, int64_t slot, int64_t index, float *scratch)
+{
+    (void)index;
+    const prefill_head of = prefill_head_of(call, slot, scratch);
+    const int64_t blocks = (of.seen.end + OCTAVO_PREFILL_BLOCK - 1) / OCTAVO_PREFILL_BLOCK;
+    for (int64_t i = 0; i < of.v_dim; i++) {
+        double before = 0.0;
+        for (int64_t block = 0; block <= blocks; block++) {
+            float *part = of.facts.v_part + block * of.v_dim + i;
+            const float its = block < blocks ? *part : 0.0f;
+            *part = (float)before, before += (double)its;
+        }
     }
 }
 

@@ -203,18 +203,55 @@ static inline void prefill_encode_e4m3(float *restrict x, float factor, int64_t 
     }
 }
 
-/* The same with a factor an element. */
-static inline void prefill_encode_channels(float *restrict x, const float *restrict factor, int64_t n)
+/* A row of V with a factor an element; what the codes leave out is added to rest. */
+static inline void prefill_encode_channels(float *restrict x, const float *restrict factor, float *restrict rest, int64_t n)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        const float scaled = x[i] * factor[i];
+        float rounded;
+        octavo_e4m3_from_finite(scaled, &rounded);
+        x[i] = rounded, rest[i] += scaled - rounded;
+    }
+}
+
+/* The same with a power of two for all, which is in the values afterwards. */
+static inline void prefill_round_values(float *restrict x, float up, float down, float *restrict rest, int64_t n)
 {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
         float rounded;
-        octavo_e4m3_from_finite(x[i] * factor[i], &rounded);
-        x[i] = rounded;
+        octavo_e4m3_from_finite(x[i] * up, &rounded);
+        rounded *= down;
+        rest[i] += x[i] - rounded, x[i] = rounded;
     }
 }
 
 static inline float prefill_exp2(int32_t p) { return octavo_float_from_bits((uint32_t)(p + 127) << 23); }
+
+static inline float prefill_off(const float *restrict x, float factor, int64_t n)
+{
+    float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) {
+        const float scaled = x[i] * factor;
+        float rounded;
+        octavo_e4m3_from_finite(scaled, &rounded);
+        const float off = octavo_prefill_code_off(scaled, rounded);
+        sum += off * off;
+    }
+    return sum;
+}
+
+/* A query of FP8 with the better of the two scales for its group's largest magnitude; returns that scale. */
+static inline float prefill_encode_fitted(float *restrict x, int64_t n, float amax)
+{
+    const int32_t exponent = octavo_row_exponent(amax);
+    const octavo_prefill_scale wide = { prefill_exp2(-exponent), prefill_exp2(exponent) };
+    const octavo_prefill_scale scale = octavo_prefill_scale_fitted(wide, prefill_off(x, wide.inverse, n), prefill_off(x, wide.inverse * 0.75f, n));
+    prefill_encode_e4m3(x, scale.inverse, n);
+    return scale.scale;
+}
 
 /* A row with the scale of its group's largest magnitude; returns that scale. */
 static inline float prefill_encode(const octavo_prefill_params *p, float *restrict x, int64_t n, float amax)
@@ -322,12 +359,14 @@ static inline float prefill_smooth_value(prefill_head *of, int64_t token, float 
     return factor;
 }
 
-/* Values of a block. codes: int8 ones may stay codes, and factor [OCTAVO_PREFILL_BLOCK] is what multiplies each weight. */
-static inline void prefill_load_values(prefill_head *of, int64_t block, float *restrict v, float *restrict factor, int codes)
+/* Values of a block. codes: int8 ones may stay codes, and factor [OCTAVO_PREFILL_BLOCK] is what multiplies each weight. rest [v_dim]: what
+ * E4M3's codes leave out of them all, in units of facts.v_scale. */
+static inline void prefill_load_values(prefill_head *of, int64_t block, float *restrict v, float *restrict factor, int codes, float *restrict rest)
 {
     const octavo_prefill_params *p = of->p;
     const int rounds = octavo_prefill_rounds_v(p);
     float amax = 0.0f;
+    if (rounds) prefill_clear(rest, 0, of->v_dim);
     for (int64_t t = 0; t < OCTAVO_PREFILL_BLOCK; t++) {
         float *row = v + t * of->v_dim;
         const int seen = octavo_span_sees(&of->seen, block * OCTAVO_PREFILL_BLOCK + t);
@@ -335,13 +374,12 @@ static inline void prefill_load_values(prefill_head *of, int64_t block, float *r
         if (!seen) prefill_clear(row, 0, of->v_dim);
         if (!rounds || !seen) continue;
         if (p->precision == OCTAVO_ATTENTION_FP8) amax = rows_amax(amax, row, of->v_dim);
-        else prefill_encode_channels(row, of->facts.v_inverse, of->v_dim);
+        else prefill_encode_channels(row, of->facts.v_inverse, rest, of->v_dim);
     }
     if (!rounds || p->precision != OCTAVO_ATTENTION_FP8) return;
-    for (int64_t t = 0; t < OCTAVO_PREFILL_BLOCK; t++) {
-        float *row = v + t * of->v_dim;
-        prefill_scale_row(row, prefill_encode(p, row, of->v_dim, amax), of->v_dim);
-    }
+    const int32_t exponent = octavo_row_exponent(amax);
+    for (int64_t t = 0; t < OCTAVO_PREFILL_BLOCK; t++)
+        prefill_round_values(v + t * of->v_dim, prefill_exp2(exponent), prefill_exp2(-exponent), rest, of->v_dim);
 }
 
 /* ---- queries ---- */
@@ -393,7 +431,8 @@ static inline void prefill_load_queries(const prefill_head *of, int64_t q_head, 
     if (!prefill_is_per_tensor(p)) prefill_group_most(p, octavo_prefill_q_group, most);
     const float all = of->facts.q_most[q_head - of->cursor.head * of->call->layout.group];
     for (int64_t i = 0; i < count; i++)
-        scale[i] = prefill_encode(p, rows + i * stride, of->k_dim, prefill_is_per_tensor(p) ? all : most[i]);
+        scale[i] = p->precision == OCTAVO_ATTENTION_FP8 ? prefill_encode_fitted(rows + i * stride, of->k_dim, most[i])
+                                                        : prefill_encode(p, rows + i * stride, of->k_dim, prefill_is_per_tensor(p) ? all : most[i]);
 }
 
 /* ---- results ---- */
@@ -414,6 +453,18 @@ static inline void prefill_store_row(const octavo_tensor *out, int64_t at, const
     }
 }
 
+/* Adds `share` of the mean of what codes leave out of V in the blocks that the row sees some of. */
+static inline void prefill_add_rest(const prefill_head *of, int64_t i, float share, float *restrict sum)
+{
+    const octavo_span blocks = octavo_prefill_blocks_of(octavo_prefill_span(of->p, of->b, i));
+    const int64_t count = octavo_prefill_blocks_seen(&blocks, &of->seen);
+    const float *end = of->facts.v_part + blocks.end * of->v_dim, *begin = of->facts.v_part + blocks.near_begin * of->v_dim;
+    const float *sink = of->facts.v_part + blocks.sink_end * of->v_dim;
+    const vf32 part = v_splat(share / (float)count);
+    for (int64_t d = 0; d < of->v_dim; d += SIMD_F32)
+        v_store(sum + d, v_fma(part, v_add(v_sub(v_load(end + d), v_load(begin + d)), v_load(sink + d)), v_load(sum + d)));
+}
+
 /* What is left to do with a row: sum [v_dim] of weighted values, whose weights are exp(score - most) and add up to `mass`. */
 static inline void prefill_finish_row(const prefill_head *of, int64_t q_head, int64_t i, float *restrict sum, float most, float mass, float shift)
 {
@@ -427,10 +478,10 @@ static inline void prefill_finish_row(const prefill_head *of, int64_t q_head, in
         whole = mass * held + expf(sink - top);
     }
     const float factor = mass > 0.0f ? held / whole : 0.0f, share = mass * factor;
-    for (int64_t d = 0; d < of->v_dim; d += SIMD_F32) {
-        const vf32 value = v_mul(v_mul(v_load(sum + d), v_splat(factor)), v_load(of->facts.v_scale + d));
-        v_store(sum + d, v_fma(v_splat(share), v_load(of->facts.v_mean + d), value));
-    }
+    prefill_scale_row(sum, factor, of->v_dim);
+    if (share > 0.0f && octavo_prefill_rounds_v(p)) prefill_add_rest(of, i, share, sum);
+    for (int64_t d = 0; d < of->v_dim; d += SIMD_F32)
+        v_store(sum + d, v_fma(v_splat(share), v_load(of->facts.v_mean + d), v_mul(v_load(sum + d), v_load(of->facts.v_scale + d))));
     prefill_store_row(&p->out, at, sum, p->kv->v_dim);
     if (p->lse) p->lse[(of->b * p->q.shape[2] + q_head) * p->q.shape[1] + i] = mass > 0.0f ? top + logf(whole) + shift : -INFINITY;
 }

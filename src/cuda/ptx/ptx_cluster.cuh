@@ -16,6 +16,9 @@ static __device__ __forceinline__ uint32_t cluster_rank()
 static __device__ __forceinline__ void cluster_report() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
 static __device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
+/* The report of what was stored, too. */
+static __device__ __forceinline__ void cluster_report_written() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+
 /* The same place in the shared memory of another block. */
 static __device__ __forceinline__ uint32_t shared_of(uint32_t address, uint32_t rank)
 {
@@ -28,6 +31,14 @@ static __device__ __forceinline__ uint32_t shared_of(uint32_t address, uint32_t 
 static __device__ __forceinline__ void store_far(uint32_t to, float a, float b, float c, float d)
 {
     asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(to), "f"(a), "f"(b), "f"(c), "f"(d) : "memory");
+}
+
+/* Of this block's memory, as other blocks have stored it so far. */
+static __device__ __forceinline__ float4 load_far_stored(uint32_t from)
+{
+    float4 x;
+    asm volatile("ld.relaxed.cluster.shared::cta.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w) : "r"(from) : "memory");
+    return x;
 }
 
 /* Reports to the barrier of another block: what this thread has stored, or seen stored, is there for those that wait. */

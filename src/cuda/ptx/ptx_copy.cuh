@@ -19,6 +19,11 @@ static __device__ __forceinline__ uint32_t load_shared_word(uint32_t from)
     return word;
 }
 
+static __device__ __forceinline__ void store_shared_16(uint32_t to, const uint4 &x)
+{
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w) : "memory");
+}
+
 /* Data that is read once; these loads are not put off until they are used. */
 static __device__ __forceinline__ uint4 load_once_16(const void *from)
 {

@@ -43,11 +43,6 @@ static __device__ __forceinline__ int load_shared(uint32_t from)
     return word;
 }
 
-static __device__ __forceinline__ void store_shared_16(uint32_t to, const uint4 &x)
-{
-    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w) : "memory");
-}
-
 /* A box of a tensor of four axes; what lies outside of the tensor arrives as zeros. */
 static __device__ __forceinline__ void copy_box(uint32_t to, const CUtensorMap *map, uint32_t barrier, int x, int y, int z, int w)
 {

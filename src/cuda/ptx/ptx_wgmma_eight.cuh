@@ -7,39 +7,26 @@
 
 #include "cuda/ptx/ptx_wgmma.cuh"
 
-/* A matrix in shared memory whose rows are ROW bytes (64 or 128), swizzled by as much, in groups of eight rows; begin: wgmma_begin() of its
- * address, and another begin a multiple of 32 bytes further along the rows. */
-static __device__ __forceinline__ uint32_t wgmma_begin(uint32_t address) { return (address & 0x3ffff) >> 4 | 1u << 16; }
-template <int ROW> static __device__ __forceinline__ uint64_t wgmma_matrix_at(uint32_t begin)
-{
-    static_assert(ROW == 64 || ROW == 128, "rows that the copy engine swizzles");
-    uint64_t matrix;
-    asm("mov.b64 %0, {%1, %2};" : "=l"(matrix) : "r"(begin), "n"((8 * ROW >> 4) | (ROW == 128 ? 1 : 2) << 30));
-    return matrix;
-}
-
 #define WGMMA_R8(c, i)  "+r"(c[i]), "+r"(c[i + 1]), "+r"(c[i + 2]), "+r"(c[i + 3]), "+r"(c[i + 4]), "+r"(c[i + 5]), "+r"(c[i + 6]), "+r"(c[i + 7])
 #define WGMMA_R32(c, i) WGMMA_R8(c, i), WGMMA_R8(c, i + 8), WGMMA_R8(c, i + 16), WGMMA_R8(c, i + 24)
 #define WGMMA_R64(c)    WGMMA_R32(c, 0), WGMMA_R32(c, 32)
-
 #define WGMMA_BOTH(all) all(c), all(d)
-#define WGMMA_REGISTERS_128 \
-    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15," \
-    " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31," \
-    " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47," \
-    " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63," \
-    " %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79," \
-    " %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95," \
-    " %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111," \
-    " %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}"
 
-/* c (+)= a b, a [64, 32], b [32, 128] or, with d behind c, [32, 256], both in shared memory. */
+/* c (+)= a b, a [64, 32], b [32, 64], [32, 128] or, with d behind c, [32, 256], both in shared memory. */
 #define WGMMA_EIGHT_SHARED(shape, types, registers, outputs, p, i, j, rest)                                                               \
     asm volatile("{.reg .pred p; setp.ne.b32 p, " p ", 0; wgmma.mma_async.sync.aligned." shape "." types " " registers ", " i ", " j ", p" \
                  rest ";}" : outputs : "l"(a), "l"(b), "r"(add))
+static __device__ __forceinline__ void wgmma_eight_shared(float (&c)[32], uint64_t a, uint64_t b, int add)
+{
+    WGMMA_EIGHT_SHARED("m64n64k32", "f32.e4m3.e4m3", WGMMA_REGISTERS_32, WGMMA_F32(c, 0), "%34", "%32", "%33", ", 1, 1");
+}
 static __device__ __forceinline__ void wgmma_eight_shared(float (&c)[64], uint64_t a, uint64_t b, int add)
 {
     WGMMA_EIGHT_SHARED("m64n128k32", "f32.e4m3.e4m3", WGMMA_REGISTERS_64, WGMMA_F64(c), "%66", "%64", "%65", ", 1, 1");
+}
+static __device__ __forceinline__ void wgmma_eight_shared(int (&c)[32], uint64_t a, uint64_t b, int add)
+{
+    WGMMA_EIGHT_SHARED("m64n64k32", "s32.s8.s8", WGMMA_REGISTERS_32, WGMMA_R32(c, 0), "%34", "%32", "%33", "");
 }
 static __device__ __forceinline__ void wgmma_eight_shared(int (&c)[64], uint64_t a, uint64_t b, int add)
 {

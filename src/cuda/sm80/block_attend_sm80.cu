@@ -16,6 +16,7 @@ struct attend_call {
 /* The state that the threads of a block share. */
 struct attend_tile {
     float weight[THREADS], reduce[WARPS_MAX];
+    int32_t exponent[THREADS]; /* of rows of V that are rounded */
 };
 
 /* One row of one split. */
@@ -60,6 +61,7 @@ static __device__ void attend_tokens(const attend_call &c, const attend_row &r, 
                                      running *of)
 {
     const octavo_kv_view *kv = &c.of.kv;
+    const bool rounds = octavo_decode_rounds_v(c.p.in.precision, kv->v_format);
     for (int64_t first = begin; first < end; first += THREADS) {
         float factor;
         const float score = token_score(c, r, q, first + threadIdx.x, end, &factor), max = block_reduce(score, tile->reduce, take_larger());
@@ -68,12 +70,15 @@ static __device__ void attend_tokens(const attend_call &c, const attend_row &r, 
         const float weight = score == NOTHING ? 0.0f : expf(score - of->max);
         __syncthreads();
         tile->weight[threadIdx.x] = weight * factor;
+        if (rounds && weight > 0.0f) tile->exponent[threadIdx.x] = value_exponent(kv, stored_at(&kv->v, find_token(kv, r.b, r.head, first + threadIdx.x)));
         of->sum += block_reduce(weight, tile->reduce, add_up()); /* meets: the weights are there */
         for (int64_t j = 0; j < THREADS && first + j < end; j++) {
             if (tile->weight[j] == 0.0f) continue;
             const uint8_t *v = stored_at(&kv->v, find_token(kv, r.b, r.head, first + j));
-            for (int64_t i = threadIdx.x; i < kv->v_dim; i += THREADS)
-                of->out[i / THREADS] = fmaf(tile->weight[j], value_code(kv, v, i), of->out[i / THREADS]);
+            for (int64_t i = threadIdx.x; i < kv->v_dim; i += THREADS) {
+                const float x = value_code(kv, v, i);
+                of->out[i / THREADS] = fmaf(tile->weight[j], rounds ? octavo_e4m3_of_row(x, tile->exponent[j]) : x, of->out[i / THREADS]);
+            }
         }
     }
 }

@@ -214,11 +214,23 @@ struct eight_end {
         const int64_t line = at.b * c.of.p.q.shape[2] + at.head * c.of.group + row % c.of.group;
         return c.at.q_shift ? floats_at(c, c.at.q_shift)[line * c.at.q_tokens + row / c.of.group] : 0.0f;
     }
-    __device__ float element(float x, float share, int64_t d) const
+    template <int COUNT> __device__ void left(int64_t row, float (&pairs)[COUNT][2]) const
+    {
+        const int64_t line = at.b * c.of.kv.kv_heads + at.head, dim = c.of.kv.v_dim, t = threadIdx.x % 4 * 2;
+        if (!c.at.v_rest) return;
+        const prefill_rest rest = prefill_rest_of(c.of, at, floats_at(c, c.at.v_rest) + line * (c.at.kv_tokens / OCTAVO_PREFILL_BLOCK + 1) * dim, row / c.of.group);
+#pragma unroll
+        for (int m = 0; m < COUNT; m++)
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                if (8 * m + t + i < dim) pairs[m][i] = prefill_rest_at(rest, 8 * m + t + i);
+    }
+    __device__ float element(float x, float share, int64_t d, float left) const
     {
         const int64_t line = (at.b * c.of.kv.kv_heads + at.head) * c.of.kv.v_dim + d;
         const float scale = !c.at.v ? channel_factor(&c.of.kv, at.head, d) : c.at.v_scale ? floats_at(c, c.at.v_scale)[line] : 1.0f;
         if (share == 0.0f) return 0.0f;
+        x = fmaf(left, share, x);
         return c.at.v_mean ? fmaf(floats_at(c, c.at.v_mean)[line], share, x * scale) : x * scale;
     }
 };

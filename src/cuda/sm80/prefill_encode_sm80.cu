@@ -3,13 +3,15 @@
  * Where all keys have a part in a mean or in a scale, `prefill_facts` reads K and V once before, and `prefill_join` joins what it found of
  * each 64 tokens. `prefill_encode` reads and writes everything once: a block has 64 tokens of a head in registers. Bound by memory. */
 #include "cuda/tile/prefill_facts.cuh"
+#include "cuda/tile/prefill_fit.cuh"
 
 /* ---- codes ---- */
 
 template <int DIM> struct encode_shared {
     prefill_row row[TOKENS];
     alignas(16) float most[TOKENS];
-    float inverse[TOKENS];
+    float scale[TOKENS], inverse[TOKENS];
+    alignas(16) float rest[THREADS / WARP][DIM]; /* what a warp's codes leave out of V */
     alignas(16) uint8_t codes[TOKENS * (DIM + 4)]; /* of V, before it is turned */
 };
 
@@ -94,6 +96,44 @@ static __device__ __forceinline__ void put_scales(const prefill_encode_call &c, 
     }
 }
 
+/* What a warp's codes leave out of V, of which a lane has eight channels, to shared memory. */
+template <int DIM> static __device__ __forceinline__ void share_rest(encode_shared<DIM> &shared, float (&rest)[EIGHT], int d)
+{
+#pragma unroll
+    for (int j = 0; j < EIGHT; j++) {
+#pragma unroll
+        for (int step = DIM / EIGHT; step < WARP; step *= 2) rest[j] += __shfl_xor_sync(WHOLE_WARP, rest[j], step);
+        if (threadIdx.x % WARP < DIM / EIGHT) shared.rest[threadIdx.x / WARP][d + j] = rest[j];
+    }
+}
+
+/* What a block's codes leave out of V, to memory; a thread a channel. */
+template <int DIM> static __device__ __forceinline__ void put_rest(const prefill_encode_call &c, const encode_shared<DIM> &shared, int64_t line, int64_t block)
+{
+    const int d = (int)threadIdx.x, dim = c.of.kv.v_dim;
+    float sum = 0.0f;
+    if (d >= dim) return;
+#pragma unroll
+    for (int warp = 0; warp < THREADS / WARP; warp++) sum += shared.rest[warp][d];
+    floats_at(c, c.at.v_rest)[(line * (c.at.kv_tokens / TOKENS + 1) + block) * dim + d] = c.channels ? sum : sum * shared.scale[0];
+}
+
+/* Eight channels from d on of a row of `dim` floats; zeros behind. */
+template <encode_from FROM> static __device__ __forceinline__ void load_channels(const float *from, int d, int dim, float (&x)[EIGHT])
+{
+#pragma unroll
+    for (int j = 0; j < EIGHT; j++) x[j] = 0.0f;
+    if constexpr (FROM != FROM_ANY) { /* whole eights */
+        if (d >= dim) return;
+        const float4 low = *(const float4 *)(from + d), high = *(const float4 *)(from + d + 4);
+        x[0] = low.x, x[1] = low.y, x[2] = low.z, x[3] = low.w, x[4] = high.x, x[5] = high.y, x[6] = high.z, x[7] = high.w;
+    } else {
+#pragma unroll
+        for (int j = 0; j < EIGHT; j++)
+            if (d + j < dim) x[j] = from[d + j];
+    }
+}
+
 /* Codes of V, four channels of 8 tokens of 16 at a time, to rows of channels. */
 template <int DIM>
 static __device__ __forceinline__ void put_turned(const prefill_encode_call &c, const encode_shared<DIM> &shared, int64_t line, int64_t first)
@@ -129,9 +169,10 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
     const int64_t block = blockIdx.x, first = block * TOKENS, tokens = WHAT == PREFILL_Q ? c.at.q_tokens : c.at.kv_tokens;
     const int64_t line = b * (WHAT == PREFILL_Q ? c.of.p.q.shape[2] : kv->kv_heads) + head;
     const prefill_place at = prefill_place_of(c.of, b, head);
-    const octavo_span seen = WHAT == PREFILL_Q ? octavo_span{ 0, 0, at.queries } : seen_of(c.of, at);
+    const octavo_span seen = WHAT == PREFILL_Q ? octavo_span{ 0, 0, at.queries } : prefill_seen_of(c.of, at);
+    const bool channels = WHAT == PREFILL_V && c.channels;
     const int d = (int)threadIdx.x % LANES * EIGHT, r0 = (int)threadIdx.x / LANES, dim = WHAT == PREFILL_V ? kv->v_dim : kv->head_dim;
-    if (WHAT == PREFILL_V && block == 0 && c.at.v_scale && !c.channels && (int)threadIdx.x < dim)
+    if (WHAT == PREFILL_V && block == 0 && c.at.v_scale && !channels && (int)threadIdx.x < dim)
         floats_at(c, c.at.v_scale)[line * dim + threadIdx.x] = c.as.codes[PREFILL_V] ? channel_factor(kv, head, threadIdx.x) : 1.0f;
     if (first >= (seen.end + OCTAVO_PREFILL_EIGHT_TOKENS - 1) / OCTAVO_PREFILL_EIGHT_TOKENS * OCTAVO_PREFILL_EIGHT_TOKENS) return;
 
@@ -148,17 +189,16 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
     prefill_load_eights<FROM>(c.of, c.as, WHAT, at.head, row, d, dim, x);
 
     /* 2. means, and what they take from scores */
-    float mean[EIGHT];
-#pragma unroll
-    for (int j = 0; j < EIGHT; j++) mean[j] = 0.0f;
+    float mean[EIGHT] = {}, up[EIGHT];
     const bool shifts = WHAT == PREFILL_Q && c.at.q_shift, smooths = WHAT == PREFILL_K ? c.sums[PREFILL_K] : WHAT == PREFILL_V && c.sums[PREFILL_V];
-    if (shifts || smooths) {
-        const int64_t kv_head = WHAT == PREFILL_Q ? head / c.of.group : head, kv_line = b * kv->kv_heads + kv_head;
-        const float *found = WHAT == PREFILL_V ? floats_at(c, c.at.v_mean) : c.at.k_mean ? floats_at(c, c.at.k_mean) : nullptr;
-        const float *stored = WHAT == PREFILL_Q && kv->k_mean ? kv->k_mean + (octavo_view_row(kv, b) * kv->kv_heads + kv_head) * dim : nullptr;
+    const int64_t kv_head = WHAT == PREFILL_Q ? head / c.of.group : head, kv_line = b * kv->kv_heads + kv_head;
+    if (channels) load_channels<FROM>(channel_inverse(c, line, 0), d, dim, up);
+    if (smooths || (shifts && c.at.k_mean)) load_channels<FROM>(floats_at(c, WHAT == PREFILL_V ? c.at.v_mean : c.at.k_mean) + kv_line * dim, d, dim, mean);
+    if (shifts && kv->k_mean) {
+        float stored[EIGHT];
+        load_channels<FROM_ANY>(kv->k_mean + (octavo_view_row(kv, b) * kv->kv_heads + kv_head) * dim, d, dim, stored);
 #pragma unroll
-        for (int j = 0; j < EIGHT; j++)
-            if (d + j < dim) mean[j] = (found ? found[kv_line * dim + d + j] : 0.0f) + (stored ? stored[d + j] : 0.0f);
+        for (int j = 0; j < EIGHT; j++) mean[j] += stored[j];
     }
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
@@ -175,6 +215,7 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
 #pragma unroll
             for (int j = 0; j < EIGHT; j++) x[i][j] -= mean[j];
         if (WHAT != PREFILL_V && c.rotates) rotate_rows(x[i], d, dim, c.rotation);
+        if (channels) continue;
         float most = 0.0f;
 #pragma unroll
         for (int j = 0; j < EIGHT; j++) most = fmaxf(most, fabsf(x[i][j]));
@@ -185,27 +226,29 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
     __syncthreads();
 
     /* 3. scales */
+    const bool fits = WHAT == PREFILL_Q && c.fp8;
     if (threadIdx.x < TOKENS) {
         int exponent;
         const octavo_prefill_scale scale = row_scale<WHAT>(c, shared.most, shared.row[threadIdx.x], line, (int)threadIdx.x, &exponent);
-        shared.inverse[threadIdx.x] = scale.inverse;
-        put_scales<WHAT>(c, line, block, (int)threadIdx.x, scale.scale, exponent);
+        shared.scale[threadIdx.x] = scale.scale, shared.inverse[threadIdx.x] = scale.inverse;
+        if (!fits) put_scales<WHAT>(c, line, block, (int)threadIdx.x, scale.scale, exponent);
     }
     __syncthreads();
 
     /* 4. codes */
-    const bool channels = WHAT == PREFILL_V && c.channels;
     const float lowest = c.as.codes[WHAT] ? -128.0f : -127.0f;
-    float up[EIGHT];
-#pragma unroll
-    for (int j = 0; j < EIGHT; j++) up[j] = channels && d + j < dim ? *channel_inverse(c, line, d + j) : 0.0f;
+    float rest[EIGHT] = {};
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
         const int r = r0 + i * ROWS;
-        const float inverse = shared.inverse[r];
+        octavo_prefill_scale scale = { shared.scale[r], shared.inverse[r] };
         uint32_t low, high;
+        if (fits) {
+            scale = fit_query<LANES, FROM>(x[i], scale, c.rotates);
+            if (d == 0) put_scales<WHAT>(c, line, block, r, scale.scale, 0);
+        }
 #pragma unroll
-        for (int j = 0; j < EIGHT; j++) x[i][j] *= channels ? up[j] : inverse;
+        for (int j = 0; j < EIGHT; j++) x[i][j] *= channels ? up[j] : scale.inverse;
         if (WHAT == PREFILL_V || c.fp8) {
             low = pack_e4m3(x[i][0], x[i][1], x[i][2], x[i][3]), high = pack_e4m3(x[i][4], x[i][5], x[i][6], x[i][7]);
         } else {
@@ -213,13 +256,22 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
             for (int j = 0; j < EIGHT; j++) x[i][j] = fmaxf(lowest, fminf(x[i][j], 127.0f));
             low = pack_int8(x[i][0], x[i][1], x[i][2], x[i][3]), high = pack_int8(x[i][4], x[i][5], x[i][6], x[i][7]);
         }
+        if (WHAT == PREFILL_V && c.at.v_rest) {
+            float code[EIGHT];
+            decode_eight(low, high, code);
+#pragma unroll
+            for (int j = 0; j < EIGHT; j++) rest[j] += x[i][j] - code[j];
+        }
         if (WHAT == PREFILL_V) *(uint32_t *)(shared.codes + r * (DIM + 4) + d) = low, *(uint32_t *)(shared.codes + r * (DIM + 4) + d + 4) = high;
         else if (d < c.at.width)
             *(uint2 *)(c.workspace + (WHAT == PREFILL_Q ? c.at.q : c.at.k) + (line * tokens + first + r) * c.at.width + d) = make_uint2(low, high);
     }
-    if (WHAT != PREFILL_V) return;
-    __syncthreads();
-    put_turned<DIM>(c, shared, line, first);
+    if constexpr (WHAT == PREFILL_V) {
+        if (c.at.v_rest) share_rest<DIM>(shared, rest, d);
+        __syncthreads();
+        put_turned<DIM>(c, shared, line, first);
+        if (c.at.v_rest) put_rest<DIM>(c, shared, line, block);
+    }
 }
 
 /* Grid (blocks of tokens, heads of V, of K, of Q, batch). What was read last comes first: it may still be in the second-level cache. */
@@ -229,6 +281,7 @@ static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 2 : 3) prefill_enc
     __shared__ encode_shared<DIM> shared;
     wait_for_kernel_before();
     next_kernel_may_start();
+    if (threadIdx.x == 0 && blockIdx.x + blockIdx.y + blockIdx.z == 0) *(int *)c.workspace = 0; /* the next task */
     const int index = (int)blockIdx.y, heads = c.of.kv.kv_heads, keys = c.values + heads;
     const int64_t b = gridDim.z - 1 - blockIdx.z;
     if (index < c.values) encode_block<DIM, PREFILL_V, FROM>(c, shared, b, c.values - 1 - index);
@@ -278,15 +331,19 @@ template <int DIM, encode_from FROM> static octavo_status launch(const octavo_ex
     enum { LANES = DIM / EIGHT, BLOCKS = THREADS / LANES };
     const int64_t q_heads = call.of.p.q.shape[2], heads = call.of.kv.kv_heads, q_blocks = call.at.q_tokens / TOKENS, blocks = call.at.kv_tokens / TOKENS;
     const int64_t facts = (call.at.k_part ? heads : 0) + (call.at.v_part ? heads : 0), mosts = call.at.q_most ? q_heads : 0;
+    const int32_t dim = call.of.kv.head_dim > call.of.kv.v_dim ? call.of.kv.head_dim : call.of.kv.v_dim;
     const unsigned batch = (unsigned)call.of.p.q.shape[0];
     const dim3 facts_grid((unsigned)octavo_cuda_ceil(blocks, BLOCKS), (unsigned)facts, batch);
     const dim3 most_grid((unsigned)octavo_cuda_ceil(q_blocks, BLOCKS), (unsigned)mosts, batch);
     const dim3 grid((unsigned)(q_blocks > blocks ? q_blocks : blocks), (unsigned)(call.values + heads + q_heads), batch);
+    const dim3 join_grid(call.at.k_most ? 1 : (unsigned)octavo_cuda_ceil(dim, WARP), (unsigned)(2 * heads + mosts), batch);
     if (facts && blocks) OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_facts<LANES, FROM>, "attention_prefill", facts_grid, THREADS, 0, exec, call));
     if (mosts) OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_most<LANES, FROM>, "attention_prefill", most_grid, THREADS, 0, exec, call));
     if (facts || mosts)
-        OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_join, "attention_prefill", dim3(1, (unsigned)(2 * heads + mosts), batch), THREADS, 0, exec, call));
-    return octavo_cuda_launch(prefill_encode<DIM, FROM>, "attention_prefill", grid, THREADS, 0, exec, call);
+        OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_join, "attention_prefill", join_grid, THREADS, 0, exec, call));
+    OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_encode<DIM, FROM>, "attention_prefill", grid, THREADS, 0, exec, call));
+    const dim3 rest_grid((unsigned)octavo_cuda_ceil(call.of.kv.v_dim, WARP), (unsigned)heads, batch);
+    return call.at.v_rest ? octavo_cuda_launch(prefill_join_rest, "attention_prefill", rest_grid, THREADS, 0, exec, call) : OCTAVO_OK;
 }
 
 template <encode_from FROM> static octavo_status launch_dim(const octavo_exec *exec, const prefill_encode_call &call)

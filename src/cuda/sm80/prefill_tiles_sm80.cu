@@ -137,7 +137,8 @@ struct stored_end {
     const prefill_call &c;
     const prefill_place &at;
     __device__ float shift(int64_t row) const { return prefill_shift(c, at, row); }
-    __device__ float element(float x, float share, int64_t d) const { return share == 0.0f ? 0.0f : x * channel_factor(&c.kv, at.head, d); }
+    template <int COUNT> __device__ void left(int64_t, float (&)[COUNT][2]) const {}
+    __device__ float element(float x, float share, int64_t d, float) const { return share == 0.0f ? 0.0f : x * channel_factor(&c.kv, at.head, d); }
 };
 
 /* Grid (tiles of rows, kv heads, batch). */

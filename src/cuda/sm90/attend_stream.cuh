@@ -30,7 +30,7 @@ struct stream_call {
     int rows, q_tokens, group, splits;
     int row_step; /* the maps' last axis is the view's row: 1, or there is one for all: 0 */
     const uint16_t *q; /* bf16 or f16 */
-    bool q_is_bf16;
+    bool q_is_bf16, rounds_q; /* rounds_q: to E4M3, over codes of 8 bits */
     int64_t q_stride[3]; /* of a sequence, token, head: elements */
     float scale;         /* softmax_scale * log2(e) */
     const float *v_channel_scale;
@@ -155,10 +155,12 @@ static __device__ __forceinline__ void take_row(const stream_call &c, const uint
         for (int i = 0; i < DIM / 8; i++) amax = fmaxf(amax, fmaxf(fabsf(low(asked[i / 2][i % 2])), fabsf(high(asked[i / 2][i % 2]))));
         amax = fmaxf(amax, __shfl_xor_sync(WHOLE_WARP, amax, 1));
         amax = fmaxf(amax, __shfl_xor_sync(WHOLE_WARP, amax, 2));
-        const int lift = stream_lift(amax);
+        const int32_t p = octavo_row_exponent(c.rounds_q ? amax : 0.0f);
+        auto met = [&](float x) { return c.rounds_q ? octavo_e4m3_of_row(x, p) : x; };
+        const int lift = stream_lift(met(amax));
         const float up = __int_as_float((127 + lift) << 23), down = __int_as_float((127 - lift) << 23);
 #pragma unroll
-        for (int i = 0; i < DIM / 8; i++) of.q[i / 2][i % 2] = pack_f16(low(asked[i / 2][i % 2]) * up, high(asked[i / 2][i % 2]) * up);
+        for (int i = 0; i < DIM / 8; i++) of.q[i / 2][i % 2] = pack_f16(met(low(asked[i / 2][i % 2])) * up, met(high(asked[i / 2][i % 2])) * up);
 #pragma unroll
         for (int i = 0; i < 2; i++) of.scale[i] = c.scale * __shfl_sync(WHOLE_WARP, down, 4 * (2 * t + i));
     }

@@ -51,7 +51,7 @@ static map_axes axes_of_section(const octavo_kv_view *kv, const octavo_section *
              { section->token_bytes, section->head_bytes, section->sequence_bytes } };
 }
 
-/* Orders the tasks. *blocks: a grid that has one for each processor. */
+/* Orders the tasks, the next of which is the workspace's first word. *blocks: a grid that has one for each processor. */
 template <typename C> static octavo_status plan_tasks(const octavo_exec *exec, const prefill_call &of, int rows, int64_t token_bytes, C *call, int *blocks)
 {
     const octavo_tensor *q = &of.p.q;
@@ -65,7 +65,25 @@ template <typename C> static octavo_status plan_tasks(const octavo_exec *exec, c
     order->section_heads = (int)(section < order->heads ? section : order->heads);
     *blocks = order->tasks < machine.processors ? order->tasks : machine.processors;
     call->next_task = (int *)exec->workspace;
-    return octavo_cuda_check(cudaMemsetAsync(call->next_task, 0, sizeof *call->next_task, octavo_cuda_stream(exec)), "attention_prefill");
+    return OCTAVO_OK;
+}
+
+static int common_divisor(int a, int b)
+{
+    while (b) {
+        const int rest = a % b;
+        a = b, b = rest;
+    }
+    return a;
+}
+
+/* Stored values, or keys. */
+static octavo_status section_map(PFN_cuTensorMapEncodeTiled_v12000 encode, const octavo_kv_view *kv, const octavo_section *section, bool halves, int keys,
+                                 CUtensorMap *map, int *page_tokens)
+{
+    const CUtensorMapDataType type = halves ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+    *page_tokens = kv->page_table ? common_divisor(kv->block_tokens, keys) : 0;
+    return make_map(encode, axes_of_section(kv, section), type, ROW_ELEMENTS, *page_tokens ? *page_tokens : keys, map);
 }
 
 octavo_status octavo_prefill_tma_plan(const octavo_exec *exec, const prefill_call &of, bool halves, int rows, int keys, prefill_tma_call *call, int *blocks)
@@ -75,36 +93,56 @@ octavo_status octavo_prefill_tma_plan(const octavo_exec *exec, const prefill_cal
     const CUtensorMapDataType type = halves ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
     PFN_cuTensorMapEncodeTiled_v12000 encode = nullptr;
     OCTAVO_CUDA_TRY(map_encoder(&encode));
-    call->page_tokens = !kv->page_table ? 0 : kv->block_tokens < keys ? kv->block_tokens : keys;
-    const int box = call->page_tokens ? call->page_tokens : keys;
     const map_axes queries = { q->data, { kv->head_dim, q->shape[1], q->shape[2], q->shape[0] },
                                { HALF_BYTES * q->strides[1], HALF_BYTES * q->strides[2], HALF_BYTES * q->strides[0] } };
     OCTAVO_CUDA_TRY(make_map(encode, queries, type, ROW_ELEMENTS, GROUP_ROWS, &call->q));
-    OCTAVO_CUDA_TRY(make_map(encode, axes_of_section(kv, &kv->k[0]), type, ROW_ELEMENTS, box, &call->k));
-    OCTAVO_CUDA_TRY(make_map(encode, axes_of_section(kv, &kv->v), type, ROW_ELEMENTS, box, &call->v));
-    return plan_tasks(exec, of, rows, HALF_BYTES * (kv->head_dim + kv->v_dim), call, blocks);
+    OCTAVO_CUDA_TRY(section_map(encode, kv, &kv->k[0], halves, keys, &call->k, &call->page_tokens));
+    OCTAVO_CUDA_TRY(section_map(encode, kv, &kv->v, halves, keys, &call->v, &call->page_tokens));
+    OCTAVO_CUDA_TRY(plan_tasks(exec, of, rows, HALF_BYTES * (kv->head_dim + kv->v_dim), call, blocks));
+    return octavo_cuda_check(cudaMemsetAsync(call->next_task, 0, sizeof *call->next_task, octavo_cuda_stream(exec)), "attention_prefill");
+}
+
+/* Codes of queries and keys in the workspace. */
+static octavo_status code_maps(PFN_cuTensorMapEncodeTiled_v12000 encode, const octavo_exec *exec, const prefill_call &of, const octavo_prefill_eight_layout &at,
+                               int keys, CUtensorMap *q_map, CUtensorMap *k_map)
+{
+    const int64_t batch = of.p.q.shape[0], q_heads = of.p.q.shape[2], kv_heads = of.kv.kv_heads, dim = of.kv.head_dim;
+    const int row = dim < ROW_BYTES ? (int)dim : ROW_BYTES;
+    const uint8_t *workspace = (const uint8_t *)exec->workspace;
+    const map_axes q = { workspace + at.q, { dim, at.q_tokens, q_heads, batch }, { dim, dim * at.q_tokens, dim * at.q_tokens * q_heads } };
+    const map_axes k = { workspace + at.k, { dim, at.kv_tokens, kv_heads, batch }, { dim, dim * at.kv_tokens, dim * at.kv_tokens * kv_heads } };
+    OCTAVO_CUDA_TRY(make_map(encode, q, CU_TENSOR_MAP_DATA_TYPE_UINT8, row, GROUP_ROWS, q_map));
+    return make_map(encode, k, CU_TENSOR_MAP_DATA_TYPE_UINT8, row, keys, k_map);
+}
+
+octavo_status octavo_prefill_sage1_plan(const octavo_exec *exec, const prefill_call &of, bool halves, int rows, int keys, prefill_tma_call *call, int *blocks)
+{
+    const octavo_prefill_eight_layout at = octavo_prefill_eight_layout_of(&of.p);
+    const uint8_t *workspace = (const uint8_t *)exec->workspace;
+    PFN_cuTensorMapEncodeTiled_v12000 encode = nullptr;
+    OCTAVO_CUDA_TRY(map_encoder(&encode));
+    OCTAVO_CUDA_TRY(code_maps(encode, exec, of, at, keys, &call->q, &call->k));
+    OCTAVO_CUDA_TRY(section_map(encode, &of.kv, &of.kv.v, halves, keys, &call->v, &call->page_tokens));
+    call->q_tokens = at.q_tokens, call->kv_tokens = at.kv_tokens;
+    call->q_scale = (const float *)(workspace + at.q_scale), call->k_scale = (const float *)(workspace + at.k_scale);
+    call->q_shift = at.q_shift ? (const float *)(workspace + at.q_shift) : nullptr;
+    return plan_tasks(exec, of, rows, of.kv.head_dim + HALF_BYTES * of.kv.v_dim, call, blocks);
 }
 
 octavo_status octavo_prefill_eight_plan(const octavo_exec *exec, const prefill_call &of, int rows, int keys, prefill_codes_call *call, int *blocks)
 {
-    const CUtensorMapDataType type = CU_TENSOR_MAP_DATA_TYPE_UINT8;
     const octavo_prefill_eight_layout at = octavo_prefill_eight_layout_of(&of.p);
-    const int64_t batch = of.p.q.shape[0], q_heads = of.p.q.shape[2], kv_heads = of.kv.kv_heads, dim = of.kv.head_dim, values = of.kv.v_dim;
-    const int64_t q_tokens = at.q_tokens, tokens = at.kv_tokens;
-    const int row = dim < ROW_BYTES ? (int)dim : ROW_BYTES;
+    const int64_t batch = of.p.q.shape[0], kv_heads = of.kv.kv_heads, dim = of.kv.head_dim, values = of.kv.v_dim, tokens = at.kv_tokens;
     uint8_t *workspace = (uint8_t *)exec->workspace;
     PFN_cuTensorMapEncodeTiled_v12000 encode = nullptr;
     OCTAVO_CUDA_TRY(map_encoder(&encode));
-    const map_axes q = { workspace + at.q, { dim, q_tokens, q_heads, batch }, { dim, dim * q_tokens, dim * q_tokens * q_heads } };
-    const map_axes k = { workspace + at.k, { dim, tokens, kv_heads, batch }, { dim, dim * tokens, dim * tokens * kv_heads } };
+    OCTAVO_CUDA_TRY(code_maps(encode, exec, of, at, keys, &call->q, &call->k));
     const map_axes v = { workspace + at.v, { tokens, values, kv_heads, batch }, { tokens, values * tokens, values * tokens * kv_heads } };
-    OCTAVO_CUDA_TRY(make_map(encode, q, type, row, GROUP_ROWS, &call->q));
-    OCTAVO_CUDA_TRY(make_map(encode, k, type, row, keys, &call->k));
-    OCTAVO_CUDA_TRY(make_map(encode, v, type, V_COLUMN, (int)values, &call->v));
+    OCTAVO_CUDA_TRY(make_map(encode, v, CU_TENSOR_MAP_DATA_TYPE_UINT8, V_COLUMN, (int)values, &call->v));
     const auto array = [workspace](size_t offset) { return offset ? (const float *)(workspace + offset) : nullptr; };
-    call->q_tokens = q_tokens, call->kv_tokens = tokens;
+    call->q_tokens = at.q_tokens, call->kv_tokens = tokens;
     call->q_scale = array(at.q_scale), call->q_shift = array(at.q_shift), call->k_scale = array(at.k_scale);
-    call->v_log2 = array(at.v_log2), call->v_scale = array(at.v_scale), call->v_mean = array(at.v_mean);
+    call->v_log2 = array(at.v_log2), call->v_scale = array(at.v_scale), call->v_mean = array(at.v_mean), call->v_rest = array(at.v_rest);
     return plan_tasks(exec, of, rows, dim + values, call, blocks);
 }
 
@@ -125,44 +163,55 @@ static bool is_aligned(const octavo_tensor *tensor, int bytes)
     return fits;
 }
 
-static bool pages_fit(const octavo_kv_view *kv, int keys)
+/* Boxes are whole groups of eight rows, as what they are swizzled by. */
+static bool pages_fit(const octavo_kv_view *kv, const octavo_section *section)
 {
-    if (!kv->page_table) return kv->k[0].page_bytes == kv->k[0].token_bytes * kv->block_tokens && kv->v.page_bytes == kv->v.token_bytes * kv->block_tokens;
-    const bool whole = kv->block_tokens % keys == 0 || (keys % kv->block_tokens == 0 && kv->block_tokens % 8 == 0);
-    return whole && kv->k[0].sequence_bytes == 0 && kv->v.sequence_bytes == 0;
+    if (!kv->page_table) return section->page_bytes == section->token_bytes * kv->block_tokens;
+    return kv->block_tokens % 8 == 0 && section->sequence_bytes == 0;
+}
+
+/* What all kernels of sm_90 ask for. */
+static bool fits_all(const octavo_attention_prefill_params *p)
+{
+    enum { KEYS_MOST = 256 };
+    const octavo_kv_view *kv = p->kv;
+    const int64_t tasks_most = p->q.shape[0] * p->q.shape[2] * octavo_cuda_ceil(p->q.shape[1], GROUP_ROWS);
+    return kv->head_dim == kv->v_dim && (kv->head_dim == 64 || kv->head_dim == 128 || kv->head_dim == 256) && p->softmax_scale > 0.0f &&
+           p->soft_cap == 0.0f && is_aligned(&p->out, p->out.dtype == OCTAVO_F32 ? 4 : HALF_BYTES) && kv->max_tokens <= INT32_MAX - KEYS_MOST &&
+           tasks_most <= INT32_MAX / 2;
 }
 
 static bool fits_exact(const octavo_attention_prefill_params *p)
 {
-    enum { KEYS_MOST = 128 };
     const octavo_kv_view *kv = p->kv;
     const bool bf16 = p->q.dtype == OCTAVO_BF16 && kv->k_format == OCTAVO_K_BF16 && kv->v_format == OCTAVO_V_BF16;
     const bool f16 = p->q.dtype == OCTAVO_F16 && kv->k_format == OCTAVO_K_F16 && kv->v_format == OCTAVO_V_F16;
-    const int64_t tasks_most = p->q.shape[0] * p->q.shape[2] * octavo_cuda_ceil(p->q.shape[1], GROUP_ROWS);
-    return p->precision == OCTAVO_ATTENTION_EXACT && (bf16 || f16) && kv->head_dim == kv->v_dim &&
-           (kv->head_dim == 64 || kv->head_dim == 128 || kv->head_dim == 256) && p->softmax_scale > 0.0f && p->soft_cap == 0.0f && !kv->k_mean &&
-           !kv->v_channel_scale && is_aligned(&p->q, HALF_BYTES) && is_aligned(&p->out, p->out.dtype == OCTAVO_F32 ? 4 : HALF_BYTES) &&
-           is_aligned(&kv->k[0]) && is_aligned(&kv->v) && pages_fit(kv, KEYS_MOST) && kv->max_tokens <= INT32_MAX - KEYS_MOST && tasks_most <= INT32_MAX / 2;
+    return fits_all(p) && p->precision == OCTAVO_ATTENTION_EXACT && (bf16 || f16) && !kv->k_mean && !kv->v_channel_scale && is_aligned(&p->q, HALF_BYTES) &&
+           is_aligned(&kv->k[0]) && is_aligned(&kv->v) && pages_fit(kv, &kv->k[0]) && pages_fit(kv, &kv->v);
+}
+
+/* Not with scales of a single token; the encoding of keys takes any view. */
+static bool fits_sage1(const octavo_attention_prefill_params *p)
+{
+    const octavo_kv_view *kv = p->kv;
+    return fits_all(p) && p->precision == OCTAVO_ATTENTION_SAGE1 && (kv->v_format == OCTAVO_V_BF16 || kv->v_format == OCTAVO_V_F16) && !kv->v_channel_scale &&
+           !octavo_prefill_eight_layout_of(p).per_token && is_aligned(&kv->v) && pages_fit(kv, &kv->v);
 }
 
 /* Eight-bit attention without a soft cap, and not with scales of a single token; the encoding takes any view. */
 static bool fits_eight(const octavo_attention_prefill_params *p)
 {
-    const octavo_kv_view *kv = p->kv;
     const bool kind = p->precision == OCTAVO_ATTENTION_FP8 || p->precision == OCTAVO_ATTENTION_SAGE2;
-    const int64_t tasks_most = p->q.shape[0] * p->q.shape[2] * octavo_cuda_ceil(p->q.shape[1], GROUP_ROWS);
-    return kind && kv->head_dim == kv->v_dim && (kv->head_dim == 64 || kv->head_dim == 128 || kv->head_dim == 256) && p->softmax_scale > 0.0f &&
-           p->soft_cap == 0.0f && !octavo_prefill_eight_layout_of(p).per_token &&
-           is_aligned(&p->out, p->out.dtype == OCTAVO_F32 ? 4 : HALF_BYTES) && kv->max_tokens <= INT32_MAX / 2 && tasks_most <= INT32_MAX / 2;
+    return fits_all(p) && kind && !octavo_prefill_eight_layout_of(p).per_token;
 }
 
 octavo_status octavo_attention_prefill_sm90(const octavo_exec *exec, const octavo_attention_prefill_params *p)
 {
     prefill_call call = {};
     call.p = *p, call.kv = *p->kv, call.device_status = exec->device_status, call.group = p->q.shape[2] / p->kv->kv_heads;
-    const bool empty = p->q.shape[0] * p->q.shape[1] * p->q.shape[2] == 0 || p->kv->max_tokens == 0;
+    const bool empty = p->q.shape[0] * p->q.shape[1] * p->q.shape[2] == 0 || p->kv->max_tokens == 0, sage1 = !empty && fits_sage1(p);
     if (!empty && fits_exact(p)) return octavo_prefill_exact_sm90(exec, call);
-    if (empty || !fits_eight(p)) return octavo_attention_prefill_cuda(exec, p);
+    if (!sage1 && (empty || !fits_eight(p))) return octavo_attention_prefill_cuda(exec, p);
     OCTAVO_CUDA_TRY(octavo_prefill_encode(exec, call, octavo_prefill_eight_layout_of(p)));
-    return octavo_prefill_eight_sm90(exec, call);
+    return sage1 ? octavo_prefill_sage1_sm90(exec, call) : octavo_prefill_eight_sm90(exec, call);
 }

@@ -28,19 +28,39 @@ static bool queries_stream(const octavo_tensor *q, key_kind key)
     return q->strides[3] == 1 && bits % 2 == 0 && (uintptr_t)q->data % 4 == 0;
 }
 
-static bool call_streams(const octavo_exec *exec, const octavo_decode_fused_params *p, key_kind key, value_kind value)
+/* What the copy engine can bring, of a call that asks for nothing but attention. */
+static bool view_streams(const octavo_decode_fused_params *p, key_kind key, value_kind value)
 {
     const octavo_kv_view *kv = p->in.kv;
-    const int64_t groups = kv->batch * kv->kv_heads, rows = p->in.q.shape[1] * p->in.q.shape[2] / kv->kv_heads;
     const bool delta = p->rule == OCTAVO_SELECT_DELTA;
-    if (!p->merged || !p->merged_out.data || p->split_units || !p->kept == delta || p->part_kept || p->part_dropped) return false;
-    if (p->in.window || p->in.soft_cap > 0.0f || rows > STREAM_ROWS || kv->head_dim != kv->v_dim || kv->block_tokens % 32) return false;
-    if (kv->block_tokens & (kv->block_tokens - 1) || kv->max_tokens > 1 << 29 || groups > 65535) return false;
-    if (exec->workspace_bytes < (size_t)groups * sizeof(stream_count) || (uintptr_t)exec->workspace % 8) return false;
+    if (p->split_units || !p->kept == delta || p->part_kept || p->part_dropped || p->in.window || p->in.soft_cap > 0.0f) return false;
+    if (octavo_decode_rounds_k(p->in.precision, kv->k_format) || octavo_decode_rounds_v(p->in.precision, kv->v_format)) return false;
+    if (kv->head_dim != kv->v_dim || kv->block_tokens & (kv->block_tokens - 1) || kv->max_tokens > 1 << 29) return false;
     return queries_stream(&p->in.q, key) && section_streams(kv, &kv->k[0], PIECE * key_pieces(key, kv->head_dim)) &&
            (!delta || (section_streams(kv, &kv->k[1], PIECE * key_pieces(key, kv->head_dim)) && !kv->k[0].sequence_bytes == !kv->k[1].sequence_bytes)) &&
            section_streams(kv, &kv->v, PIECE * value_pieces(value, kv->v_dim)) && !kv->k[0].sequence_bytes == !kv->v.sequence_bytes &&
            scales_stream(&kv->k_scale, key_width(key)) && scales_stream(&kv->v_scale, value_width(value));
+}
+
+static int64_t call_rows(const octavo_decode_fused_params *p) { return p->in.q.shape[1] * p->in.q.shape[2] / p->in.kv->kv_heads; }
+
+static bool call_streams(const octavo_exec *exec, const octavo_decode_fused_params *p, key_kind key, value_kind value)
+{
+    const octavo_kv_view *kv = p->in.kv;
+    const int64_t groups = kv->batch * kv->kv_heads;
+    if (!p->merged || !p->merged_out.data || call_rows(p) > STREAM_ROWS || kv->block_tokens % 32 || groups > 65535) return false;
+    if (exec->workspace_bytes < (size_t)groups * sizeof(stream_count) || (uintptr_t)exec->workspace % 8) return false;
+    return (uintptr_t)p->part_lse % sizeof(float2) == 0 && view_streams(p, key, value);
+}
+
+/* FP8 over E4M3, and so many rows that it pays: more than a stream has columns, and of short heads more than a tile has. */
+static bool call_is_eight(const octavo_decode_fused_params *p, key_kind key, value_kind value)
+{
+    const octavo_kv_view *kv = p->in.kv;
+    const bool dim = kv->head_dim == 64 || kv->head_dim == 128 || kv->head_dim == 256;
+    if (p->in.precision != OCTAVO_ATTENTION_FP8 || p->rule == OCTAVO_SELECT_DELTA || key != KEY_E4M3 || value != VALUE_E4M3 || !dim) return false;
+    if (call_rows(p) <= (kv->head_dim == 64 ? 16 : STREAM_ROWS) || kv->block_tokens % 64 || kv->batch * ((call_rows(p) + 63) / 64) > 65535 || kv->kv_heads > 65535) return false;
+    return p->splits < 65536 && (uintptr_t)p->part_out % sizeof(float2) == 0 && view_streams(p, key, value);
 }
 
 /* ---- the call ---- */
@@ -63,7 +83,8 @@ static stream_call stream_call_of(const octavo_exec *exec, const octavo_decode_f
     c.shift = 31 - __builtin_clz((unsigned)kv->block_tokens), c.row_step = kv->k[0].sequence_bytes ? 1 : 0;
     c.group = (int)(q->shape[2] / kv->kv_heads), c.q_tokens = (int)q->shape[1], c.rows = c.group * c.q_tokens;
     c.splits = stream_splits(p, processors);
-    c.q = (const uint16_t *)q->data, c.q_is_bf16 = q->dtype == OCTAVO_BF16, c.scale = p->in.softmax_scale * LOG2_E;
+    c.q = (const uint16_t *)q->data, c.q_is_bf16 = q->dtype == OCTAVO_BF16, c.rounds_q = p->in.precision == OCTAVO_ATTENTION_FP8;
+    c.scale = p->in.softmax_scale * LOG2_E;
     for (int i = 0; i < 3; i++) c.q_stride[i] = q->strides[i];
     c.v_channel_scale = kv->v_channel_scale, c.part_out = p->part_out, c.part_sum = (float2 *)p->part_lse;
     c.counts = (stream_count *)exec->workspace, c.out = p->merged_out, c.lse = p->merged_lse;
@@ -79,8 +100,12 @@ octavo_status octavo_decode_fused_sm90(const octavo_exec *exec, const octavo_dec
     octavo_cuda_machine machine;
     bool done = false;
     OCTAVO_CUDA_TRY(decode_check(&p->in));
-    if (key != KEY_NONE && key_planes(key) == 1 && value != VALUE_ANY && (uintptr_t)p->part_lse % sizeof(float2) == 0 && call_streams(exec, p, key, value)) {
-        OCTAVO_CUDA_TRY(octavo_cuda_machine_of(&machine));
+    OCTAVO_CUDA_TRY(octavo_cuda_machine_of(&machine));
+    if (call_is_eight(p, key, value)) {
+        const stream_call call = stream_call_of(exec, p, machine.processors);
+        return octavo_attend_eight(exec, &call, p);
+    }
+    if (key != KEY_NONE && key_planes(key) == 1 && value != VALUE_ANY && call_streams(exec, p, key, value)) {
         stream_call call = stream_call_of(exec, p, machine.processors);
         if (delta) OCTAVO_CUDA_TRY(p->in.planes > 1 ? octavo_attend_delta(exec, &call, p, &done) : OCTAVO_OK);
         else if (kv->head_dim == 64) OCTAVO_CUDA_TRY(octavo_attend_stream_64(exec, &call, kv, key, value, &done));

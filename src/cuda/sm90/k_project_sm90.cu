@@ -10,6 +10,7 @@
 #include "cuda/ptx/ptx_tma.cuh"
 #include "cuda/ptx/ptx_wgmma.cuh"
 #include "cuda/sm90/cluster_launch.h"
+#include "cuda/sm90/k_project_sm90.h"
 #include "cuda/tile/key_turn.cuh"
 #include "kernel/k_project_plan.h"
 
@@ -260,7 +261,7 @@ template <typename C> static __device__ __forceinline__ void finish_rows(const f
         __syncwarp();
 #pragma unroll
         for (int j = 0; j < ROW_EACH; j++) keys[j] = lane + j * WARP < c.dim ? row[lane + j * WARP] : 0.0f;
-        put_held_row(&c.kv, place, keys, c.device_status);
+        put_held_row<0>(&c.kv, place, keys, c.device_status);
     }
 }
 
@@ -351,6 +352,8 @@ octavo_status octavo_k_project_sm90(const octavo_exec *exec, const octavo_k_proj
     const int64_t dim = p->kv->head_dim;
     weight_kind kind;
     bool done = false;
+    OCTAVO_CUDA_TRY(octavo_k_project_wide_sm90(exec, p, &done));
+    if (done) return OCTAVO_OK;
     if (sizes.tokens < 1 || sizes.tokens > TOKENS_MOST || dim % WARP_ROWS || dim < WARP || dim > DIM_MOST || sizes.hidden > INT32_MAX / 4 ||
         sizes.rotary > 2 * TURN_PAIRS || !held_rows_fit(p->kv) || p->kv->max_tokens > INT32_MAX / 2 || !has_kind(p, &kind) || !is_aligned(p, kind == WEIGHT_HALF ? 2 : 1))
         return octavo_k_project_cuda(exec, p);

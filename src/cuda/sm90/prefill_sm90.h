@@ -10,6 +10,12 @@ octavo_status octavo_prefill_tma_plan(const octavo_exec *exec, const prefill_cal
 /* For calls that octavo_attention_prefill_sm90 has found to fit. */
 octavo_status octavo_prefill_exact_sm90(const octavo_exec *exec, const prefill_call &call);
 
+/* The same with Q and K of eight bits in the workspace. */
+octavo_status octavo_prefill_sage1_plan(const octavo_exec *exec, const prefill_call &of, bool halves, int rows, int keys, prefill_tma_call *call, int *blocks);
+
+/* For calls that octavo_attention_prefill_sm90 has found to fit, and whose Q and K have been encoded. */
+octavo_status octavo_prefill_sage1_sm90(const octavo_exec *exec, const prefill_call &call);
+
 /* The same for operands of eight bits in the workspace, laid out by octavo_prefill_eight_layout_of(). */
 octavo_status octavo_prefill_eight_plan(const octavo_exec *exec, const prefill_call &of, int rows, int keys, prefill_codes_call *call, int *blocks);
 

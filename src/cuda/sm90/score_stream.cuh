@@ -74,6 +74,12 @@ static __device__ __forceinline__ void stage_row(const score_stream_call &c, con
         amax = fmaxf(amax, fabsf(x[i]));
     }
     amax = warp_reduce(amax, take_larger());
+    if (c.of.in.precision == OCTAVO_ATTENTION_FP8) {
+        const int32_t p = octavo_row_exponent(amax);
+#pragma unroll
+        for (int i = 0; i < EACH; i++) x[i] = octavo_e4m3_of_row(x[i], p);
+        amax = octavo_e4m3_of_row(amax, p);
+    }
     const int lift = lift_of(amax);
     const float most = lifted(amax, lift), factor = most > 0.0f ? (float)DIGITS_MOST / most : 0.0f;
     uint8_t *upper = (uint8_t *)(to->words + 2 * row * ROW_WORDS), *lower = (uint8_t *)(to->words + (2 * row + 1) * ROW_WORDS);
@@ -117,13 +123,6 @@ template <int KEY, int COLS> static __device__ __forceinline__ void load_operand
 }
 
 /* ---- products ---- */
-
-static __device__ __forceinline__ uint4 load_piece(uint32_t from)
-{
-    uint4 x;
-    asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "r"(from) : "memory");
-    return x;
-}
 
 /* Scores of two tokens, whose rows begin at `a` and `b` (the lane's own piece), in units of the codes and of q's. */
 template <int COLS>

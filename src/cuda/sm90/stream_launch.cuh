@@ -31,6 +31,9 @@ template <int DIM, int KEY, int VALUE> static octavo_status launch_stream(const 
 /* DELTA; *done says whether there was a kernel for it. */
 octavo_status octavo_attend_delta(const octavo_exec *exec, const stream_call *of, const octavo_decode_fused_params *p, bool *done);
 
+/* FP8 over E4M3 keys and values, in parts that are yet to be merged. */
+octavo_status octavo_attend_eight(const octavo_exec *exec, const stream_call *of, const octavo_decode_fused_params *p);
+
 STREAM_OF(octavo_attend_stream_64);
 STREAM_OF(octavo_attend_stream_128);
 STREAM_OF(octavo_attend_stream_256);

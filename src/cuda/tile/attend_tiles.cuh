@@ -118,6 +118,10 @@ static __device__ __forceinline__ void attend_tile(const attend_tiles_call &c, c
     constexpr tile_layout AT = attend_stage<DIM, KEY, VALUE>::AT;
     const int g = threadIdx.x % 32 / 4;
     float x[1][COLS][4];
+    if (c.of.in.precision == OCTAVO_ATTENTION_FP8) {
+        if constexpr (KEY == KEY_BF16 || KEY == KEY_F16) round_tile<key_pieces(KEY, DIM), KEY == KEY_BF16>(tile);
+        if constexpr (VALUE == VALUE_BF16 || VALUE == VALUE_F16) round_tile<value_pieces(VALUE, DIM), VALUE == VALUE_BF16>(tile + AT.v);
+    }
     tile_scores<DIM, KEY, COLS, 1>(x, rows.q, tile, AT.more, AT.bytes, c.residual);
     if (KEY == KEY_INT4_BASE)
 #pragma unroll

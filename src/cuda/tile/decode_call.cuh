@@ -34,8 +34,15 @@ static inline octavo_status decode_check(const octavo_decode_input *in)
 /* One query row as float32 into shared memory; the block meets before it is read. */
 static __device__ __forceinline__ void load_query(const decode_call &c, int64_t b, int64_t head, int64_t row, float *q)
 {
-    const int64_t at = query_row(&c.in.q, c.kv.kv_heads, b, head, row);
-    for (int64_t i = threadIdx.x; i < c.kv.head_dim; i += blockDim.x) q[i] = load_float(&c.in.q, at + i * c.in.q.strides[3]);
+    const int64_t at = query_row(&c.in.q, c.kv.kv_heads, b, head, row), step = c.in.q.strides[3], dim = c.kv.head_dim;
+    const bool rounds = c.in.precision == OCTAVO_ATTENTION_FP8;
+    float amax = 0.0f; /* every thread's own: the row is short */
+    for (int64_t i = 0; rounds && i < dim; i++) amax = fmaxf(amax, fabsf(load_float(&c.in.q, at + i * step)));
+    const int32_t p = octavo_row_exponent(amax);
+    for (int64_t i = threadIdx.x; i < dim; i += blockDim.x) {
+        const float x = load_float(&c.in.q, at + i * step);
+        q[i] = rounds ? octavo_e4m3_of_row(x, p) : x;
+    }
 }
 
 /* The largest of a set of exponents and the sum of exp(exponent - largest). */

@@ -2,6 +2,7 @@
 #ifndef OCTAVO_CUDA_TILE_KEY_TURN_CUH
 #define OCTAVO_CUDA_TILE_KEY_TURN_CUH
 
+#include "cuda/ptx/ptx_convert.cuh"
 #include "cuda/tile/plane_codec.cuh"
 
 enum { TURN_EACH = 2, TURN_PAIRS = TURN_EACH * WARP /* pairs whose angles a warp holds at a time */ };
@@ -80,14 +81,11 @@ struct row_place {
     bool there;                          /* the token lies in the cache */
 };
 
-static __device__ __forceinline__ row_place place_row(const octavo_kv_view *kv, int b, int head, int token, int32_t *device_status)
+static __device__ __forceinline__ row_place place_of(const octavo_kv_view *kv, int b, int head, int token)
 {
     row_place place = {};
     place.there = token >= 0 && token < kv->max_tokens;
-    if (!place.there) {
-        if (threadIdx.x % WARP == 0) report(device_status, OCTAVO_E_RANGE);
-        return place; /* nothing is stored */
-    }
+    if (!place.there) return place; /* nothing is stored */
     const int64_t row = octavo_view_row(kv, b), block = (unsigned)token / (unsigned)kv->block_tokens;
     const stored_token at = { row, octavo_view_page(kv, row, block), head, token - block * kv->block_tokens };
     place.base = stored_at(&kv->k[0], at);
@@ -95,6 +93,14 @@ static __device__ __forceinline__ row_place place_row(const octavo_kv_view *kv, 
     if (kv->k_scale.data) place.scale = stored_at(&kv->k_scale, at);
     if (kv->k_norm.data) place.norm = stored_at(&kv->k_norm, at);
     if (kv->k_mean) place.mean = kv->k_mean + (row * kv->kv_heads + head) * kv->head_dim;
+    return place;
+}
+
+/* For a warp that asks for one place. */
+static __device__ __forceinline__ row_place place_row(const octavo_kv_view *kv, int b, int head, int token, int32_t *device_status)
+{
+    const row_place place = place_of(kv, b, head, token);
+    if (!place.there && threadIdx.x % WARP == 0) report(device_status, OCTAVO_E_RANGE);
     return place;
 }
 
@@ -149,32 +155,69 @@ static __device__ __forceinline__ void put_held(const octavo_kv_view *kv, const 
     if (place.norm) put_held_norm(place, dim, SCALED && factor > 0.0f ? factor : 1.0f, rest);
 }
 
+/* put_held_norm without a float64: a float32 sum of 128 squares errs by less than the millionth that is added, and the smallest part of it keeps
+ * its trace where its square is none. */
+static __device__ __forceinline__ void put_quick_norm(const row_place &place, const float (&rest)[ROW_EACH])
+{
+    float sum = 0.0f;
+#pragma unroll
+    for (int j = 0; j < ROW_EACH; j++) sum += fmaxf(rest[j] * rest[j], rest[j] != 0.0f ? 0x1p-60f : 0.0f);
+#pragma unroll
+    for (int step = 1; step < WARP; step *= 2) sum += __shfl_xor_sync(WHOLE_WARP, sum, step);
+    if (threadIdx.x % WARP == 0) *place.norm = octavo_ue4m4_from_float_up(sqrtf(sum) * 1.000001f);
+}
+
+/* put_held of e4m3 planes, four elements at a time. */
+static __device__ __forceinline__ void put_held_e4m3(const octavo_kv_view *kv, const row_place &place, int dim, float amax, const float (&x)[ROW_EACH])
+{
+    const int lane = (int)threadIdx.x % WARP;
+    const int32_t exponent = octavo_row_exponent(amax);
+    const float factor = place.scale ? __uint_as_float((uint32_t)(exponent + 127) << 23) : 1.0f, up = kv->k_residual_exponent ? 16.0f : 1.0f;
+    float scaled[ROW_EACH], rest[ROW_EACH];
+    uint32_t low, high;
+#pragma unroll
+    for (int j = 0; j < ROW_EACH; j++) scaled[j] = x[j] * factor;
+    const uint32_t codes = pack_e4m3(scaled[0], scaled[1], scaled[2], scaled[3]);
+    e4m3_to_f16(codes, &low, &high);
+    rest[0] = scaled[0] - f16_low(low), rest[1] = scaled[1] - f16_high(low), rest[2] = scaled[2] - f16_low(high), rest[3] = scaled[3] - f16_high(high);
+    const uint32_t more = pack_e4m3(rest[0] * up, rest[1] * up, rest[2] * up, rest[3] * up);
+#pragma unroll
+    for (int j = 0; j < ROW_EACH; j++) {
+        const int i = lane + j * WARP;
+        if (i >= dim) continue;
+        place.base[i] = (uint8_t)(codes >> 8 * j);
+        if (place.more) place.more[i] = (uint8_t)(more >> 8 * j);
+    }
+    if (place.scale && lane == 0) *place.scale = (uint8_t)(int8_t)exponent;
+    if (place.norm) put_quick_norm(place, rest);
+}
+
 /* Whether put_held_row takes rows of the view. */
 static inline bool held_rows_fit(const octavo_kv_view *kv) { return kv->head_dim <= ROW_MOST && (kv->k_format != OCTAVO_K_INT4X2 || kv->head_dim == ROW_MOST); }
 
-/* As put_key_row. */
-static __device__ __forceinline__ void put_held_row(const octavo_kv_view *kv, const row_place &place, float (&x)[ROW_EACH], int32_t *device_status)
+/* As put_key_row, of rows of DIM elements (0: of any number). */
+template <int DIM> static __device__ __forceinline__ void put_held_row(const octavo_kv_view *kv, const row_place &place, float (&x)[ROW_EACH], int32_t *device_status)
 {
-    const int dim = kv->head_dim, lane = (int)threadIdx.x % WARP;
+    const int dim = DIM ? DIM : kv->head_dim, lane = (int)threadIdx.x % WARP;
     if (!place.there) return;
-    bool finite = true;
-    float amax = 0.0f;
+    uint32_t most = 0; /* bits of the largest magnitude */
 #pragma unroll
     for (int j = 0; j < ROW_EACH; j++) {
         const int i = lane + j * WARP;
         if (i >= dim) x[j] = 0.0f;
         else if (place.mean) x[j] -= place.mean[i];
-        finite = finite && fabsf(x[j]) <= FLT_MAX, amax = fmaxf(amax, fabsf(x[j]));
+        most = max(most, __float_as_uint(fabsf(x[j])));
     }
-    finite = __all_sync(WHOLE_WARP, finite);
-    amax = finite ? __uint_as_float(__reduce_max_sync(WHOLE_WARP, __float_as_uint(amax))) : 0.0f;
+    most = __reduce_max_sync(WHOLE_WARP, most);
+    const bool finite = most <= __float_as_uint(FLT_MAX);
+    const float amax = finite ? __uint_as_float(most) : 0.0f;
 #pragma unroll
     for (int j = 0; j < ROW_EACH; j++) x[j] = finite ? x[j] : 0.0f;
-    switch (kv->k_format) {
+    if (kv->k_format == OCTAVO_K_E4M3X2 || kv->k_format == OCTAVO_K_E4M3) { /* no jump: some callers wait for nothing else */
+        put_held_e4m3(kv, place, dim, amax, x);
+    } else switch (kv->k_format) {
     case OCTAVO_K_BF16:   put_held<OCTAVO_K_BF16, 2>(kv, place, dim, amax, x); break;
     case OCTAVO_K_F16:    put_held<OCTAVO_K_F16, 2>(kv, place, dim, amax, x); break;
-    case OCTAVO_K_E4M3:
-    case OCTAVO_K_E4M3X2: put_held<OCTAVO_K_E4M3X2, 1>(kv, place, dim, amax, x); break;
     case OCTAVO_K_E5M2:
     case OCTAVO_K_E5M2X2: put_held<OCTAVO_K_E5M2X2, 1>(kv, place, dim, amax, x); break;
     case OCTAVO_K_INT8:

@@ -28,6 +28,53 @@ static __device__ __forceinline__ prefill_place prefill_place_of(const prefill_c
     return { b, head, sequence_length(&c.kv, b), asked < 0 ? 0 : asked < most ? asked : most };
 }
 
+/* What the call's queries see of the sequence; nothing else is encoded. */
+static __device__ __forceinline__ octavo_span prefill_seen_of(const prefill_call &c, const prefill_place &at)
+{
+    if (at.queries <= 0) return { 0, 0, 0 };
+    const octavo_span first = octavo_prefill_span_of(&c.p, at.length, at.queries, 0);
+    const octavo_span last = octavo_prefill_span_of(&c.p, at.length, at.queries, at.queries - 1);
+    return { last.sink_end < first.near_begin ? last.sink_end : first.near_begin, first.near_begin, last.end };
+}
+
+/* What codes leave out of V, a mean over the blocks that a row sees some of: sums before its last block's end, before the first, and of the
+ * sinks' blocks. begin NULL: the row sees all from the first block on. */
+struct prefill_rest {
+    const float *end, *begin, *sink;
+    float part;
+};
+
+/* sums: [blocks + 1, v_dim] of the kv head. */
+static __device__ __forceinline__ prefill_rest prefill_rest_of(const prefill_call &c, const prefill_place &at, const float *sums, int64_t token)
+{
+    const octavo_span blocks = octavo_prefill_blocks_of(octavo_prefill_span_of(&c.p, at.length, at.queries, token)), seen = prefill_seen_of(c, at);
+    const int64_t count = octavo_prefill_blocks_seen(&blocks, &seen), dim = c.kv.v_dim;
+    return { sums + blocks.end * dim, blocks.near_begin > 0 ? sums + blocks.near_begin * dim : nullptr, sums + blocks.sink_end * dim,
+             count > 0 ? 1.0f / (float)count : 0.0f };
+}
+
+static __device__ __forceinline__ float prefill_rest_at(const prefill_rest &rest, int64_t d)
+{
+    const float sum = rest.begin ? rest.end[d] - rest.begin[d] + rest.sink[d] : rest.end[d];
+    return sum * rest.part;
+}
+
+/* COUNT pairs of neighbours, eight channels apart; all are asked for before one is used. */
+template <int COUNT> static __device__ __forceinline__ void prefill_rest_pairs(const prefill_rest &rest, float2 (&pair)[COUNT])
+{
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) pair[i] = rest.end ? *(const float2 *)(rest.end + 8 * i) : make_float2(0.0f, 0.0f);
+    if (rest.begin) {
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            const float2 begin = *(const float2 *)(rest.begin + 8 * i), sink = *(const float2 *)(rest.sink + 8 * i);
+            pair[i].x = pair[i].x - begin.x + sink.x, pair[i].y = pair[i].y - begin.y + sink.y;
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) pair[i].x *= rest.part, pair[i].y *= rest.part;
+}
+
 /* A token that some query of the block sees; one whose page is not there sets the status word and counts as zeros. */
 static __device__ __forceinline__ bool prefill_find(const prefill_call &c, const prefill_place &at, int64_t token, stored_token *found)
 {

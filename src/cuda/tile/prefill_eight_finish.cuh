@@ -29,6 +29,8 @@ static __device__ __forceinline__ void eight_finish(const prefill_codes_call &c,
     const float *channel = c.v_scale ? c.v_scale + values * (S::PARTS * S::COUNT * 2) + 2 * t : nullptr;
     const float *mean = c.v_mean ? c.v_mean + values * (S::PARTS * S::COUNT * 2) + 2 * t : nullptr;
     const float worth = exp2f(v_unit);
+    const float *sums = c.v_rest ? c.v_rest + values * (c.kv_tokens / OCTAVO_PREFILL_BLOCK + 1) * (S::PARTS * S::COUNT * 2) + 2 * t : nullptr;
+    const prefill_place place = { task.b, task.kv_head, task.length, task.queries };
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         float mass = rows.mass[half];
@@ -41,17 +43,24 @@ static __device__ __forceinline__ void eight_finish(const prefill_codes_call &c,
         if (t == 0 && p->lse) p->lse[line * p->q.shape[1] + token] = end.lse;
         const int64_t to = task.b * p->out.strides[0] + token * p->out.strides[1] + task.q_head * p->out.strides[2];
         const float share = end.factor * mass;
+        prefill_rest rest = sums && share > 0.0f ? prefill_rest_of(c.of, place, sums, token) : prefill_rest{ nullptr, nullptr, nullptr, 0.0f };
 #pragma unroll
-        for (int part = 0; part < S::PARTS; part++)
+        for (int part = 0; part < S::PARTS; part++) {
+            float2 left[S::COUNT / 4];
+            prefill_rest_pairs(rest, left);
+            if (rest.end) rest.end += S::COUNT * 2;
+            if (rest.begin) rest.begin += S::COUNT * 2, rest.sink += S::COUNT * 2;
 #pragma unroll
             for (int i = 0; i < S::COUNT / 4; i++) {
                 const int column = part * S::COUNT * 2 + 8 * i;
                 float low = 0.0f, high = 0.0f;
                 if (end.factor > 0.0f) low = sum[part][4 * i + 2 * half] * end.factor * worth, high = sum[part][4 * i + 2 * half + 1] * end.factor * worth;
+                low = fmaf(share, left[i].x, low), high = fmaf(share, left[i].y, high);
                 if (channel) low *= channel[column], high *= channel[column + 1];
                 if (mean) low = fmaf(share, mean[column], low), high = fmaf(share, mean[column + 1], high);
                 put_two(p->out, to + column + 2 * t, low, high);
             }
+        }
     }
 }
 

@@ -16,11 +16,11 @@ struct prefill_codes_call {
     int *next_task; /* a word of the workspace, 0 at first */
     int64_t q_tokens, kv_tokens;
     const float *q_scale, *q_shift;                  /* see kernel/prefill_eight.h; NULL: there is none */
-    const float *k_scale, *v_log2, *v_scale, *v_mean;
+    const float *k_scale, *v_log2, *v_scale, *v_mean, *v_rest;
     float scale_log2, zero; /* zero: 0, which the compiler does not know */
 };
 
-enum { TILE_MASKED = 1, TILE_LAST = 2, V_COLUMN = 128, PART_KEYS = 128 /* whose scores are an array */, SPAN_BYTES = 12 };
+enum { V_COLUMN = 128, PART_KEYS = 128 /* whose scores are an array */ };
 
 /* Where things lie in shared memory, from a base that is a multiple of SWIZZLE_BYTES. */
 template <int DIM_, int KEYS_, int STAGES_> struct prefill_eight_layout {

@@ -23,15 +23,6 @@ struct prefill_encode_call {
 
 static __device__ __forceinline__ float *floats_at(const prefill_encode_call &c, size_t offset) { return (float *)(c.workspace + offset); }
 
-/* What the call's queries see of the sequence; nothing else is encoded. */
-static __device__ __forceinline__ octavo_span seen_of(const prefill_call &c, const prefill_place &at)
-{
-    if (at.queries <= 0) return { 0, 0, 0 };
-    const octavo_span first = octavo_prefill_span_of(&c.p, at.length, at.queries, 0);
-    const octavo_span last = octavo_prefill_span_of(&c.p, at.length, at.queries, at.queries - 1);
-    return { last.sink_end < first.near_begin ? last.sink_end : first.near_begin, first.near_begin, last.end };
-}
-
 static __device__ __forceinline__ int64_t seen_count(const octavo_span &seen)
 {
     return seen.end <= seen.sink_end ? seen.end : seen.sink_end + (seen.end > seen.near_begin ? seen.end - seen.near_begin : 0);
@@ -84,7 +75,7 @@ static __device__ __forceinline__ void put_facts(const prefill_encode_call &c, i
     const int d = (int)threadIdx.x % LANES * EIGHT, dim = WHAT == PREFILL_V ? c.of.kv.v_dim : c.of.kv.head_dim;
     const int64_t block = (int64_t)blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES, line = (int64_t)blockIdx.z * c.of.kv.kv_heads + head;
     const prefill_place at = prefill_place_of(c.of, blockIdx.z, head);
-    const octavo_span seen = seen_of(c.of, at);
+    const octavo_span seen = prefill_seen_of(c.of, at);
     if (block * TOKENS >= seen.end || d >= dim) return;
     float *to = floats_at(c, WHAT == PREFILL_V ? c.at.v_part : c.at.k_part) + (line * (c.at.kv_tokens / TOKENS) + block) * FACTS * dim + d;
     eight_facts facts;
@@ -130,78 +121,146 @@ template <int LANES, encode_from FROM> static __global__ void __launch_bounds__(
     if (d == 0 && block < blocks) floats_at(c, c.at.q_most)[((int64_t)blockIdx.z * gridDim.y + blockIdx.y) * blocks + block] = most;
 }
 
-/* Gives take() the blocks' numbers in their order, many of which are on their way at a time. */
-template <typename Take> static __device__ __forceinline__ void for_each_block(const float *from, int64_t step, int blocks, Take take)
-{
-    enum { BATCH = 32 };
-    int block = 0;
-    for (; block + BATCH <= blocks; block += BATCH) {
-        float x[BATCH];
-#pragma unroll
-        for (int j = 0; j < BATCH; j++) x[j] = load_once(from + (block + j) * step);
-#pragma unroll
-        for (int j = 0; j < BATCH; j++) take(x[j]);
-    }
-    for (; block < blocks; block++) take(load_once(from + block * step));
-}
-
-/* A channel of all blocks: its mean, and the largest magnitude once that is off, which subtraction cannot reorder. */
-struct channel_facts {
-    float mean, most;
-};
-static __device__ __forceinline__ channel_facts join_channel(const float *from, int dim, int blocks, int64_t count, bool smooths, bool scales)
-{
-    double sum = 0.0;
-    float most = -INFINITY, least = INFINITY;
-    if (count == 0) return { 0.0f, 0.0f };
-    if (smooths) for_each_block(from + FACT_SUM * dim, FACTS * dim, blocks, [&](float x) { sum += (double)x; });
-    if (scales) for_each_block(from + FACT_MOST * dim, FACTS * dim, blocks, [&](float x) { most = fmaxf(most, x); });
-    if (scales) for_each_block(from + FACT_LEAST * dim, FACTS * dim, blocks, [&](float x) { least = fminf(least, x); });
-    const float mean = smooths ? (float)(sum / (double)count) : 0.0f;
-    return { mean, scales ? fmaxf(fabsf(most - mean), fabsf(least - mean)) : 0.0f };
-}
-
 /* Where the inverse of a channel's scale goes. */
 static __device__ __forceinline__ float *channel_inverse(const prefill_encode_call &c, int64_t line, int d)
 {
     return floats_at(c, c.at.v_part) + line * (c.at.kv_tokens / TOKENS) * FACTS * c.of.kv.v_dim + d;
 }
 
-/* Grid (1, heads of K, of V, of Q, batch), a thread a channel. */
+/* Numbers of blocks, of which a warp has EACH at a time, 32 channels side by side. */
+enum { EACH = 32, WARPS = THREADS / WARP, ROUND = WARPS * EACH };
+
+struct join_shared {
+    float sum[ROUND][WARP];
+    float most[WARPS][WARP], least[WARPS][WARP];
+};
+
+/* A warp's number of each of its blocks, all asked for before one is used; `none` behind the last block. */
+static __device__ __forceinline__ void load_blocks(const float *from, int64_t step, int first, int blocks, float none, float (&x)[EACH])
+{
+#pragma unroll
+    for (int j = 0; j < EACH; j++) x[j] = first + j < blocks ? load_once(from + (first + j) * step) : none;
+}
+
+/* A lane's channel of all blocks: its mean, and the largest magnitude once that is off, which subtraction cannot reorder. Of use to the first warp. */
+struct channel_facts {
+    float mean, most;
+};
+static __device__ __forceinline__ channel_facts join_channel(const float *from, int dim, int blocks, int64_t count, bool smooths, bool scales, join_shared &shared)
+{
+    const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
+    float most = -INFINITY, least = INFINITY, x[EACH];
+    double sum = 0.0;
+    for (int begin = 0; begin < blocks; begin += ROUND) {
+        const int first = begin + warp * EACH;
+        if (smooths) {
+            load_blocks(from + FACT_SUM * dim, FACTS * dim, first, blocks, 0.0f, x);
+#pragma unroll
+            for (int j = 0; j < EACH; j++) shared.sum[warp * EACH + j][lane] = x[j];
+        }
+        if (scales) {
+            load_blocks(from + FACT_MOST * dim, FACTS * dim, first, blocks, -INFINITY, x);
+#pragma unroll
+            for (int j = 0; j < EACH; j++) most = fmaxf(most, x[j]);
+            load_blocks(from + FACT_LEAST * dim, FACTS * dim, first, blocks, INFINITY, x);
+#pragma unroll
+            for (int j = 0; j < EACH; j++) least = fminf(least, x[j]);
+        }
+        if (!smooths) continue;
+        __syncthreads();
+        for (int j = 0; warp == 0 && j < ROUND; j++) sum += (double)shared.sum[j][lane]; /* in the reference's order */
+        __syncthreads();
+    }
+    shared.most[warp][lane] = most, shared.least[warp][lane] = least;
+    __syncthreads();
+    for (int w = 0; w < WARPS; w++) most = fmaxf(most, shared.most[w][lane]), least = fminf(least, shared.least[w][lane]);
+    __syncthreads();
+    const float mean = smooths && count > 0 ? (float)(sum / (double)count) : 0.0f;
+    return { mean, scales && count > 0 ? fmaxf(fabsf(most - mean), fabsf(least - mean)) : 0.0f };
+}
+
+/* Channels of K or V of a kv head, 32 at a time. */
+template <prefill_operand WHAT> static __device__ __forceinline__ void join_facts(const prefill_encode_call &c, int head, join_shared &shared)
+{
+    const int dim = WHAT == PREFILL_V ? c.of.kv.v_dim : c.of.kv.head_dim;
+    const int64_t line = (int64_t)blockIdx.z * c.of.kv.kv_heads + head, all = c.at.kv_tokens / TOKENS;
+    const octavo_span seen = prefill_seen_of(c.of, prefill_place_of(c.of, blockIdx.z, head));
+    const float *parts = floats_at(c, WHAT == PREFILL_V ? c.at.v_part : c.at.k_part) + line * all * FACTS * dim;
+    float most = 0.0f;
+    for (int first = (int)blockIdx.x * WARP; first < dim; first += (int)gridDim.x * WARP) {
+        const int d = first + (int)threadIdx.x % WARP;
+        const channel_facts facts = join_channel(parts + (d < dim ? d : 0), dim, (int)((seen.end + TOKENS - 1) / TOKENS), seen_count(seen), c.sums[WHAT],
+                                                 c.mosts[WHAT], shared);
+        if (threadIdx.x >= WARP || d >= dim) continue;
+        most = fmaxf(most, facts.most);
+        if (WHAT == PREFILL_K) {
+            if (c.sums[PREFILL_K]) floats_at(c, c.at.k_mean)[line * dim + d] = facts.mean;
+            continue;
+        }
+        const octavo_prefill_scale scale = octavo_prefill_scale_of(facts.most, 448.0f);
+        floats_at(c, c.at.v_scale)[line * dim + d] = scale.scale;
+        if (all > 0) *channel_inverse(c, line, d) = scale.inverse; /* the sum there has been added */
+        if (c.sums[PREFILL_V]) floats_at(c, c.at.v_mean)[line * dim + d] = facts.mean;
+    }
+    if (WHAT == PREFILL_V || !c.at.k_most || threadIdx.x >= WARP) return;
+    most = warp_reduce(most, take_larger());
+    if (threadIdx.x == 0) floats_at(c, c.at.k_most)[line] = most;
+}
+
+/* Grid (32 channels each, or 1 where a head's channels have a fact in common; heads of K, of V, of Q; batch). */
 static __global__ void __launch_bounds__(THREADS) prefill_join(const __grid_constant__ prefill_encode_call c)
 {
-    __shared__ float warps[THREADS / WARP];
+    __shared__ join_shared shared;
     wait_for_kernel_before();
     next_kernel_may_start();
-    const octavo_kv_view *kv = &c.of.kv;
-    const int d = (int)threadIdx.x, role = (int)blockIdx.y / kv->kv_heads, heads = kv->kv_heads;
-    if (role < 2) {
-        const int head = (int)blockIdx.y % heads, dim = role ? kv->v_dim : kv->head_dim;
-        const size_t parts = role ? c.at.v_part : c.at.k_part;
-        if (!parts) return;
-        const int64_t line = (int64_t)blockIdx.z * heads + head, all = c.at.kv_tokens / TOKENS;
-        const octavo_span seen = seen_of(c.of, prefill_place_of(c.of, blockIdx.z, head));
-        channel_facts facts = { 0.0f, 0.0f };
-        if (d < dim)
-            facts = join_channel(floats_at(c, parts) + line * all * FACTS * dim + d, dim, (int)((seen.end + TOKENS - 1) / TOKENS), seen_count(seen),
-                                 c.sums[role ? PREFILL_V : PREFILL_K], c.mosts[role ? PREFILL_V : PREFILL_K]);
-        if (role == 0) {
-            const float most = block_reduce(facts.most, warps, take_larger());
-            if (d < dim && c.sums[PREFILL_K]) floats_at(c, c.at.k_mean)[line * dim + d] = facts.mean;
-            if (d == 0 && c.at.k_most) floats_at(c, c.at.k_most)[line] = most;
-        } else if (d < dim) {
-            const octavo_prefill_scale scale = octavo_prefill_scale_of(facts.most, 448.0f);
-            floats_at(c, c.at.v_scale)[line * dim + d] = scale.scale;
-            if (all > 0) *channel_inverse(c, line, d) = scale.inverse; /* the sum there has been added */
-            if (c.sums[PREFILL_V]) floats_at(c, c.at.v_mean)[line * dim + d] = facts.mean;
-        }
+    const int heads = c.of.kv.kv_heads, role = (int)blockIdx.y / heads, head = (int)blockIdx.y % heads;
+    if (role == 0) {
+        if (c.at.k_part) join_facts<PREFILL_K>(c, head, shared);
         return;
     }
+    if (role == 1) {
+        if (c.at.v_part) join_facts<PREFILL_V>(c, head, shared);
+        return;
+    }
+    if (blockIdx.x > 0) return;
     const int64_t blocks = c.at.q_tokens / TOKENS;
     float *most_of = floats_at(c, c.at.q_most) + ((int64_t)blockIdx.z * c.of.p.q.shape[2] + blockIdx.y - 2 * heads) * blocks, most = 0.0f;
-    for (int64_t block = d; block < blocks; block += THREADS) most = fmaxf(most, most_of[block]);
-    most = block_reduce(most, warps, take_larger());
-    if (d == 0) most_of[0] = most;
+    for (int64_t block = threadIdx.x; block < blocks; block += THREADS) most = fmaxf(most, most_of[block]);
+    most = block_reduce(most, shared.most[0], take_larger());
+    if (threadIdx.x == 0) most_of[0] = most;
+}
+
+/* What codes leave out of V: sums of blocks to those of all blocks before each. Grid (32 channels each, heads, batch); a warp has a part of the
+ * blocks. */
+static __global__ void __launch_bounds__(THREADS) prefill_join_rest(const __grid_constant__ prefill_encode_call c)
+{
+    __shared__ double sums[WARPS][WARP];
+    wait_for_kernel_before();
+    next_kernel_may_start();
+    const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP, dim = c.of.kv.v_dim, d = (int)blockIdx.x * WARP + lane;
+    const int blocks = (int)((prefill_seen_of(c.of, prefill_place_of(c.of, blockIdx.z, blockIdx.y)).end + TOKENS - 1) / TOKENS);
+    const int each = (blocks + WARPS - 1) / WARPS, begin = warp * each < blocks ? warp * each : blocks, end = begin + each < blocks ? begin + each : blocks;
+    float *rest = floats_at(c, c.at.v_rest) + ((int64_t)blockIdx.z * c.of.kv.kv_heads + blockIdx.y) * (c.at.kv_tokens / TOKENS + 1) * dim + (d < dim ? d : 0);
+    float x[EACH];
+    double before = 0.0;
+    for (int first = begin; first < end; first += EACH) {
+        load_blocks(rest, dim, first, end, 0.0f, x);
+#pragma unroll
+        for (int j = 0; j < EACH; j++) before += (double)x[j];
+    }
+    sums[warp][lane] = before;
+    __syncthreads();
+    before = 0.0;
+    for (int w = 0; w < warp; w++) before += sums[w][lane];
+    for (int first = begin; first < end; first += EACH) {
+        load_blocks(rest, dim, first, end, 0.0f, x);
+#pragma unroll
+        for (int j = 0; j < EACH; j++) {
+            if (first + j < end && d < dim) rest[(first + j) * (int64_t)dim] = (float)before;
+            before += (double)x[j];
+        }
+    }
+    if (warp == WARPS - 1 && d < dim) rest[blocks * (int64_t)dim] = (float)before;
 }
 
 #endif

@@ -95,7 +95,8 @@ static __device__ __forceinline__ void weigh_tile(float (&score)[TILES][4], cons
         }
 }
 
-/* Rows of the warp to memory. of.element() gets a weighted sum and the keys' share of the denominator, which is 0 for a row that sees none. */
+/* Rows of the warp to memory. of.element() gets a weighted sum, the keys' share of the denominator, which is 0 for a row that sees none, and what
+ * of.left() finds for the row: a lane's pairs of channels, eight apart. */
 template <int DIM, typename End>
 static __device__ void put_rows(const prefill_call &c, const prefill_place &at, int64_t first_row, lane_rows *rows, const float (&out)[DIM / 8][4],
                                 const End &of)
@@ -108,6 +109,8 @@ static __device__ void put_rows(const prefill_call &c, const prefill_place &at, 
         mass += __shfl_xor_sync(WHOLE_WARP, mass, 2);
         const int64_t row = first_row + g + 8 * half;
         if (row >= c.rows || row / c.group >= at.queries) continue;
+        float left[DIM / 8][2] = {};
+        of.left(row, left);
         const prefill_end end = prefill_end_of(c, at.head * c.group + row % c.group, rows->most[half] * LN_2, mass, of.shift(row));
         const int64_t to = prefill_out_at(c, at, row);
         if (t == 0) prefill_put_lse(c, at, row, end.lse);
@@ -116,7 +119,7 @@ static __device__ void put_rows(const prefill_call &c, const prefill_place &at, 
 #pragma unroll
             for (int i = 0; i < 2; i++) {
                 const int64_t d = 8 * m + 2 * t + i;
-                if (d < c.kv.v_dim) store_float(&c.p.out, to + d, of.element(out[m][2 * half + i] * end.factor, mass * end.factor, d));
+                if (d < c.kv.v_dim) store_float(&c.p.out, to + d, of.element(out[m][2 * half + i] * end.factor, mass * end.factor, d, left[m][i]));
             }
     }
 }

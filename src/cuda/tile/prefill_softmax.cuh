@@ -3,23 +3,22 @@
 #define OCTAVO_CUDA_TILE_PREFILL_SOFTMAX_CUH
 
 #include "cuda/ptx/ptx_convert.cuh"
-#include "cuda/tile/prefill_tasks.cuh"
+#include "cuda/tile/prefill_ring.cuh"
 
-/* What a lane knows of its rows, g and g + 8 of its warp: the largest score so far, and its own part of the sum of weights. Logarithms are to
+/* What a lane knows of its rows, g and g + 8 of its warp: what weights are relative to, and its own part of their sum. Logarithms are to
  * base 2. */
 struct softmax_rows {
     float most[2], mass[2];
 };
 
-/* Takes out what a lane's rows, first_row and first_row + 8, do not see of the tile that begins at a key. */
-template <int COUNT>
-static __device__ __forceinline__ void softmax_mask(float (&score)[COUNT], const prefill_call &c, const prefill_task &task, int first_row, int begin)
+/* Takes out what a lane's rows do not see of the tile that begins at a key; spans: of its first row, eight rows apart. */
+template <int COUNT> static __device__ __forceinline__ void softmax_mask(float (&score)[COUNT], uint32_t spans, int begin)
 {
     const int first = begin + (int)threadIdx.x % 4 * 2;
 #pragma unroll
     for (int row = 0; row < 2; row++) {
-        const octavo_span span = octavo_prefill_span_of(&c.p, task.length, task.queries, first_row + 8 * row);
-        const int sink_end = (int)span.sink_end - first, near_begin = (int)span.near_begin - first, end = (int)span.end - first;
+        const uint32_t span = spans + 8 * SPAN_BYTES * row;
+        const int sink_end = load_shared(span) - first, near_begin = load_shared(span + 4) - first, end = load_shared(span + 8) - first;
 #pragma unroll
         for (int i = 2 * row; i < COUNT; i += 4)
 #pragma unroll
@@ -30,11 +29,25 @@ static __device__ __forceinline__ void softmax_mask(float (&score)[COUNT], const
     }
 }
 
-/* Scores to weights 2^(scale * score - most + OFFSET), and what all before is multiplied by. The largest may lag LAG behind, so that sums
- * are seldom rescaled; OFFSET + LAG is what the weights' format bears. */
+/* A row's scores to weights 2^(scale * score - base), a scale for each 64 keys; their sum. */
+template <int SCALES, int COUNT, typename T>
+static __device__ __forceinline__ float softmax_powers(float (&weight)[COUNT], const T (&score)[COUNT], int row, const float (&scale)[SCALES], float base)
+{
+    float mass[2] = { 0.0f, 0.0f };
+#pragma unroll
+    for (int i = 2 * row; i < COUNT; i += 4)
+#pragma unroll
+        for (int j = 0; j < 2; j++)
+            weight[i + j] = exp2_fast(fmaf((float)score[i + j], scale[i * SCALES / COUNT], -base)), mass[j] += weight[i + j];
+    return mass[0] + mass[1];
+}
+
+/* Scores to weights 2^(scale * score - most + OFFSET), and what all before is multiplied by. The largest may lie LAG above what weights are
+ * relative to, so that sums are seldom rescaled; OFFSET + LAG is what the weights' format bears. */
 template <int LAG, int OFFSET, int COUNT>
 static __device__ __forceinline__ void softmax_weigh(float (&score)[COUNT], softmax_rows *rows, float scale, float (&down)[2])
 {
+    const float scales[1] = { scale };
 #pragma unroll
     for (int row = 0; row < 2; row++) {
         float top[2] = { score[2 * row], score[2 * row + 1] };
@@ -47,16 +60,22 @@ static __device__ __forceinline__ void softmax_weigh(float (&score)[COUNT], soft
         const float base = most == -INFINITY ? 0.0f : most - (float)OFFSET;
         down[row] = most == before ? 1.0f : exp2_fast(before - most);
         rows->most[row] = most;
-        float mass[2] = { 0.0f, 0.0f };
-#pragma unroll
-        for (int i = 0; i < COUNT; i += 4)
-#pragma unroll
-            for (int j = 0; j < 2; j++) {
-                float *x = &score[i + 2 * row + j];
-                *x = exp2_fast(fmaf(*x, scale, -base)), mass[j] += *x;
-            }
-        rows->mass[row] = fmaf(rows->mass[row], down[row], mass[0] + mass[1]);
+        rows->mass[row] = fmaf(rows->mass[row], down[row], softmax_powers(score, score, row, scales, base));
     }
+}
+
+/* The same without a look for the largest: what weights were relative to before mostly serves. False: in some row of the warp it does not,
+ * and nothing has been added. */
+template <int LAG, int SCALES, int COUNT, typename T>
+static __device__ __forceinline__ bool softmax_guess(float (&weight)[COUNT], const T (&score)[COUNT], softmax_rows *rows, const float (&scale)[2][SCALES])
+{
+    static constexpr float BEARS = (float)(1 << LAG);
+    float mass[2];
+#pragma unroll
+    for (int row = 0; row < 2; row++) mass[row] = softmax_powers(weight, score, row, scale[row], rows->most[row]);
+    if (!__all_sync(WHOLE_WARP, mass[0] <= BEARS && mass[1] <= BEARS)) return false; /* where nothing was seen yet they are infinite */
+    rows->mass[0] += mass[0], rows->mass[1] += mass[1];
+    return true;
 }
 
 template <int COUNT> static __device__ __forceinline__ void softmax_rescale(float (&sum)[COUNT], const float (&down)[2])

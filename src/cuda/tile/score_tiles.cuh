@@ -52,6 +52,9 @@ static __device__ __forceinline__ void score_stage(const score_tiles_call &c, co
     constexpr tile_layout AT = tile_layout_of(KEY, VALUE_ANY, DIM);
     const int g = threadIdx.x % 32 / 4;
     float x[TILES][COLS][4];
+    if constexpr (KEY == KEY_BF16 || KEY == KEY_F16)
+#pragma unroll 1
+        for (int j = 0; c.of.in.precision == OCTAVO_ATTENTION_FP8 && j < TILES; j++) round_tile<key_pieces(KEY, DIM), KEY == KEY_BF16>(stage + j * AT.bytes);
     tile_scores<DIM, KEY, COLS, TILES>(x, rows.q, stage, AT.more, AT.bytes, c.residual);
     if (KEY == KEY_INT4_BASE)
 #pragma unroll

@@ -144,10 +144,29 @@ static __device__ __forceinline__ octavo_span row_span(const octavo_decode_input
     return octavo_visible_span(length, q_tokens, row % q_tokens, in->window, in->sink_tokens);
 }
 
+/* Of a row of V that FP8 rounds: its exponent. */
+static __device__ __forceinline__ int32_t value_exponent(const octavo_kv_view *kv, const uint8_t *v)
+{
+    float amax = 0.0f;
+    for (int64_t i = 0; i < kv->v_dim; i++) amax = fmaxf(amax, fabsf(value_code(kv, v, i)));
+    return octavo_row_exponent(amax);
+}
+
+/* q . k, the key as E4M3 makes it of a row of more bits. */
+static __device__ float rounded_dot(const octavo_kv_view *kv, const float *q, const key_row &key)
+{
+    float amax = 0.0f, sum = 0.0f;
+    for (int64_t i = 0; i < kv->head_dim; i++) amax = fmaxf(amax, fabsf(key_code(kv, key, i)));
+    const int32_t p = octavo_row_exponent(amax);
+    for (int64_t i = 0; i < kv->head_dim; i++) sum = fmaf(q[i], octavo_e4m3_of_row(key_code(kv, key, i), p), sum);
+    return sum;
+}
+
 /* softmax_scale * q . k of one token before the cap; q: [head_dim] float32. */
 static __device__ __forceinline__ float raw_score(const octavo_decode_input *in, const octavo_kv_view *kv, const float *q, const stored_token &at)
 {
     const key_row key = find_key(kv, at, in->planes);
+    if (octavo_decode_rounds_k(in->precision, kv->k_format)) return rounded_dot(kv, q, key) * in->softmax_scale;
     float sum = 0.0f;
     for (int64_t i = 0; i < kv->head_dim; i++) sum = fmaf(q[i], key_code(kv, key, i), sum);
     return sum * row_factor(&kv->k_scale, octavo_k_scale_bytes(kv->k_format), at) * in->softmax_scale;

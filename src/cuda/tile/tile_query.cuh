@@ -50,11 +50,17 @@ static __device__ __forceinline__ void stage_queries(const decode_call &c, const
     for (int k = 0; k < query_codes<DIM, COLS>(WARPS) / (DIM / 32); k++) {
         const int row = (int)(threadIdx.x / 32) + k * WARPS;
         if (row >= 8 * COLS) break;
+        float x[DIM / 32], amax = 0.0f;
 #pragma unroll
         for (int i = 0; i < DIM / 32; i++) {
             const uint16_t code = codes[k * (DIM / 32) + i];
-            rows[row][threadIdx.x % 32 + 32 * i] = c.in.q.dtype == OCTAVO_BF16 ? __uint_as_float((uint32_t)code << 16) : f16_low(code);
+            x[i] = c.in.q.dtype == OCTAVO_BF16 ? __uint_as_float((uint32_t)code << 16) : f16_low(code);
+            amax = fmaxf(amax, fabsf(x[i]));
         }
+        const bool rounds = c.in.precision == OCTAVO_ATTENTION_FP8;
+        const int32_t p = rounds ? octavo_row_exponent(warp_reduce(amax, take_larger())) : 0;
+#pragma unroll
+        for (int i = 0; i < DIM / 32; i++) rows[row][threadIdx.x % 32 + 32 * i] = rounds ? octavo_e4m3_of_row(x[i], p) : x[i];
     }
     __syncthreads();
 }

@@ -4,7 +4,9 @@
 #ifndef OCTAVO_CUDA_TILE_TILE_RING_CUH
 #define OCTAVO_CUDA_TILE_TILE_RING_CUH
 
+#include "cuda/ptx/ptx_convert.cuh"
 #include "cuda/ptx/ptx_copy.cuh"
+#include "cuda/tile/reduce.cuh"
 #include "cuda/tile/stored_rows.cuh"
 #include "cuda/tile/tile_kinds.cuh"
 
@@ -64,6 +66,54 @@ static __device__ __forceinline__ void copy_scales(uint32_t to, const octavo_sec
     const uint8_t *scale = from + (lane < tokens ? lane * section->token_bytes : 0);
     if (width == 1) asm volatile("st.shared.u8 [%0], %1;" ::"r"(to + lane), "r"((uint32_t)(lane < tokens ? *scale : 0)) : "memory");
     else asm volatile("st.shared.u16 [%0], %1;" ::"r"(to + 2 * lane), "h"(lane < tokens ? *(const uint16_t *)scale : (uint16_t)0) : "memory");
+}
+
+static __device__ __forceinline__ uint4 load_piece(uint32_t from)
+{
+    uint4 x;
+    asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "r"(from) : "memory");
+    return x;
+}
+
+/* Rows of 16-bit elements of a tile become what E4M3 with a power of two of their own makes of them, in their place. A lane has every
+ * second piece of a row. */
+template <int PIECES, bool BF16> static __device__ __forceinline__ void round_tile(uint32_t tile)
+{
+    const int row = threadIdx.x % 16, side = threadIdx.x % 32 / 16;
+    uint32_t most = 0; /* magnitudes compare as integers */
+#pragma unroll 1
+    for (int c = side; c < PIECES; c += 2) {
+        const uint4 piece = load_piece(tile + PIECE * tile_piece<PIECES>(row, c));
+        const uint32_t x[4] = { piece.x, piece.y, piece.z, piece.w };
+#pragma unroll
+        for (int i = 0; i < 4; i++) most = __vmaxu2(most, x[i] & 0x7fff7fffu);
+    }
+    most = __vmaxu2(most, __shfl_xor_sync(WHOLE_WARP, most, 16));
+    most = most > (most << 16) ? most : most << 16; /* the larger half in the upper one */
+    const int32_t p = octavo_row_exponent(BF16 ? bf16_high(most) : f16_high(most));
+    const float up = octavo_power_of_two(p), down = octavo_power_of_two(-p);
+#pragma unroll 1
+    for (int c = side; c < PIECES; c += 2) {
+        const uint32_t at = tile + PIECE * tile_piece<PIECES>(row, c);
+        const uint4 piece = load_piece(at);
+        uint32_t x[4] = { piece.x, piece.y, piece.z, piece.w };
+#pragma unroll
+        for (int i = 0; i < 4; i += 2) {
+            float y[4];
+#pragma unroll
+            for (int j = 0; j < 2; j++)
+                y[2 * j] = up * (BF16 ? bf16_low(x[i + j]) : f16_low(x[i + j])), y[2 * j + 1] = up * (BF16 ? bf16_high(x[i + j]) : f16_high(x[i + j]));
+            uint32_t pair[2];
+            e4m3_to_f16(pack_e4m3(y[0], y[1], y[2], y[3]), &pair[0], &pair[1]);
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                const float low = f16_low(pair[j]) * down, high = f16_high(pair[j]) * down;
+                x[i + j] = BF16 ? pack_bf16(low, high) : pack_f16(low, high);
+            }
+        }
+        store_shared_16(at, make_uint4(x[0], x[1], x[2], x[3]));
+    }
+    __syncwarp();
 }
 
 /* The factor of token `token` of a tile: 2^-p, s or 1. */

@@ -1,11 +1,10 @@
-/* prefill_softmax_amx.h - from scores to weights: tiles of PREFILL_KEYS keys by PREFILL_ROW_PAD queries, which lie side by side. */
-#ifndef OCTAVO_CPU_AMX_PREFILL_SOFTMAX_AMX_H
-#define OCTAVO_CPU_AMX_PREFILL_SOFTMAX_AMX_H
+/* prefill_softmax_avx512.h - from scores to weights: tiles of PREFILL_KEYS keys by PREFILL_ROW_PAD queries, which lie side by side.
+ *
+ * Included after prefill_pairs_avx512.h or prefill_wide_avx512.h, which say what weights become. */
+#ifndef OCTAVO_CPU_AVX512_PREFILL_SOFTMAX_AVX512_H
+#define OCTAVO_CPU_AVX512_PREFILL_SOFTMAX_AVX512_H
 
-#include "cpu/amx/prefill_amx.h"
-#include "cpu/body/decode_math_body.h"
-
-#define PREFILL_INLINE static inline __attribute__((always_inline))
+#include "cpu/avx512/prefill_tiles_avx512.h"
 
 /* Two vectors of sixteen queries. */
 typedef struct prefill_pair {
@@ -113,33 +112,40 @@ PREFILL_INLINE prefill_pair prefill_largest(const prefill_scores *how, const pre
     return most;
 }
 
-/* Weights that are stored already shrink: exactly, but for what is too small to count. */
-static inline void prefill_shrink_weights(const prefill_unit *unit, int64_t to, const prefill_pair *shrink)
+/* Much larger scores than were seen before are coming: the mass shrinks now, the unit's sums are to (prefill_shrink_sums). Weights up to
+ * 2^PREFILL_HEADROOM are let be, so that this is rare. Returns whether it is the case, and by what. */
+PREFILL_INLINE int prefill_raise_most(prefill_unit *unit, const prefill_rows *rows, const prefill_pair *largest, prefill_pair *shrink)
 {
-    const __m512i high = _mm512_set1_epi32((int)0xFFFF0000u);
-    for (int64_t tile = 2 * unit->from; tile < 2 * to; tile++)
-        for (int64_t j = 0; j < PREFILL_SIDE; j++) {
-            uint8_t *at = unit->weights + tile * PREFILL_TILE + 64 * j;
-            const __m512i pairs = _mm512_loadu_si512(at);
-            const __m512 first = _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)), shrink->x[tile % 2]);
-            const __m512 second = _mm512_mul_ps(_mm512_castsi512_ps(_mm512_and_si512(pairs, high)), shrink->x[tile % 2]);
-            _mm512_storeu_si512(at, _mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(first), 16), _mm512_and_si512(_mm512_castps_si512(second), high)));
-        }
+    const __m512 headroom = _mm512_set1_ps(PREFILL_HEADROOM);
+    __mmask16 above[2];
+    for (int col = 0; col < 2; col++)
+        above[col] = _mm512_cmp_ps_mask(largest->x[col], _mm512_add_ps(_mm512_loadu_ps(rows->most + 16 * col), headroom), _CMP_GT_OQ);
+    if (!(above[0] | above[1])) return 0;
+    for (int col = 0; col < 2; col++) {
+        const __m512 before = _mm512_loadu_ps(rows->most + 16 * col), mass = _mm512_loadu_ps(rows->mass + 16 * col);
+        const __m512 up = _mm512_roundscale_ps(largest->x[col], _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC), now = _mm512_mask_mov_ps(before, above[col], up);
+        shrink->x[col] = _mm512_scalef_ps(_mm512_set1_ps(1.0f), _mm512_sub_ps(before, now));
+        _mm512_storeu_ps(rows->most + 16 * col, now);
+        _mm512_storeu_ps(rows->mass + 16 * col, _mm512_mul_ps(mass, shrink->x[col]));
+        unit->shrink.x[col] = unit->shrinks ? _mm512_mul_ps(unit->shrink.x[col], shrink->x[col]) : shrink->x[col];
+    }
+    unit->shrinks = 1;
+    return 1;
 }
 
 /* A block of scores on its way to weights, a pair of keys (j, j + 16) at a time. */
 typedef struct prefill_weighing {
     prefill_constants by;
     __m512 factor[2], most[2], mass[2];
-    const float *score;  /* of the next pair: [32, PREFILL_ROW_PAD]  */
+    float *score;        /* of the next pair: [32, PREFILL_ROW_PAD]  */
     const float *weight; /* the same, or NULL                        */
-    uint8_t *weights;    /* the same in two tiles P'                 */
+    uint8_t *weights;    /* the same in two tiles P' of pairs        */
     int masked;
     int left;            /* pairs                                     */
 } prefill_weighing;
 
 PREFILL_INLINE void prefill_weighing_begin(prefill_weighing *of, const prefill_scores *how, const prefill_unit *unit, const prefill_rows *rows,
-                                           int64_t block, const float *score)
+                                           int64_t block, float *score)
 {
     of->score = score, of->weight = unit->weight ? unit->weight + 32 * block : NULL, of->weights = unit->weights + 2 * block * PREFILL_TILE;
     of->masked = unit->masked, of->left = PREFILL_SIDE;
@@ -165,7 +171,7 @@ PREFILL_INLINE void prefill_weigh_side(prefill_weighing *of, int col, int plain)
         a = _mm512_mul_ps(a, _mm512_set1_ps(of->weight[0]));
         b = _mm512_mul_ps(b, _mm512_set1_ps(of->weight[16]));
     }
-    _mm512_storeu_si512(of->weights + col * PREFILL_TILE, _mm512_permutexvar_epi16(of->by.interleave, prefill_bf16(a, b)));
+    prefill_store_weights(of->score + 16 * col, of->weights + col * PREFILL_TILE, of->by.interleave, a, b);
     if (col == 0) return;
     of->score += PREFILL_ROW_PAD, of->weights += 64, of->left--;
     if (!plain && of->weight) of->weight++;

@@ -1,6 +1,6 @@
-/* prefill_names.c - the precisions of prefill as people write them. */
+/* precision_names.c - the precisions of attention as people write them. */
 #include "base/error.h"
-#include "octavo/prefill.h"
+#include "octavo/attention.h"
 #include <string.h>
 
 static const char *const NAMES[] = { "exact", "fp8", "sage1", "sage2" };

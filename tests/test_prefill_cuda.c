@@ -1,0 +1,213 @@
+/* test_prefill_cuda.c - attention of many queries on a GPU where the answer is known: nothing is seen, one key, a sink above a long tail. */
+#define _POSIX_C_SOURCE 200809L
+#include "attention_fixture.h"
+#include <stdio.h>
+
+static octavo_context *context;
+static octavo_device *gpu; /* NULL: there is none */
+
+/* A call over bf16 tensors: q [batch, queries, heads, dim], k and v [batch, keys, 1, dim], as bits; out [batch, queries, heads, dim]. */
+typedef struct scene {
+    int64_t batch, queries, keys, heads, dim;
+    uint16_t *q, *k, *v;
+    float *out, *lse; /* lse [batch, heads, queries] */
+    int32_t lengths[2];
+    octavo_prefill_params params;
+} scene;
+
+static size_t query_count(const scene *f) { return (size_t)(f->batch * f->queries * f->heads); }
+static size_t key_count(const scene *f) { return (size_t)(f->batch * f->keys); }
+
+static uint16_t bf16_of(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (uint16_t)(bits >> 16);
+}
+
+static float of_bf16(uint16_t code)
+{
+    const uint32_t bits = (uint32_t)code << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static void fill(uint16_t *to, size_t count, uint64_t *seed)
+{
+    for (size_t i = 0; i < count; i++) to[i] = bf16_of(fixture_normal(seed));
+}
+
+/* Normal data. */
+static scene make(int64_t batch, int64_t queries, int64_t keys, int64_t heads, int64_t dim)
+{
+    uint64_t seed = 77;
+    scene f = { .batch = batch, .queries = queries, .keys = keys, .heads = heads, .dim = dim };
+    if (!gpu) skip();
+    f.q = fixture_memory(query_count(&f) * (size_t)dim * 2), f.k = fixture_memory(key_count(&f) * (size_t)dim * 2);
+    f.v = fixture_memory(key_count(&f) * (size_t)dim * 2), f.out = fixture_memory(query_count(&f) * (size_t)dim * sizeof(float));
+    f.lse = fixture_memory(query_count(&f) * sizeof(float));
+    fill(f.q, query_count(&f) * (size_t)dim, &seed), fill(f.k, key_count(&f) * (size_t)dim, &seed), fill(f.v, key_count(&f) * (size_t)dim, &seed);
+    for (int64_t b = 0; b < batch; b++) f.lengths[b] = (int32_t)keys;
+    f.params = (octavo_prefill_params)OCTAVO_INIT_STRUCT(octavo_prefill_params);
+    f.params.mask = OCTAVO_MASK_FULL;
+    return f;
+}
+
+static void drop(scene *f) { free(f->q), free(f->k), free(f->v), free(f->out), free(f->lse); }
+
+/* A copy on the GPU; from NULL: room. */
+static void *send(const octavo_exec *exec, const void *from, size_t bytes)
+{
+    void *to;
+    assert_int_equal(octavo_device_allocate(gpu, bytes, &to), OCTAVO_OK);
+    if (from) assert_int_equal(octavo_device_upload(exec, to, from, bytes), OCTAVO_OK);
+    return to;
+}
+
+static octavo_tensor tensor_of(void *data, octavo_dtype dtype, const int64_t shape[4])
+{
+    octavo_tensor tensor = octavo_tensor_view(data, dtype, 4, shape);
+    tensor.device_kind = OCTAVO_DEVICE_CUDA;
+    return tensor;
+}
+
+/* The call on the GPU; out and lse come back. */
+static void run(scene *f)
+{
+    enum { Q, K, V, OUT, LSE, LENGTHS, WORKSPACE, ARRAYS };
+    const size_t rows = query_count(f), row = (size_t)f->dim;
+    size_t bytes[ARRAYS] = { rows * row * 2, key_count(f) * row * 2, key_count(f) * row * 2, rows * row * 4, rows * 4, sizeof f->lengths, 0 };
+    const void *const from[ARRAYS] = { f->q, f->k, f->v, NULL, NULL, f->lengths, NULL };
+    const int64_t queries[] = { f->batch, f->queries, f->heads, f->dim }, keys[] = { f->batch, f->keys, 1, f->dim };
+    octavo_exec exec = OCTAVO_EXEC_INIT;
+    octavo_page_config page = OCTAVO_PAGE_CONFIG_INIT;
+    octavo_kv_view view = OCTAVO_KV_VIEW_INIT;
+    octavo_prefill_params params = f->params;
+    void *there[ARRAYS];
+    exec.device = gpu;
+    for (int i = 0; i < WORKSPACE; i++) there[i] = send(&exec, from[i], bytes[i]);
+    page.k_format = OCTAVO_K_BF16, page.v_format = OCTAVO_V_BF16, page.kv_heads = 1, page.head_dim = page.v_dim = (int32_t)f->dim;
+    const octavo_tensor k = tensor_of(there[K], OCTAVO_BF16, keys), v = tensor_of(there[V], OCTAVO_BF16, keys);
+    assert_int_equal(octavo_kv_view_over_tensors(&page, &k, NULL, &v, NULL, there[LENGTHS], &view), OCTAVO_OK);
+    params.kv = &view, params.lse = there[LSE], params.q = tensor_of(there[Q], OCTAVO_BF16, queries);
+    params.out = tensor_of(there[OUT], OCTAVO_F32, queries);
+    assert_int_equal(octavo_attention_prefill_workspace(&exec, &params, &bytes[WORKSPACE]), OCTAVO_OK);
+    exec.workspace = there[WORKSPACE] = send(&exec, NULL, bytes[WORKSPACE]), exec.workspace_bytes = bytes[WORKSPACE];
+    if (octavo_attention_prefill(&exec, &params) != OCTAVO_OK) fail_msg("%s", octavo_last_error());
+    assert_int_equal(octavo_device_download(&exec, f->out, there[OUT], bytes[OUT]), OCTAVO_OK);
+    assert_int_equal(octavo_device_download(&exec, f->lse, there[LSE], bytes[LSE]), OCTAVO_OK);
+    for (int i = 0; i < ARRAYS; i++) octavo_device_release(gpu, there[i], bytes[i]);
+}
+
+static const char *precision_of(const scene *f) { return octavo_attention_precision_name(f->params.precision); }
+
+static void assert_nothing(const scene *f, int64_t b, int64_t i)
+{
+    for (int64_t head = 0; head < f->heads; head++) {
+        const float *out = f->out + ((b * f->queries + i) * f->heads + head) * f->dim, lse = f->lse[(b * f->heads + head) * f->queries + i];
+        for (int64_t d = 0; d < f->dim; d++)
+            if (out[d] != 0.0f) fail_msg("%s, heads of %d: row %d sees nothing and gives %g", precision_of(f), (int)f->dim, (int)i, (double)out[d]);
+        if (!(isinf(lse) && lse < 0.0f)) fail_msg("%s, heads of %d: row %d sees nothing and has an lse of %g", precision_of(f), (int)f->dim, (int)i, (double)lse);
+    }
+}
+
+/* One key: its value, and its score. */
+static void assert_one_key(const scene *f, int64_t b, int64_t i)
+{
+    const double allowed = f->params.precision == OCTAVO_ATTENTION_EXACT ? 1e-6 : f->params.precision == OCTAVO_ATTENTION_SAGE1 ? 0x1p-8 : 0x1p-4;
+    const double lse_allowed = f->params.precision == OCTAVO_ATTENTION_EXACT ? 1e-4 : f->params.precision == OCTAVO_ATTENTION_FP8 ? 0.3 : 0.05;
+    const uint16_t *k = f->k + b * f->keys * f->dim, *v = f->v + b * f->keys * f->dim;
+    for (int64_t head = 0; head < f->heads; head++) {
+        const int64_t row = (b * f->queries + i) * f->heads + head;
+        double score = 0.0;
+        for (int64_t d = 0; d < f->dim; d++) {
+            const double got = (double)f->out[row * f->dim + d], wanted = (double)of_bf16(v[d]);
+            score += (double)of_bf16(f->q[row * f->dim + d]) * (double)of_bf16(k[d]);
+            if (!(fabs(got - wanted) <= allowed * fabs(wanted) + 1e-3 * allowed))
+                fail_msg("%s, heads of %d: row %d sees one key and gives %g, expected %g", precision_of(f), (int)f->dim, (int)i, got, wanted);
+        }
+        const double lse = (double)f->lse[(b * f->heads + head) * f->queries + i], wanted = score / sqrt((double)f->dim);
+        if (!(fabs(lse - wanted) <= lse_allowed))
+            fail_msg("%s, heads of %d: row %d sees one key and has an lse of %g, expected %g", precision_of(f), (int)f->dim, (int)i, lse, wanted);
+    }
+}
+
+static void test_nothing_and_one_key(void **state)
+{
+    (void)state;
+    static const int64_t DIMS[] = { 64, 96, 128, 256 };
+    for (size_t i = 0; i < sizeof DIMS / sizeof *DIMS; i++)
+        for (int precision = OCTAVO_ATTENTION_EXACT; precision <= OCTAVO_ATTENTION_SAGE2; precision++) {
+            scene f = make(2, 5, 1, 2, DIMS[i]);
+            f.params.precision = (octavo_attention_precision)precision, f.lengths[1] = 0;
+            run(&f);
+            for (int64_t row = 0; row < f.queries; row++) assert_one_key(&f, 0, row), assert_nothing(&f, 1, row);
+            drop(&f);
+        }
+}
+
+/* Rows that stand before the first key, of which a window shows them none, beside one that sees it. */
+static void test_rows_outside_of_a_window(void **state)
+{
+    (void)state;
+    for (int precision = OCTAVO_ATTENTION_EXACT; precision <= OCTAVO_ATTENTION_SAGE2; precision++) {
+        scene f = make(1, 200, 1, 1, 128);
+        f.params.precision = (octavo_attention_precision)precision, f.params.window = 2;
+        run(&f);
+        for (int64_t row = 0; row < 198; row++) assert_nothing(&f, 0, row);
+        for (int64_t row = 198; row < 200; row++) assert_one_key(&f, 0, row);
+        drop(&f);
+    }
+}
+
+/* The first key stands 12 nats above 128 K others that hold 45 % of the weight together: a weight of eight bits beside the sink's is 0. */
+static void test_sink_above_a_tail(void **state)
+{
+    (void)state;
+    enum { KEYS = 1 << 17 };
+    const double tail = (KEYS - 1) * exp(-12.0), share = tail / (1.0 + tail), lse = 12.0 + log1p(tail);
+    for (int64_t dim = 64; dim <= 256; dim *= 2)
+        for (int precision = OCTAVO_ATTENTION_EXACT; precision <= OCTAVO_ATTENTION_SAGE2; precision++) {
+            scene f = make(1, 3, KEYS, 1, dim);
+            for (int64_t i = 0; i < KEYS * dim; i++) f.k[i] = bf16_of(i == 0 ? 4.0f : 0.0f), f.v[i] = bf16_of(i < dim ? 0.0f : 1.0f);
+            for (int64_t i = 0; i < 3 * dim; i++) f.q[i] = bf16_of(i % dim == 0 ? 3.0f : 0.0f);
+            f.params.precision = (octavo_attention_precision)precision, f.params.softmax_scale = 1.0f;
+            run(&f);
+            for (int64_t i = 0; i < 3 * dim; i++)
+                if (!(fabs((double)f.out[i] - share) < 0.005 * share))
+                    fail_msg("%s, heads of %d: the tail counts %g, expected %g", precision_of(&f), (int)dim, (double)f.out[i], share);
+            for (int64_t i = 0; i < 3; i++)
+                if (!(fabs((double)f.lse[i] - lse) < 2e-3)) fail_msg("%s, heads of %d: lse %g, expected %g", precision_of(&f), (int)dim, (double)f.lse[i], lse);
+            drop(&f);
+        }
+}
+
+static int open_gpu(void **state)
+{
+    (void)state;
+    if (octavo_context_create(NULL, &context) != OCTAVO_OK) return 1;
+    if (octavo_device_open(context, "cuda:0", &gpu) != OCTAVO_OK) {
+        print_message("no GPU is tried: %s\n", octavo_last_error());
+        gpu = NULL;
+    }
+    return 0;
+}
+
+static int close_gpu(void **state)
+{
+    (void)state;
+    octavo_device_close(gpu);
+    octavo_context_destroy(context);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nothing_and_one_key),
+        cmocka_unit_test(test_rows_outside_of_a_window),
+        cmocka_unit_test(test_sink_above_a_tail),
+    };
+    return cmocka_run_group_tests(tests, open_gpu, close_gpu);
+}
