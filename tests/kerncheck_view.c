@@ -73,19 +73,21 @@ static void draw_streamed(kc_decode *c, plan *of)
     octavo_kv_view *view = &c->view;
     const int64_t pair = kc_between(0, 5);
     view->k_format = keys[pair], view->v_format = pair == 2 && kc_chance(20) ? OCTAVO_V_BF16 : values[pair];
+    const int wide = of->flags & KC_MEANS && kc_chance(35); /* the FFA prototype's layout: units of 256 tokens */
     if (of->flags & KC_MEANS) { /* and of two, where units are dropped */
-        view->k_format = pair % 2 ? OCTAVO_K_E4M3X2 : OCTAVO_K_INT8X2, view->v_format = pair % 2 ? OCTAVO_V_E4M3 : OCTAVO_V_INT8;
-        view->k_residual_exponent = pair % 2 && kc_chance(75) ? 4 : 0;
+        view->k_format = wide ? OCTAVO_K_E5M2X2 : pair % 2 ? OCTAVO_K_E4M3X2 : OCTAVO_K_INT8X2;
+        view->v_format = wide ? OCTAVO_V_F16 : pair % 2 ? OCTAVO_V_E4M3 : OCTAVO_V_INT8;
+        view->k_residual_exponent = view->k_format == OCTAVO_K_E4M3X2 && kc_chance(75) ? 4 : 0;
     }
     do {
-        view->head_dim = view->v_dim = KC_PICK(dims);
+        view->head_dim = view->v_dim = wide && kc_chance(80) ? 128 : KC_PICK(dims);
         view->kv_heads = (int32_t)kc_between(1, 4), view->batch = kc_between(1, 3), c->group = kc_between(1, 8);
         c->q_tokens = kc_chance(60) ? 1 : kc_between(1, 8 / c->group + 1);
         if (kc_chance(20)) c->group = kc_between(1, 16), c->q_tokens = kc_between(1, 12);
-        of->longest = kc_between(1, kc_chance(70) ? 300 : 1500);
+        of->longest = kc_between(1, wide ? 2600 : kc_chance(70) ? 300 : 1500);
     } while (view->batch * view->kv_heads * c->group * c->q_tokens * view->head_dim * of->longest > LONG_WORK);
-    view->block_tokens = view->sub_block_tokens = KC_PICK(blocks);
-    if (view->block_tokens > 64) view->sub_block_tokens = 64;
+    view->block_tokens = view->sub_block_tokens = wide || (of->flags & KC_MEANS && kc_chance(20)) ? 256 : KC_PICK(blocks);
+    if (view->block_tokens > 64 && !wide) view->sub_block_tokens = 64;
     kc_align_wide();
 }
 

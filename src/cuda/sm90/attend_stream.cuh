@@ -15,6 +15,12 @@
 
 enum { STREAM_ROWS = 8, SPLITS_MOST = 256, SPLITS_AT_ONCE = 16 };
 
+/* A word of a kv head that may hold anything at first: COUNTS_TAG, from DONE_SHIFT on how many blocks are done, below that how many
+ * units have been taken. The last block leaves the tag alone. */
+typedef unsigned long long stream_count;
+enum { DONE_SHIFT = 24, TAG_SHIFT = 40 };
+static constexpr stream_count COUNTS_TAG = 0xffe9c3; /* of a float that is no number */
+
 struct stream_call {
     CUtensorMap k, v;
     octavo_section k_scale, v_scale;
@@ -30,12 +36,10 @@ struct stream_call {
     const float *v_channel_scale;
     float *part_out;   /* [batch, kv_heads, splits, rows, DIM] relative to the split's base */
     float2 *part_sum;  /* [batch, kv_heads, splits, rows] base and sum */
-    unsigned long long *arrivals; /* [batch, kv_heads] ARRIVALS_TAG + blocks that are done; anything else: none is */
+    stream_count *counts; /* [batch, kv_heads] */
     octavo_tensor out;
     float *lse; /* [batch, kv_heads, rows] or NULL */
 };
-
-static constexpr unsigned long long ARRIVALS_TAG = 0x6f63746176e0ull << 16;
 
 /* What the ring's memory holds once every stage is read. */
 template <int DIM> struct stream_results {
@@ -217,22 +221,26 @@ static __device__ __forceinline__ float2 add_warps(const stream_results<DIM> &al
     return o;
 }
 
-/* Whatever is there becomes a count. */
-static __device__ __forceinline__ void begin_arrivals(const stream_call &c, const stream_block &k)
+/* What the word held before `one` was added, given what it held when that was tried. Nobody who finds it without its tag adds to it
+ * before it has one. */
+static __device__ __forceinline__ stream_count counted(stream_count *word, stream_count before, stream_count one)
 {
-    if (threadIdx.x > 0) return;
-    unsigned long long *arrivals = c.arrivals + k.b * gridDim.y + k.head;
-    const unsigned long long at = *(volatile unsigned long long *)arrivals;
-    if ((at & ~0xffffull) != ARRIVALS_TAG) atomicCAS(arrivals, at, ARRIVALS_TAG);
+    if (before >> TAG_SHIFT == COUNTS_TAG) return before;
+    for (;;) {
+        const stream_count seen = *(volatile stream_count *)word;
+        if (seen >> TAG_SHIFT == COUNTS_TAG) return atomicAdd(word, one);
+        atomicCAS(word, seen, COUNTS_TAG << TAG_SHIFT);
+    }
 }
 
 /* Whether every other block of the kv head is done; counts this one in. */
 static __device__ __forceinline__ bool is_last_block(const stream_call &c, int group)
 {
+    const stream_count one = (stream_count)1 << DONE_SHIFT;
     __threadfence();
-    const unsigned long long before = atomicAdd(c.arrivals + group, 1ull);
-    if ((int)(before & 0xffffu) != c.splits - 1) return false;
-    c.arrivals[group] = ARRIVALS_TAG;
+    const stream_count before = counted(c.counts + group, atomicAdd(c.counts + group, one), one);
+    if ((int)(before >> DONE_SHIFT & 0xffffu) != c.splits - 1) return false;
+    c.counts[group] = COUNTS_TAG << TAG_SHIFT;
     __threadfence();
     return true;
 }
@@ -344,7 +352,6 @@ static __global__ void __launch_bounds__(STREAM_THREADS, 1) attend_stream(const 
         const int block = (step * stage::TOKENS) >> c.shift;
         return k.table && block < blocks ? k.table[block] : 0;
     };
-    begin_arrivals(c, k);
     const int raw_length = c.lengths[k.row];
     int first_pages[stage::EACH];
 #pragma unroll

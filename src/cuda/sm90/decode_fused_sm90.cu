@@ -49,7 +49,7 @@ static bool call_streams(const octavo_exec *exec, const octavo_decode_fused_para
     const octavo_kv_view *kv = p->in.kv;
     const int64_t groups = kv->batch * kv->kv_heads;
     if (!p->merged || !p->merged_out.data || call_rows(p) > STREAM_ROWS || kv->block_tokens % 32 || groups > 65535) return false;
-    if (exec->workspace_bytes < (size_t)groups * sizeof(unsigned long long) || (uintptr_t)exec->workspace % 8) return false;
+    if (exec->workspace_bytes < (size_t)groups * sizeof(stream_count) || (uintptr_t)exec->workspace % 8) return false;
     return (uintptr_t)p->part_lse % sizeof(float2) == 0 && view_streams(p, key, value);
 }
 
@@ -87,7 +87,7 @@ static stream_call stream_call_of(const octavo_exec *exec, const octavo_decode_f
     c.scale = p->in.softmax_scale * LOG2_E;
     for (int i = 0; i < 3; i++) c.q_stride[i] = q->strides[i];
     c.v_channel_scale = kv->v_channel_scale, c.part_out = p->part_out, c.part_sum = (float2 *)p->part_lse;
-    c.arrivals = (unsigned long long *)exec->workspace, c.out = p->merged_out, c.lse = p->merged_lse;
+    c.counts = (stream_count *)exec->workspace, c.out = p->merged_out, c.lse = p->merged_lse;
     return c;
 }
 

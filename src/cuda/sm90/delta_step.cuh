@@ -1,0 +1,326 @@
+/* delta_step.cuh - what delta in one pass does with 64 tokens: copies them, scores them, adds their values or their mass. */
+#ifndef OCTAVO_CUDA_SM90_DELTA_STEP_CUH
+#define OCTAVO_CUDA_SM90_DELTA_STEP_CUH
+
+#include "cuda/sm90/attend_stream.cuh"
+
+enum { DELTA_WARPS = 8, DELTA_THREADS = 32 * DELTA_WARPS, DELTA_DIM = 128, STEP_TOKENS = 64, STEP_TILES = STEP_TOKENS / TILE_TOKENS };
+enum { STEPS_MOST = DELTA_WARPS / 2 /* of a block */, SLOT_BYTES = STEP_TOKENS * DELTA_DIM, SET_BYTES = STEP_TOKENS * STREAM_ROWS * 4 };
+enum { MEAN_AT = 128 /* beside a slot, behind scales */, MEANS_BYTES = TILE_TOKENS * DELTA_DIM };
+
+/* Slots that V of a step fills. */
+static __host__ __device__ constexpr int value_parts(int value) { return value_is_half(value) ? 2 : 1; }
+
+/* A kernel: formats, warps that decide together, whether dropped units may leave their means. */
+template <int BASE_KIND, int VALUE_KIND, int TEAM_WARPS> struct delta_kind {
+    static constexpr int BASE = BASE_KIND, VALUE = VALUE_KIND, TEAM = TEAM_WARPS, SPAN = TEAM * STEP_TOKENS, TEAMS = DELTA_WARPS / TEAM;
+    static constexpr bool MEANS = TEAM == 1;
+    static constexpr int SLOTS = MEANS ? 2 : 3, BASES = 2 /* slots that may hold bases */, ALL_SLOTS = SLOTS * DELTA_WARPS;
+    static constexpr int SIDE = MEANS ? MEAN_AT + DELTA_DIM : STEP_TOKENS; /* bytes beside a slot */
+    static constexpr int PARTS = 1 + value_parts(VALUE); /* of a kept unit beside its base */
+    static constexpr int BYTES = DELTA_WARPS * (SLOTS * SLOT_BYTES + BASES * SET_BYTES + (MEANS ? MEANS_BYTES : 0));
+    static_assert(MEANS || (key_width(BASE) == 1 && value_width(VALUE) == 0), "");
+};
+
+struct delta_call {
+    stream_call of; /* its maps: K's base, V; boxes of a slot */
+    CUtensorMap more;
+    octavo_section v_mean, v_mean_scale; /* of units */
+    const float *thresholds;             /* [batch, q_heads] or NULL */
+    uint8_t *kept;                       /* [batch, kv_heads, units] */
+    float delta;                         /* in units of ln 2 */
+    float residual;                      /* a code of K's second plane in codes of its first */
+    int units, block_steps_shift;        /* steps of a block: 2^that  */
+    int keep_first_blocks, keep_last_blocks;
+    bool compensate;
+};
+
+/* What is a warp's own. */
+struct delta_warp {
+    uint32_t ring, sides, full; /* of its slots */
+    uint32_t scores, means;     /* of kept units that wait; mean rows of dropped units */
+    float *masses;              /* [16, 8] of dropped units, in units of ln 2 */
+    int dropped, exponent;      /* units; p of the mean row of the one whose number is the lane's */
+    int member; /* token of a unit with which its part begins */
+};
+
+template <class KIND>
+static __device__ __forceinline__ delta_warp delta_warp_of(const stream_block &k, float *masses)
+{
+    const uint32_t warp = threadIdx.x / 32, scores = k.ring + KIND::ALL_SLOTS * SLOT_BYTES, means = scores + DELTA_WARPS * KIND::BASES * SET_BYTES;
+    return { k.ring + warp * KIND::SLOTS * SLOT_BYTES, k.scales + warp * KIND::SLOTS * KIND::SIDE, k.full + warp * KIND::SLOTS * 8,
+             scores + warp * KIND::BASES * SET_BYTES, means + warp * MEANS_BYTES, masses, 0, 0, (int)warp % KIND::TEAM * STEP_TOKENS };
+}
+
+struct delta_slot {
+    uint32_t data, side, full;
+};
+
+template <class KIND> static __device__ __forceinline__ delta_slot slot_of(const delta_warp &w, int i)
+{
+    return { w.ring + i * SLOT_BYTES, w.sides + i * KIND::SIDE, w.full + 8 * i };
+}
+
+/* ---- copies ---- */
+
+/* Where 64 tokens lie. */
+struct step_place {
+    int token, at, page, row;
+    bool there; /* all of them */
+};
+
+static __device__ __forceinline__ step_place place_of(const delta_call &d, const stream_block &k, int token, int page)
+{
+    const int in_block = token & ((1 << d.of.shift) - 1);
+    return { token, k.table ? in_block : token, page, k.row * d.of.row_step, token + STEP_TOKENS <= k.length };
+}
+
+/* Bytes of their scales that the copy engine brings. */
+static __device__ __forceinline__ uint32_t scale_bytes(const octavo_section *section, const step_place &at, int width)
+{
+    return width && section->data && at.there ? STEP_TOKENS * width : 0;
+}
+
+/* Scales of the tokens: by the copy engine, or by all lanes where there may be no memory behind the last of them. */
+template <int WIDTH>
+static __device__ __forceinline__ void ask_for_scales(const delta_call &d, const stream_block &k, const octavo_section *section, const step_place &at,
+                                                      const delta_slot &to)
+{
+    if (WIDTH == 0 || !section->data) return;
+    const uint8_t *from = scales_of(section, k, at.page) + (at.token & ((1 << d.of.shift) - 1)) * WIDTH;
+    const int lane = threadIdx.x % 32;
+    if (at.there) {
+        if (lane == 0) copy_bytes(to.side, from, STEP_TOKENS * WIDTH, to.full);
+        return;
+    }
+#pragma unroll
+    for (int i = lane; i < STEP_TOKENS; i += 32) {
+        const bool there = at.token + i < k.length;
+        if (WIDTH == 1) store_shared_u8(to.side + i, there ? from[i] : 0);
+        else store_shared_u16(to.side + 2 * i, there ? ((const uint16_t *)from)[i] : 0);
+    }
+}
+
+/* Where a unit's mean row lies. */
+static __device__ __forceinline__ stored_token mean_of(const delta_call &d, const stream_block &k, int token, int page)
+{
+    return { k.row, page, k.head, token / STEP_TOKENS & ((1 << d.block_steps_shift) - 1) };
+}
+
+/* The base, with the unit's mean row where it may be dropped, and a hint that its p will be wanted. */
+template <int BASE, bool MEAN>
+static __device__ __forceinline__ void ask_for_base(const delta_call &d, const stream_block &k, int token, int page, const delta_slot &to)
+{
+    const step_place at = place_of(d, k, token, page);
+    const stored_token mean = mean_of(d, k, token, page);
+    const bool means = MEAN && d.compensate && at.there;
+    if (threadIdx.x % 32 == 0) {
+        mbarrier_report_and_expect(to.full, SLOT_BYTES + scale_bytes(&d.of.k_scale, at, key_width(BASE)) + (means ? DELTA_DIM : 0));
+        if (means) copy_bytes(to.side + MEAN_AT, stored_at(&d.v_mean, mean), DELTA_DIM, to.full);
+    }
+    ask_for_scales<key_width(BASE)>(d, k, &d.of.k_scale, at, to); /* what is small first */
+    if (threadIdx.x % 32 == 0) copy_box_5(to.data, &d.of.k, to.full, 0, at.at, k.head, k.table ? at.page : 0, at.row);
+    if (means && threadIdx.x % 32 == 1) prefetch_line(stored_at(&d.v_mean_scale, mean));
+}
+
+/* Part 1 of a kept step, the rest of K, or one of V. */
+template <int BASE, int VALUE>
+static __device__ __forceinline__ void ask_for_part(const delta_call &d, const stream_block &k, int token, int page, int part, const delta_slot &to)
+{
+    constexpr int PARTS = value_parts(VALUE);
+    const step_place at = place_of(d, k, token, page);
+    const int in_step = (part - 2) * (STEP_TOKENS / PARTS), map_page = k.table ? at.page : 0;
+    if (threadIdx.x % 32 == 0) {
+        mbarrier_report_and_expect(to.full, SLOT_BYTES + (part == 1 ? scale_bytes(&d.of.k_scale, at, key_width(BASE))
+                                                                    : scale_bytes(&d.of.v_scale, at, value_width(VALUE))));
+        if (part == 1) copy_box_5(to.data, &d.more, to.full, 0, at.at, k.head, map_page, at.row);
+        else
+#pragma unroll
+            for (int i = 0; i < PARTS; i++)
+                copy_box_5(to.data + i * (SLOT_BYTES / PARTS), &d.of.v, to.full, i * BOX_BYTES, at.at + in_step, k.head, map_page, at.row);
+    }
+    if (part == 1) ask_for_scales<key_width(BASE)>(d, k, &d.of.k_scale, at, to);
+    else ask_for_scales<value_width(VALUE)>(d, k, &d.of.v_scale, at, to);
+}
+
+/* Hints that a team's first pages, the length, the newest page and the counts will be wanted. */
+template <class KIND> static __device__ __forceinline__ void hint_of_pages(const stream_call &c, const stream_block &k, int first, int stride)
+{
+    enum { LENGTH = KIND::BASES + 1, COUNTS, NEWEST };
+    const int lane = threadIdx.x % 32;
+    if (c.sequences) return;
+    const int32_t *table = k.table ? k.table + k.b * c.page_table_stride : nullptr;
+    const int64_t token = (int64_t)(first + lane * stride) * KIND::SPAN;
+    if (lane < LENGTH && table && token < c.max_tokens) prefetch_line(table + (token >> c.shift));
+    if (lane == LENGTH) prefetch_line(c.lengths + k.b);
+    if (lane == COUNTS) prefetch_line(c.counts + k.b * gridDim.y + k.head);
+    if (lane != NEWEST || !table) return;
+    const int length = clamped_length(c, __ldcg(c.lengths + k.b)); /* which the kernel before may yet change */
+    if (length > 0) prefetch_line(table + ((length - 1) >> c.shift));
+}
+
+/* ---- scores ---- */
+
+/* x [.] = sums of a plane in units of ln 2. */
+template <int BASE>
+static __device__ __forceinline__ void step_scores(const stream_queries<DELTA_DIM, BASE> &q, const delta_slot &slot, float factor, float (&x)[STEP_TILES][4])
+{
+    const int g = threadIdx.x % 32 / 4;
+    stream_scores<DELTA_DIM, BASE, STEP_TILES>(x, q.q, slot.data);
+#pragma unroll
+    for (int j = 0; j < STEP_TILES; j++) {
+        const uint32_t scales = slot.side + j * TILE_TOKENS * key_width(BASE);
+        const float low = factor * tile_factor<key_width(BASE)>(scales, g), high = factor * tile_factor<key_width(BASE)>(scales, g + 8);
+#pragma unroll
+        for (int i = 0; i < 4; i++) x[j][i] *= (i < 2 ? low : high) * q.scale[i % 2];
+    }
+}
+
+static __device__ __forceinline__ void hide_unseen(int token, const int (&ends)[2], float (&x)[STEP_TILES][4])
+{
+    const int g = threadIdx.x % 32 / 4;
+#pragma unroll
+    for (int i = 0; i < STEP_TILES * 4; i++)
+        if (token + i / 4 * TILE_TOKENS + g + i % 4 / 2 * 8 >= ends[i % 2]) x[i / 4][i % 4] = NOTHING;
+}
+
+/* Largest of the scores in the lane's columns. */
+static __device__ __forceinline__ float column_max(const float (&x)[STEP_TILES][4], int i)
+{
+    float max = NOTHING;
+#pragma unroll
+    for (int j = 0; j < STEP_TILES; j++) max = fmaxf(max, fmaxf(x[j][i], x[j][i + 2]));
+#pragma unroll
+    for (int step = 4; step < 32; step *= 2) max = fmaxf(max, __shfl_xor_sync(WHOLE_WARP, max, step));
+    return max;
+}
+
+/* From which score on a row keeps a unit, in units of ln 2. */
+static __device__ __forceinline__ float least_score(const delta_call &d, const stream_block &k, const float (*found)[STREAM_ROWS], int row)
+{
+    if (row >= d.of.rows) return -NOTHING;
+    if (d.thresholds) return d.thresholds[(k.b * gridDim.y + k.head) * d.of.group + row / d.of.q_tokens] * LOG2_E - d.delta;
+    float most = found[0][row];
+#pragma unroll
+    for (int i = 1; i < DELTA_WARPS; i++) most = fmaxf(most, found[i][row]);
+    return most - d.delta;
+}
+
+/* A kept step's scores wait in shared memory, each lane's for itself. */
+static __device__ __forceinline__ void put_scores(uint32_t set, const float (&x)[STEP_TILES][4])
+{
+#pragma unroll
+    for (int j = 0; j < STEP_TILES; j++)
+        store_shared_16(set + PIECE * (32 * j + threadIdx.x % 32),
+                        make_uint4(__float_as_uint(x[j][0]), __float_as_uint(x[j][1]), __float_as_uint(x[j][2]), __float_as_uint(x[j][3])));
+}
+
+static __device__ __forceinline__ uint4 load_shared_16(uint32_t from)
+{
+    uint4 x;
+    asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "r"(from) : "memory");
+    return x;
+}
+
+static __device__ __forceinline__ void load_scores(uint32_t set, int tile, float (&x)[4])
+{
+    const uint4 bits = load_shared_16(set + PIECE * (32 * tile + threadIdx.x % 32));
+    x[0] = __uint_as_float(bits.x), x[1] = __uint_as_float(bits.y), x[2] = __uint_as_float(bits.z), x[3] = __uint_as_float(bits.w);
+}
+
+/* ---- kept units ---- */
+
+/* The rest of K joins the scores. */
+template <int BASE>
+static __device__ __forceinline__ void refine_scores(const delta_call &d, const stream_queries<DELTA_DIM, BASE> &q, const delta_slot &slot, uint32_t set)
+{
+    float x[STEP_TILES][4];
+    step_scores<BASE>(q, slot, d.residual, x);
+#pragma unroll
+    for (int j = 0; j < STEP_TILES; j++) {
+        float base[4];
+        load_scores(set, j, base);
+#pragma unroll
+        for (int i = 0; i < 4; i++) x[j][i] = base[i] == NOTHING ? NOTHING : base[i] + x[j][i];
+    }
+    put_scores(set, x);
+}
+
+/* Part `part` of V, of which the sequence has `left` tokens from the step's first on. */
+template <int VALUE>
+static __device__ __forceinline__ void add_values(int left, int part, const delta_slot &slot, uint32_t set, stream_state<DELTA_DIM> &of)
+{
+    constexpr int PAIR = 2, TOKENS = STEP_TOKENS / value_parts(VALUE), TILES = TOKENS / TILE_TOKENS, ROW = SLOT_BYTES / TOKENS, PIECES = ROW / PIECE;
+    const int g = threadIdx.x % 32 / 4, end = left - part * TOKENS, there = end > 0 ? end : 0;
+    if (there < TOKENS) { /* rows that the sequence does not have may hold anything */
+        for (int i = threadIdx.x % 32; i < (TOKENS - there) * PIECES; i += 32)
+            store_shared_16(slot.data + box_piece<ROW>(there + i / PIECES, i % PIECES, TOKENS), make_uint4(0, 0, 0, 0));
+        __syncwarp();
+    }
+#pragma unroll
+    for (int first = 0; first < TILES; first += PAIR) {
+        float x[PAIR][4];
+        value_factors<VALUE> factors[PAIR];
+#pragma unroll
+        for (int j = 0; j < PAIR; j++) {
+            factors[j] = value_factors_of<VALUE>(slot.side + (first + j) * TILE_TOKENS * value_width(VALUE), g);
+            load_scores(set, part * TILES + first + j, x[j]);
+#pragma unroll
+            for (int i = 0; i < 4; i++) x[j][i] += factors[j].exponent[i / 2];
+        }
+        weigh_stage<DELTA_DIM, VALUE, PAIR>(of, x, factors);
+#pragma unroll
+        for (int j = 0; j < PAIR; j++) stream_outputs<DELTA_DIM, VALUE, TILES>(of.out, x[j], slot.data + (first + j) * tile_stride<ROW>());
+    }
+}
+
+/* ---- dropped units ---- */
+
+/* The mean rows that are there, each with its unit's mass. */
+static __device__ __forceinline__ void finish_dropped(delta_warp &w, stream_state<DELTA_DIM> &of)
+{
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    float y[1][4];
+    value_factors<VALUE_E4M3> factors[1];
+    __syncwarp();
+    factors[0].plain = true;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int found = __shfl_sync(WHOLE_WARP, w.exponent, g + 8 * i), p = g + 8 * i < w.dropped ? found : 0, held = held_exponent(-p);
+        factors[0].exponent[i] = (float)held, factors[0].inverse[i] = __int_as_float((127 - held) << 23);
+        factors[0].mantissa[i] = __int_as_float((127 - p - held) << 23), factors[0].plain &= held == -p;
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int unit = g + i / 2 * 8;
+        y[0][i] = unit < w.dropped ? w.masses[unit * STREAM_ROWS + 2 * t + i % 2] + factors[0].exponent[i / 2] : NOTHING;
+    }
+    weigh_stage<DELTA_DIM, VALUE_E4M3, 1>(of, y, factors);
+    stream_outputs<DELTA_DIM, VALUE_E4M3, 1>(of.out, y[0], w.means);
+    w.dropped = 0;
+    __syncwarp();
+}
+
+/* A dropped unit joins the others: its mass, and its mean row from `side`. What is in memory is not waited for before the next one. */
+static __device__ __forceinline__ void drop_unit(delta_warp &w, const float (&x)[STEP_TILES][4], uint32_t side, const uint8_t *exponent,
+                                                 stream_state<DELTA_DIM> &of)
+{
+    const int lane = threadIdx.x % 32, t = lane % 4;
+    if (w.dropped == TILE_TOKENS) finish_dropped(w, of);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const float max = column_max(x, i);
+        float sum = 0.0f;
+#pragma unroll
+        for (int j = 0; j < STEP_TILES; j++) sum += exp2_fast(x[j][i] - max) + exp2_fast(x[j][i + 2] - max);
+#pragma unroll
+        for (int step = 4; step < 32; step *= 2) sum += __shfl_xor_sync(WHOLE_WARP, sum, step);
+        if (lane < 4) w.masses[w.dropped * STREAM_ROWS + 2 * t + i] = max + log2_fast(sum);
+    }
+    if (lane < DELTA_DIM / PIECE)
+        store_shared_16(w.means + PIECE * tile_piece<DELTA_DIM / PIECE>(w.dropped, lane), load_shared_16(side + MEAN_AT + PIECE * lane));
+    if (lane == w.dropped) w.exponent = (int8_t)*exponent;
+    w.dropped++;
+}
+
+#endif
