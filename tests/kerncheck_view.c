@@ -75,8 +75,9 @@ static void draw_streamed(kc_decode *c, plan *of)
     view->k_format = keys[pair], view->v_format = pair == 2 && kc_chance(20) ? OCTAVO_V_BF16 : values[pair];
     const int wide = of->flags & KC_MEANS && kc_chance(35); /* the FFA prototype's layout: units of 256 tokens */
     if (of->flags & KC_MEANS) { /* and of two, where units are dropped */
-        view->k_format = wide ? OCTAVO_K_E5M2X2 : pair % 2 ? OCTAVO_K_E4M3X2 : OCTAVO_K_INT8X2;
-        view->v_format = wide ? OCTAVO_V_F16 : pair % 2 ? OCTAVO_V_E4M3 : OCTAVO_V_INT8;
+        static const octavo_k_format nested[] = { OCTAVO_K_E4M3X2, OCTAVO_K_INT8X2, OCTAVO_K_INT4X2 };
+        view->k_format = wide ? OCTAVO_K_E5M2X2 : nested[pair % 3];
+        view->v_format = wide ? OCTAVO_V_F16 : pair % 3 ? OCTAVO_V_INT8 : OCTAVO_V_E4M3;
         view->k_residual_exponent = view->k_format == OCTAVO_K_E4M3X2 && kc_chance(75) ? 4 : 0;
     }
     do {
@@ -84,7 +85,7 @@ static void draw_streamed(kc_decode *c, plan *of)
         view->kv_heads = (int32_t)kc_between(1, 4), view->batch = kc_between(1, 3), c->group = kc_between(1, 8);
         c->q_tokens = kc_chance(60) ? 1 : kc_between(1, 8 / c->group + 1);
         if (kc_chance(20)) c->group = kc_between(1, 16), c->q_tokens = kc_between(1, 12);
-        of->longest = kc_between(1, wide ? 2600 : kc_chance(70) ? 300 : 1500);
+        of->longest = kc_between(1, wide ? 2600 : kc_chance(60) ? 300 : kc_chance(80) ? 1500 : 7000);
     } while (view->batch * view->kv_heads * c->group * c->q_tokens * view->head_dim * of->longest > LONG_WORK);
     view->block_tokens = view->sub_block_tokens = wide || (of->flags & KC_MEANS && kc_chance(20)) ? 256 : KC_PICK(blocks);
     if (view->block_tokens > 64 && !wide) view->sub_block_tokens = 64;
