@@ -40,7 +40,7 @@ int kc_check_block_attend(const kc_pair *pair)
     octavo_block_attend_params p = { .in = c.in };
     uint8_t *kept = NULL;
     const int plain = !pair->bench && prune && c.tiled && kc_chance(60); /* what a kernel may merge by itself */
-    if (!pair->bench) p.in.planes = kc_chance(80) ? c.in.planes : 1;
+    if (!pair->bench) p.in.planes = kc_chance(plain ? 95 : 80) ? c.in.planes : 1;
     kc_scores scores = kc_score_all(&c, p.in.planes, KC_SCAN_EXACT_Q);
     if (prune) {
         kept = kc_array("kept", OCTAVO_UINT8, octavo_unit_elements(&c.view));

@@ -26,8 +26,9 @@ static __device__ __forceinline__ void read_states(const uint8_t *mask, int firs
         bytes[0] = all.x, bytes[1] = all.y, bytes[2] = all.z, bytes[3] = all.w;
     } else {
 #pragma unroll
-        for (int i = 0; i < STATES_EACH; i++)
-            if (first + i < limit) bytes[i / 4] |= (uint32_t)mask[first + i] << i % 4 * 8;
+        for (int i = 0; i < STATES_EACH / 4; i++)
+#pragma unroll 1
+            for (int j = 0; j < 4 && first + 4 * i + j < limit; j++) bytes[i] |= (uint32_t)mask[first + 4 * i + j] << 8 * j;
     }
     *kept = *dropped = 0;
 #pragma unroll
@@ -200,42 +201,39 @@ template <class KIND> static __global__ void __launch_bounds__(STREAM_THREADS, 1
     begin_state(of);
     wait_for_kernel_before();
 
-    /* 2: the list, the first parts and mean rows */
+    /* 2: the list */
     const int stride = c.splits * STREAM_WARPS, first = warp * c.splits + (int)blockIdx.x;
     part_supply supply = { { -1, 0 }, 0, (SLOTS + 1) * stride, 0 };
     if (threadIdx.x % 32 == 0) supply.number = atomicAdd(c.counts + k.b * gridDim.y + k.head, (stream_count)1);
     list_states(d.kept + (int64_t)(k.b * gridDim.y + k.head) * d.units, sums, &list);
-    supply.parts = list.kept * KIND::PARTS;
+    supply.parts = list.kept * KIND::PARTS, supply.next = part_of<KIND>(d, k, list, first);
+    mean_rows rows;
+    rows.first = list.dropped; /* none */
+    if (d.log_mass) find_means(d, k, list, first * TILE_TOKENS, rows);
+
+    /* 3: parts, as many on their way as there are slots, and mean rows behind the first of them */
     kept_part held[SLOTS]; /* the oldest first */
 #pragma unroll
-    for (int i = 0; i < SLOTS; i++) held[i] = part_of<KIND>(d, k, list, first + i * stride);
-    supply.next = part_of<KIND>(d, k, list, first + SLOTS * stride);
-    mean_rows rows;
-    if (d.log_mass) find_means(d, k, list, first * TILE_TOKENS, rows);
-#pragma unroll
-    for (int i = 0; i < SLOTS; i++)
-        if (held[i].token >= 0) ask_for_kept<KIND>(d, k, held[i], warp + i * STREAM_WARPS);
-    bool meaning = d.log_mass && rows.first < list.dropped;
-    if (meaning) ask_for_mean_rows(d, k, means, rows), find_means(d, k, list, rows.first + stride * TILE_TOKENS, rows);
-
-    /* 3: one after the other */
+    for (int i = 0; i < SLOTS; i++) held[i] = { -1, 0 };
+    bool meaning = false; /* mean rows are on their way */
     int slot = warp, parity = 0;
 #pragma unroll 1
-    while (held[0].token >= 0 || meaning) {
+    for (int round = -SLOTS; round < 0 || held[0].token >= 0 || meaning || rows.first < list.dropped; round++) {
         if (held[0].token >= 0) {
             mbarrier_wait(k.full + 8 * slot, parity);
             attend_kept_part<KIND>(d, k, queries, seen, held[0].token, slot, of);
             __syncwarp();
-#pragma unroll
-            for (int i = 0; i + 1 < SLOTS; i++) held[i] = held[i + 1];
-            held[SLOTS - 1] = supply.next;
-            if (supply.next.token >= 0) ask_for_kept<KIND>(d, k, supply.next, slot);
-            take_number<KIND>(d, k, list, supply);
-            slot += STREAM_WARPS;
-            if (slot >= KIND::ALL_SLOTS) slot -= KIND::ALL_SLOTS, parity ^= 1;
         }
-        if (!meaning) continue;
-        attend_mean_rows(means, rows, of);
+#pragma unroll
+        for (int i = 0; i + 1 < SLOTS; i++) held[i] = held[i + 1];
+        held[SLOTS - 1] = supply.next;
+        if (supply.next.token >= 0) ask_for_kept<KIND>(d, k, supply.next, slot);
+        if (round < 0) supply.next = part_of<KIND>(d, k, list, first + (round + SLOTS + 1) * stride);
+        else take_number<KIND>(d, k, list, supply);
+        slot += STREAM_WARPS;
+        if (slot >= KIND::ALL_SLOTS) slot -= KIND::ALL_SLOTS, parity ^= round >= 0;
+        if (round < -1) continue;
+        if (meaning) attend_mean_rows(means, rows, of);
         meaning = rows.first < list.dropped;
         if (meaning) ask_for_mean_rows(d, k, means, rows), find_means(d, k, list, rows.first + stride * TILE_TOKENS, rows);
     }
