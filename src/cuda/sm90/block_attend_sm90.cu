@@ -8,18 +8,19 @@
 
 enum { KEPT_MEMORY = 226 << 10 /* bytes of shared memory that a block may have, less what is declared */ };
 
-template <int KEY, int VALUE, int TILES, int SLOTS>
+template <int KEY, int VALUE, int WARPS, int TILES, int SLOTS>
 static octavo_status launch_kept(const octavo_exec *exec, kept_call *call, const octavo_kv_view *kv, bool *done)
 {
-    typedef kept_kind<KEY, VALUE, TILES, SLOTS> KIND;
-    const size_t bytes = KIND::LIST_AT + (size_t)call->units * sizeof(uint16_t);
+    typedef kept_kind<KEY, VALUE, WARPS, TILES, SLOTS> KIND;
+    const size_t pages = kv->page_table ? (size_t)octavo_cuda_ceil(kv->max_tokens, kv->block_tokens) : 0;
+    const size_t bytes = KIND::LIST_AT + pages * sizeof(int32_t) + (size_t)(call->units + call->units / STATES_EACH + 1) * sizeof(uint16_t);
     *done = bytes + KIND::ALL_SLOTS * (KIND::SIDE + 8) + 1024 <= KEPT_MEMORY;
     if (!*done) return OCTAVO_OK;
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->k[0], KIND::K_ROW, KIND::TOKENS, &call->of.k));
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->k[1], KIND::K_ROW, KIND::TOKENS, &call->more));
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->v, KEPT_DIM, KIND::TOKENS, &call->of.v));
     const dim3 grid((unsigned)call->of.splits, (unsigned)kv->kv_heads, (unsigned)kv->batch);
-    return octavo_cuda_launch(attend_kept<KIND>, "block_attend", grid, STREAM_THREADS, bytes, exec, *call);
+    return octavo_cuda_launch(attend_kept<KIND>, "block_attend", grid, KIND::THREADS, bytes, exec, *call);
 }
 
 static bool call_fits(const octavo_exec *exec, const octavo_block_attend_params *p, key_kind key, value_kind value)
@@ -57,9 +58,9 @@ octavo_status octavo_block_attend_sm90(const octavo_exec *exec, const octavo_blo
     OCTAVO_CUDA_TRY(octavo_cuda_machine_of(&machine));
     if (key_planes(key) == 2 && key != KEY_E5M2X2 && call_fits(exec, p, key, value)) {
         kept_call call = kept_call_of(exec, p, machine.processors);
-        if (key == KEY_E4M3X2 && value == VALUE_E4M3) OCTAVO_CUDA_TRY((launch_kept<KEY_E4M3X2, VALUE_E4M3, 2, 2>(exec, &call, kv, &done)));
-        if (key == KEY_INT8X2 && value == VALUE_INT8) OCTAVO_CUDA_TRY((launch_kept<KEY_INT8X2, VALUE_INT8, 2, 2>(exec, &call, kv, &done)));
-        if (key == KEY_INT4X2 && value == VALUE_INT8) OCTAVO_CUDA_TRY((launch_kept<KEY_INT4X2, VALUE_INT8, 2, 2>(exec, &call, kv, &done)));
+        if (key == KEY_E4M3X2 && value == VALUE_E4M3) OCTAVO_CUDA_TRY((launch_kept<KEY_E4M3X2, VALUE_E4M3, 8, 1, 3>(exec, &call, kv, &done)));
+        if (key == KEY_INT8X2 && value == VALUE_INT8) OCTAVO_CUDA_TRY((launch_kept<KEY_INT8X2, VALUE_INT8, 8, 1, 3>(exec, &call, kv, &done)));
+        if (key == KEY_INT4X2 && value == VALUE_INT8) OCTAVO_CUDA_TRY((launch_kept<KEY_INT4X2, VALUE_INT8, 8, 2, 2>(exec, &call, kv, &done)));
     }
     if (!done) return octavo_block_attend_cuda(exec, p);
     *p->merged = 1;

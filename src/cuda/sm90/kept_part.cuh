@@ -6,14 +6,15 @@
 
 enum { KEPT_DIM = 128, KEPT_UNIT = 64 /* tokens */, MEAN_TILE_BYTES = TILE_TOKENS * KEPT_DIM };
 
-/* A kernel: K's format with both planes, V's, tiles of a part, slots of a warp. */
-template <int KEY_KIND, int VALUE_KIND, int TILES_A_PART, int SLOTS_A_WARP> struct kept_kind {
-    static constexpr int KEY = KEY_KIND, VALUE = VALUE_KIND, TILES = TILES_A_PART, SLOTS = SLOTS_A_WARP, ALL_SLOTS = SLOTS * STREAM_WARPS;
+/* A kernel: K's format with both planes, V's, warps, tiles of a part, slots of a warp. */
+template <int KEY_KIND, int VALUE_KIND, int WARP_COUNT, int TILES_A_PART, int SLOTS_A_WARP> struct kept_kind {
+    static constexpr int KEY = KEY_KIND, VALUE = VALUE_KIND, WARPS = WARP_COUNT, THREADS = 32 * WARPS;
+    static constexpr int TILES = TILES_A_PART, SLOTS = SLOTS_A_WARP, ALL_SLOTS = SLOTS * WARPS;
     static constexpr int TOKENS = TILES * TILE_TOKENS, PARTS = KEPT_UNIT / TOKENS; /* of a part; of a unit */
     static constexpr int K_ROW = PIECE * key_pieces(KEY, KEPT_DIM), MORE_AT = TOKENS * K_ROW, V_AT = 2 * MORE_AT;
     static constexpr int SLOT = V_AT + TOKENS * KEPT_DIM;
     static constexpr int SIDE = 128, V_SIDE = 64; /* scales beside a slot, V's from there on */
-    static constexpr int MEANS_AT = ALL_SLOTS * SLOT, LIST_AT = MEANS_AT + STREAM_WARPS * MEAN_TILE_BYTES;
+    static constexpr int MEANS_AT = ALL_SLOTS * SLOT, LIST_AT = MEANS_AT + WARPS * 2 * MEAN_TILE_BYTES;
 };
 
 struct kept_call {
@@ -24,6 +25,11 @@ struct kept_call {
     const float *log_mass;               /* [batch, kv_heads, rows, units] or NULL: without means */
     float residual;                      /* a code of K's second plane in codes of its first      */
     int units;
+};
+
+/* Where what the copy engine's maps do not cover begins, of the block's sequence and kv head. */
+struct kept_bases {
+    const uint8_t *k_scale, *v_scale, *mean, *mean_scale;
 };
 
 /* A part of a kept unit: its first token, below 0 where there is none, and the unit's page. */
@@ -41,11 +47,11 @@ static __device__ __forceinline__ int page_of_kept(const kept_call &d, const str
 
 /* Scales of a part's tokens: by the copy engine, or by all lanes where there may be no memory behind the last of them. */
 template <int WIDTH, int TOKENS>
-static __device__ __forceinline__ void ask_for_part_scales(const kept_call &d, const stream_block &k, const octavo_section *section, const kept_part &part,
-                                                           bool whole, uint32_t side, uint32_t full)
+static __device__ __forceinline__ void ask_for_part_scales(const kept_call &d, const stream_block &k, const octavo_section *section, const uint8_t *base,
+                                                           const kept_part &part, bool whole, uint32_t side, uint32_t full)
 {
     if (!section->data) return;
-    const uint8_t *from = scales_of(section, k, part.page) + (part.token & ((1 << d.of.shift) - 1)) * WIDTH;
+    const uint8_t *from = base + part.page * section->page_bytes + (part.token & ((1 << d.of.shift) - 1)) * WIDTH;
     const int lane = threadIdx.x % 32;
     if (whole) {
         if (lane == 0) copy_bytes(side, from, TOKENS * WIDTH, full);
@@ -57,7 +63,7 @@ static __device__ __forceinline__ void ask_for_part_scales(const kept_call &d, c
 }
 
 /* Both planes of K, V and scales of a part. */
-template <class KIND> static __device__ __forceinline__ void ask_for_kept(const kept_call &d, const stream_block &k, const kept_part &part, int slot)
+template <class KIND> static __device__ __forceinline__ void ask_for_kept(const kept_call &d, const stream_block &k, const kept_bases &base, const kept_part &part, int slot)
 {
     constexpr int K_WIDTH = key_width(KIND::KEY), V_WIDTH = value_width(KIND::VALUE);
     const uint32_t to = k.ring + slot * KIND::SLOT, side = k.scales + slot * KIND::SIDE, full = k.full + 8 * slot;
@@ -70,8 +76,8 @@ template <class KIND> static __device__ __forceinline__ void ask_for_kept(const 
         copy_box_5(to + KIND::MORE_AT, &d.more, full, 0, at, k.head, page, row);
         copy_box_5(to + KIND::V_AT, &d.of.v, full, 0, at, k.head, page, row);
     }
-    ask_for_part_scales<K_WIDTH, KIND::TOKENS>(d, k, &d.of.k_scale, part, whole, side, full);
-    ask_for_part_scales<V_WIDTH, KIND::TOKENS>(d, k, &d.of.v_scale, part, whole, side + KIND::V_SIDE, full);
+    ask_for_part_scales<K_WIDTH, KIND::TOKENS>(d, k, &d.of.k_scale, base.k_scale, part, whole, side, full);
+    ask_for_part_scales<V_WIDTH, KIND::TOKENS>(d, k, &d.of.v_scale, base.v_scale, part, whole, side + KIND::V_SIDE, full);
 }
 
 /* ---- products ---- */
