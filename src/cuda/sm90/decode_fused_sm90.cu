@@ -50,7 +50,7 @@ static bool call_streams(const octavo_exec *exec, const octavo_decode_fused_para
     const int64_t groups = kv->batch * kv->kv_heads;
     if (!p->merged || !p->merged_out.data || call_rows(p) > STREAM_ROWS || kv->block_tokens % 32 || groups > 65535) return false;
     if (exec->workspace_bytes < (size_t)groups * sizeof(stream_count) || (uintptr_t)exec->workspace % 8) return false;
-    return (uintptr_t)p->part_lse % sizeof(float2) == 0 && view_streams(p, key, value);
+    return (uintptr_t)p->part_out % sizeof(float4) == 0 && view_streams(p, key, value);
 }
 
 /* FP8 over E4M3, and so many rows that it pays: more than a stream has columns, and of short heads more than a tile has. */
@@ -65,12 +65,12 @@ static bool call_is_eight(const octavo_decode_fused_params *p, key_kind key, val
 
 /* ---- the call ---- */
 
-/* Splits that give each multiprocessor a block. A split's sums take two floats a row where the params have one for each of theirs. */
-static int stream_splits(const octavo_decode_fused_params *p, int processors)
+/* Splits that give each multiprocessor `blocks` blocks, as far as there is room for their parts. */
+static int stream_splits(const octavo_decode_fused_params *p, int64_t processors, int blocks)
 {
-    const int64_t groups = p->in.kv->batch * p->in.kv->kv_heads, fit = groups < processors ? processors / groups : 1;
-    const int64_t most = SPLITS_MOST, room = p->splits / 2 < most ? p->splits / 2 : most;
-    return (int)(fit < room ? fit : room > 1 ? room : 1);
+    const int64_t groups = p->in.kv->batch * p->in.kv->kv_heads, fit = blocks * processors / groups;
+    const int64_t most = SPLITS_MOST, room = p->splits < most ? p->splits : most;
+    return (int)(fit < 1 ? 1 : fit < room ? fit : room > 1 ? room : 1);
 }
 
 static stream_call stream_call_of(const octavo_exec *exec, const octavo_decode_fused_params *p, int processors)
@@ -82,11 +82,11 @@ static stream_call stream_call_of(const octavo_exec *exec, const octavo_decode_f
     c.page_table = kv->page_table, c.page_table_stride = kv->page_table_stride, c.max_tokens = (int)kv->max_tokens;
     c.shift = 31 - __builtin_clz((unsigned)kv->block_tokens), c.row_step = kv->k[0].sequence_bytes ? 1 : 0;
     c.group = (int)(q->shape[2] / kv->kv_heads), c.q_tokens = (int)q->shape[1], c.rows = c.group * c.q_tokens;
-    c.splits = stream_splits(p, processors);
+    c.kv_heads = kv->kv_heads, c.early = stream_splits(p, processors, 1), c.splits = stream_splits(p, processors, 2);
     c.q = (const uint16_t *)q->data, c.q_is_bf16 = q->dtype == OCTAVO_BF16, c.rounds_q = p->in.precision == OCTAVO_ATTENTION_FP8;
     c.scale = p->in.softmax_scale * LOG2_E;
     for (int i = 0; i < 3; i++) c.q_stride[i] = q->strides[i];
-    c.v_channel_scale = kv->v_channel_scale, c.part_out = p->part_out, c.part_sum = (float2 *)p->part_lse;
+    c.v_channel_scale = kv->v_channel_scale, c.part_out = p->part_out, c.part_lse = p->part_lse;
     c.counts = (stream_count *)exec->workspace, c.out = p->merged_out, c.lse = p->merged_lse;
     return c;
 }
