@@ -88,7 +88,7 @@ static __device__ __forceinline__ void take_number(const kept_call &d, const str
     if (of.next.token < 0) return;
     int part = of.parts;
     if (of.begin < of.parts) {
-        stream_count *word = d.of.counts + k.b * gridDim.y + k.head;
+        stream_count *word = d.of.counts + k.b * d.of.kv_heads + k.head;
         if (threadIdx.x % 32 == 0) {
             part = of.begin + (int)(counted(word, of.number, 1) & ((1u << DONE_SHIFT) - 1));
             if (part < of.parts) of.number = atomicAdd(word, (stream_count)1);
@@ -135,7 +135,7 @@ static __device__ __forceinline__ void ask_for_mean_rows(const kept_call &d, con
 static __device__ __forceinline__ void ask_for_masses(const kept_call &d, const stream_block &k, mean_rows &of)
 {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    const float *masses = d.log_mass + (int64_t)(k.b * gridDim.y + k.head) * d.of.rows * d.units;
+    const float *masses = d.log_mass + (int64_t)(k.b * d.of.kv_heads + k.head) * d.of.rows * d.units;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const int unit = of.first + g + i / 2 * 8, row = 2 * t + i % 2;
@@ -172,7 +172,7 @@ static __device__ __forceinline__ void attend_mean_rows(const mean_rows &rows, u
 
 /* ---- the kernel ---- */
 
-/* Grid (splits, kv heads, batch); shared memory: the warps' slots, their mean rows, the list. */
+/* Grid (kv heads, batch, splits); shared memory: the warps' slots, their mean rows, the list. */
 template <class KIND> static __global__ void __launch_bounds__(KIND::THREADS, 1) attend_kept(const __grid_constant__ kept_call d)
 {
     constexpr int KEY = KIND::KEY, SLOTS = KIND::SLOTS, WARPS = KIND::WARPS;
@@ -182,7 +182,8 @@ template <class KIND> static __global__ void __launch_bounds__(KIND::THREADS, 1)
     __shared__ uint32_t sums[2][WARPS];
     const stream_call &c = d.of;
     const int warp = threadIdx.x / 32, t = threadIdx.x % 4;
-    stream_block k = { (int)blockIdx.z, (int)blockIdx.y, 0, 0, c.page_table, shared_address(memory), shared_address(sides), shared_address(barriers) };
+    stream_block k = { (int)blockIdx.y, (int)blockIdx.x, (int)blockIdx.z, 0, 0, c.page_table,
+                       shared_address(memory), shared_address(sides), shared_address(barriers) };
     const uint32_t means = shared_address(memory) + KIND::MEANS_AT + warp * 2 * MEAN_TILE_BYTES;
 
     /* 1: what is older than the kernel before this one, which decides for each unit */
@@ -207,7 +208,7 @@ template <class KIND> static __global__ void __launch_bounds__(KIND::THREADS, 1)
     copy_commit();
     unit_list list = { (uint16_t *)(pages + blocks), nullptr, (k.length + KEPT_UNIT - 1) / KEPT_UNIT, 0 };
     list.dropped = list.units + list.size;
-    const int stride = c.splits * WARPS, first = warp * c.splits + (int)blockIdx.x;
+    const int stride = c.splits * WARPS, first = warp * c.splits + k.split;
     mean_rows rows[2];
     rows[0].tile = means, rows[1].tile = means + MEAN_TILE_BYTES, rows[0].first = list.size;
     if (d.log_mass) ask_for_mean_rows(d, k, at, first * TILE_TOKENS, rows[0]), ask_for_mean_rows(d, k, at, (first + stride) * TILE_TOKENS, rows[1]), copy_wait<2>();
@@ -219,9 +220,9 @@ template <class KIND> static __global__ void __launch_bounds__(KIND::THREADS, 1)
 
     /* 2: the list */
     part_supply supply = { { -1, 0 }, 0, (SLOTS + 1) * stride, 0 };
-    if (threadIdx.x % 32 == 0) supply.number = atomicAdd(c.counts + k.b * gridDim.y + k.head, (stream_count)1);
+    if (threadIdx.x % 32 == 0) supply.number = atomicAdd(c.counts + k.b * c.kv_heads + k.head, (stream_count)1);
     if (d.log_mass) ask_for_masses(d, k, rows[0]), ask_for_masses(d, k, rows[1]);
-    list_states<WARPS>(d.kept + (int64_t)(k.b * gridDim.y + k.head) * d.units, sums, &list);
+    list_states<WARPS>(d.kept + (int64_t)(k.b * c.kv_heads + k.head) * d.units, sums, &list);
     supply.parts = list.kept * KIND::PARTS, supply.next = part_of<KIND>(d, k, list, first);
 
     /* 3: parts, as many on their way as there are slots, and mean rows between them */
@@ -254,8 +255,8 @@ template <class KIND> static __global__ void __launch_bounds__(KIND::THREADS, 1)
     next_kernel_may_start();
 
     /* 4: results */
-    put_results<KEPT_DIM, KIND::VALUE>(c, k, of, *(stream_results<KEPT_DIM, WARPS> *)memory);
-    if (c.splits == 1 && threadIdx.x == 0) c.counts[k.b * gridDim.y + k.head] = COUNTS_TAG << TAG_SHIFT; /* else it is the last block's work */
+    put_results<KEPT_DIM, KIND::VALUE>(c, k, c.splits, of, *(stream_results<KEPT_DIM, WARPS> *)memory);
+    if (c.splits == 1 && threadIdx.x == 0) c.counts[k.b * c.kv_heads + k.head] = COUNTS_TAG << TAG_SHIFT; /* else it is the last block's work */
 }
 
 #endif

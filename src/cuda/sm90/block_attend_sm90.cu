@@ -19,7 +19,7 @@ static octavo_status launch_kept(const octavo_exec *exec, kept_call *call, const
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->k[0], KIND::K_ROW, KIND::TOKENS, &call->of.k));
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->k[1], KIND::K_ROW, KIND::TOKENS, &call->more));
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->v, KEPT_DIM, KIND::TOKENS, &call->of.v));
-    const dim3 grid((unsigned)call->of.splits, (unsigned)kv->kv_heads, (unsigned)kv->batch);
+    const dim3 grid((unsigned)kv->kv_heads, (unsigned)kv->batch, (unsigned)call->of.splits);
     return octavo_cuda_launch(attend_kept<KIND>, "block_attend", grid, KIND::THREADS, bytes, exec, *call);
 }
 
@@ -30,7 +30,7 @@ static bool call_fits(const octavo_exec *exec, const octavo_block_attend_params 
     if (!p->merged || !p->merged_out.data || p->split_units || !p->kept || p->scores || p->log_upper || p->part_kept || p->part_dropped) return false;
     if (kv->head_dim != KEPT_DIM || kv->sub_block_tokens != KEPT_UNIT || octavo_view_units(kv) > UNITS_MOST || rows > STREAM_ROWS || groups > 65535) return false;
     if (exec->workspace_bytes < 2 * (size_t)groups * sizeof(stream_count) || (uintptr_t)exec->workspace % 8) return false;
-    if ((uintptr_t)p->part_lse % sizeof(float2) || !keys_and_values_stream(&p->in, key, value, 2)) return false;
+    if ((uintptr_t)p->part_out % sizeof(float4) || !keys_and_values_stream(&p->in, key, value, 2)) return false;
     return p->compensate != OCTAVO_COMPENSATE_MEAN || !p->log_mass || means_stream(kv);
 }
 
@@ -40,6 +40,7 @@ static kept_call kept_call_of(const octavo_exec *exec, const octavo_block_attend
     stream_count *counts = (stream_count *)exec->workspace + kv->batch * kv->kv_heads; /* behind those of the scan */
     kept_call call = {};
     call.of = stream_call_of(&p->in, { p->splits, p->part_out, p->part_lse, p->merged_out, p->merged_lse }, counts, processors);
+    call.of.splits = call.of.early;
     call.v_mean = kv->v_mean, call.v_mean_scale = kv->v_mean_scale, call.kept = p->kept;
     call.log_mass = p->compensate == OCTAVO_COMPENSATE_MEAN ? p->log_mass : nullptr;
     call.residual = kv->k_format == OCTAVO_K_INT8X2 ? 1.0f / 254.0f : kv->k_residual_exponent ? 0.0625f : 1.0f;
