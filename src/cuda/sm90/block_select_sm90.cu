@@ -15,7 +15,7 @@ static __device__ __forceinline__ void store_pair(uint32_t to, float a, float b)
     asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(to), "f"(a), "f"(b) : "memory");
 }
 
-enum { THREADS = 512, WARPS = THREADS / WARP, ROWS_MOST = 4 };
+enum { THREADS = 512, WARPS = THREADS / WARP, ROWS_MOST = 4, COPIES = 8 /* so that lanes do not all add to the same words */ };
 enum { EPSILON = 1 << 22, TOO_MUCH = EPSILON + 1, FOUR = 4 };
 enum { UNITS_EACH_MOST = 8, CELLS = 9 /* all rows' masses of a thread's part of 8 THREADS units: three rows have nine */ };
 static constexpr float FLOAT_ONES = 0x1p23f; /* a float of which the last bit counts one */
@@ -26,7 +26,7 @@ struct row_verdict {
 };
 
 struct select_shared {
-    __align__(16) uint32_t shares[BINS * WARP]; /* added up a bin; a lane has its own sums, so that lanes do not wait for each other */
+    __align__(16) uint32_t shares[BINS * COPIES]; /* added up a bin, at most WARP / COPIES * WARPS * UNITS_EACH_MOST * TOO_MUCH < 2^32 each */
     uint32_t sums[BINS];
     log_sum parts[WARPS];
     __align__(8) row_verdict said[ROWS_MOST]; /* by every block of the cluster */
@@ -109,28 +109,25 @@ static __device__ __forceinline__ void add_shares(const select_call &c, const un
                                                   select_shared *shared)
 {
     const float scale = fminf((float)EPSILON / c.p.epsilon, 0x1p120f);
-    uint32_t *own = shared->shares + threadIdx.x % WARP; /* at most WARPS * UNITS_EACH_MOST * TOO_MUCH each, less than 2^32 */
+    uint32_t *own = shared->shares + threadIdx.x % COPIES;
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
         const int unit = (int)threadIdx.x * EACH + i;
         if (unit < bounds.from || unit >= bounds.to) continue;
         const float share = fminf(exp2_fast(LOG2_E * (of.mass[i] - whole)) * scale, (float)TOO_MUCH);
         const uint32_t count = __float_as_uint(share + FLOAT_ONES) & 0x7fffffu, bin = (uint32_t)lightness(of.mass[i], whole);
-        atomicAdd(&own[bin * WARP], count);
+        atomicAdd(&own[bin * COPIES], count);
     }
 }
 
-/* Adds up the lanes' shares, two threads a bin. */
+/* Adds up the copies, two threads a bin. */
 static __device__ __forceinline__ void sum_bins(select_shared *shared)
 {
-    enum { PARTS = THREADS / BINS, PART = WARP / PARTS };
-    const int bin = (int)threadIdx.x / PARTS, part = (int)threadIdx.x % PARTS;
-    uint32_t sum = 0;
-#pragma unroll
-    for (int i = 0; i < PART; i++) sum += min(shared->shares[bin * WARP + part * PART + (i + bin) % PART], (uint32_t)TOO_MUCH);
-    static_assert(PARTS == 2, "a bin's parts meet in one step");
-    sum += __shfl_xor_sync(WHOLE_WARP, sum, 1);
-    if (part == 0) shared->sums[bin] = min(sum, (uint32_t)TOO_MUCH);
+    static_assert(THREADS == 2 * BINS && COPIES == 2 * FOUR, "a thread adds up four copies");
+    const uint4 part = ((const uint4 *)shared->shares)[threadIdx.x];
+    const uint32_t most = TOO_MUCH, sum = min(part.x, most) + min(part.y, most) + min(part.z, most) + min(part.w, most);
+    const uint32_t both = sum + __shfl_xor_sync(WHOLE_WARP, sum, 1);
+    if (threadIdx.x % 2 == 0) shared->sums[threadIdx.x / 2] = min(both, most);
 }
 
 /* The first bin from which on all of the row's units may go, by a warp whose lanes hold neighbours among the bins, the lightest first. */
@@ -214,7 +211,7 @@ template <int EACH> static __global__ void __launch_bounds__(THREADS, 2) select_
     const select_call &c = call.of;
     const unit_bounds seen = unit_bounds_of(c); /* the kernel before is the scan: this is older */
     held_units<EACH> of;
-    for (int i = threadIdx.x; i < BINS * WARP / FOUR; i += THREADS) ((uint4 *)shared.shares)[i] = make_uint4(0, 0, 0, 0);
+    ((uint4 *)shared.shares)[threadIdx.x] = make_uint4(0, 0, 0, 0);
 #pragma unroll 1
     for (int rehearsals = call.rehearsals; rehearsals >= 0; rehearsals--) {
         const bool earnest = rehearsals == 0;
