@@ -14,6 +14,7 @@
 #define BUDGET_P_BF16 0x1p-8   /* unit roundoff of bf16 (8 bits): softmax weights of 8-bit rows       */
 #define BUDGET_P_E4M3 0x1p-4  /* the same of E4M3 (4 bits), as matrix units of eight bits want weights */
 #define BUDGET_E4M3_FAINT 0x1p-18 /* half its least step over 448: of a weight, relative to the largest of its tile */
+#define BUDGET_F16_FAINT 0x1p-40  /* half f16's least step, of a weight that is 2^15 if it is the largest */
 #define BUDGET_E4M3_SUMS 0x1p-8  /* what sums in such a unit lose of the magnitudes of their terms: it keeps 13 bits, and cuts off */
 #define BUDGET_EXP18  0x1p-18  /* the same of a weight that becomes bf16                             */
 #define BUDGET_TERMS  0x1p-16  /* what two bf16 terms of each factor leave out of a product           */

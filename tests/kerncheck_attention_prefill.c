@@ -13,6 +13,7 @@ typedef struct prefill_case {
     octavo_ref_prefill of;
     int rounds_weights; /* they may become bf16 */
     int coarse_weights; /* or even E4M3, on a GPU, whose sums then have 13 bits */
+    int half_weights;   /* or f16 there, which has no range to speak of         */
     double v_largest;   /* magnitude of all values of the kv head            */
 } prefill_case;
 
@@ -156,6 +157,7 @@ static void sum_row(const prefill_case *at, prefill_row *row, int64_t q_head, in
     const int coarse_v = p->precision == OCTAVO_ATTENTION_SAGE1 && (p->kv->v_format == OCTAVO_V_F16 || p->kv->v_format == OCTAVO_V_F32);
     const double bf16 = at->rounds_weights ? BUDGET_P_BF16 + (coarse_v ? BUDGET_P_BF16 : 0.0) : 0.0;
     const double rounding = at->coarse_weights ? BUDGET_P_E4M3 + BUDGET_E4M3_SUMS : bf16;
+    const double faint = at->half_weights ? BUDGET_F16_FAINT : 0.0;
     const double sink = p->sink_logits && row->most > -INFINITY ? (double)p->sink_logits[q_head] - row->shift : -INFINITY;
     row->mass = row->mass_error = row->terms = row->largest = 0.0;
     row->most = fmax(row->most, sink);
@@ -167,7 +169,7 @@ static void sum_row(const prefill_case *at, prefill_row *row, int64_t q_head, in
         for (int64_t d = 0; d < dim; d++) {
             const double value = (double)of->v[t * dim + d] * (double)of->v_scale[d], mean = (double)of->v_mean[d];
             row->out[d] += weight * (value + mean), row->size[d] += weight * (fabs(value) + fabs(mean));
-            row->size_error[d] += weight * (fabs(value) * (relative + rounding) + fabs(mean) * relative);
+            row->size_error[d] += weight * (fabs(value) * (relative + rounding) + fabs(mean) * relative) + faint * fabs(value);
             row->largest = fmax(row->largest, fabs(value));
         }
     }
@@ -319,6 +321,7 @@ int kc_check_attention_prefill(const kc_pair *pair)
     if (pair->bench) set_bench(&at);
     at.rounds_weights = p->precision != OCTAVO_ATTENTION_EXACT || (c->view.k_format != OCTAVO_K_F32 && c->view.v_format != OCTAVO_V_F32);
     at.coarse_weights = pair->device && (p->precision == OCTAVO_ATTENTION_FP8 || p->precision == OCTAVO_ATTENTION_SAGE2);
+    at.half_weights = pair->device && c->view.v_format == OCTAVO_V_F16 && (p->precision == OCTAVO_ATTENTION_EXACT || p->precision == OCTAVO_ATTENTION_SAGE1);
     kc_describe(" %s scales=%d flags=%u %s%s%s", octavo_attention_precision_name(p->precision), (int)p->sage_scales, p->flags,
                 p->mask == OCTAVO_MASK_FULL ? "full" : "causal", p->sink_logits ? " sink logits" : "", c->view.k_mean ? " k_mean" : "");
     const size_t bytes = octavo_attention_prefill_kernel_workspace(p), eight = octavo_prefill_eight_layout_of(p).bytes;
