@@ -30,7 +30,7 @@ struct unit_order {
 enum { ORDERS = 4 /* more than there are bases at a time */ };
 
 /* So many units of a team, on average, before the end it asks for one base at a time: what is kept then has less to wait for. */
-enum { LAST_ROUNDS = 2 };
+enum { LAST_ROUNDS = 4 };
 
 /* What the team's first lane knows of the units to come: one with its page on its way, and the number of the one after it. */
 struct unit_supply {
