@@ -49,6 +49,10 @@ static __device__ __forceinline__ void copy_commit() { asm volatile("cp.async.co
 /* Waits for all but the newest `LEFT` groups of this thread. */
 template <int LEFT> static __device__ __forceinline__ void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
 
+/* What this thread wrote or knows of is there for all threads of the device before what it writes from now on, and what it reads from
+ * now on is read after what it has read. */
+static __device__ __forceinline__ void fence_for_device() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
+
 /* The next kernel of the stream may start its blocks; what this one writes is not yet to be read. */
 static __device__ __forceinline__ void next_kernel_may_start()
 {

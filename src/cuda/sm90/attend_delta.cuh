@@ -29,6 +29,9 @@ struct unit_order {
 };
 enum { ORDERS = 4 /* more than there are bases at a time */ };
 
+/* So many units of a team, on average, before the end it asks for one base at a time: what is kept then has less to wait for. */
+enum { LAST_ROUNDS = 4 };
+
 /* What the team's first lane knows of the units to come: one with its page on its way, and the number of the one after it. */
 struct unit_supply {
     unit_order next;
@@ -90,7 +93,7 @@ static __device__ __forceinline__ void ask_for_next(const delta_call &d, const s
         } else {
             if (q.bases == KIND::BASES) return;
             const unit_order order = orders[q.asked % ORDERS];
-            if (order.unit >= units) return;
+            if (order.unit >= units || (q.bases > 0 && order.unit >= units - LAST_ROUNDS * d.of.splits * KIND::TEAMS)) return;
             ask_for_base<KIND::BASE, KIND::MEANS>(d, k, order.unit * KIND::SPAN + w.member, order.page, to);
             push_item(q, 4 * order.unit, free, order.page);
             q.asked++, q.bases++;
@@ -222,10 +225,9 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
         ask_for_base<BASE, KIND::MEANS>(d, k, (first + i * stride) * SPAN + w.member, first_pages[i], slot_of<KIND>(w, i));
         push_item(q, 4 * (first + i * stride), i, first_pages[i]), q.bases++;
     };
-    constexpr bool LATE = BASES == KIND::SLOTS; /* the last base takes the thresholds' slot */
 #pragma unroll
     for (int i = 0; i < BASES; i++)
-        if (!LATE || i < BASES - 1 || !there) ask_for_first(i);
+        if (i < BASES - 1 || d.thresholds) ask_for_first(i); /* thresholds would have to wait for the last one */
     uint8_t *kept = d.kept + (int64_t)(k.b * c.kv_heads + k.head) * d.units;
     for (int unit = units + k.split * DELTA_THREADS + threadIdx.x; unit < d.units; unit += c.splits * DELTA_THREADS) kept[unit] = OCTAVO_UNIT_UNSEEN;
     stream_queries<DELTA_DIM, BASE> queries;
@@ -235,12 +237,12 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
     for (int i = 0; i < 2; i++) rule.ends[i] = 2 * t + i < c.rows ? k.length - c.q_tokens + 1 + (2 * t + i) % c.q_tokens : 0;
     rule.all_see_to = k.length - c.q_tokens + 1, rule.first_end = d.keep_first_blocks;
     rule.last_begin = d.keep_last_blocks > 0 ? newest - d.keep_last_blocks + 1 : newest;
+    supply.units = units;
     if (!d.thresholds) {
         find_thresholds<KIND>(queries, w, rule, step, there, found, &q.parities);
-        if (LATE && there) ask_for_first(BASES - 1);
+        __syncthreads();
+        ask_for_first(BASES - 1);
     }
-    supply.units = units;
-    if (!d.thresholds) __syncthreads();
 #pragma unroll
     for (int i = 0; i < 2; i++) rule.least[i] = least_score(d, k, found, 2 * t + i);
     stream_state<DELTA_DIM> of;

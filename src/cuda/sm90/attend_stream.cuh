@@ -251,11 +251,11 @@ static __device__ __forceinline__ stream_count counted(stream_count *word, strea
 static __device__ __forceinline__ bool is_last_block(const stream_call &c, int group, int splits)
 {
     const stream_count one = (stream_count)1 << DONE_SHIFT;
-    __threadfence();
+    fence_for_device();
     const stream_count before = counted(c.counts + group, atomicAdd(c.counts + group, one), one);
     if ((int)(before >> DONE_SHIFT & 0xffffu) != splits - 1) return false;
-    c.counts[group] = COUNTS_TAG << TAG_SHIFT;
-    __threadfence();
+    fence_for_device();
+    c.counts[group] = COUNTS_TAG << TAG_SHIFT; /* nobody waits for it */
     return true;
 }
 
@@ -263,24 +263,27 @@ static __device__ __forceinline__ bool is_last_block(const stream_call &c, int g
 template <int DIM, int WARPS>
 static __device__ __forceinline__ void merge_splits(const stream_call &c, const stream_block &k, int group, int splits, stream_results<DIM, WARPS> &all)
 {
-    constexpr int QUADS = DIM / 4;
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, items = c.rows * QUADS;
-    const float *parts = c.part_out + (int64_t)group * c.splits * c.rows * DIM;
+    constexpr int PAIRS = DIM / 2;
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, items = c.rows * PAIRS;
+    const float2 *parts = (const float2 *)c.part_out + (int64_t)group * c.splits * items;
     const float *exponents = c.part_lse + (int64_t)group * c.splits * c.rows;
-    float4 held[SPLITS_AT_ONCE];
+    float2 held[SPLITS_AT_ONCE];
     auto ask = [&](int i, int from) {
 #pragma unroll
         for (int s = 0; s < SPLITS_AT_ONCE; s++)
-            held[s] = from + s < splits && i < items ? __ldcg((const float4 *)parts + (from + s) * items + i) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            held[s] = from + s < splits && i < items ? __ldcg(parts + (from + s) * items + i) : make_float2(0.0f, 0.0f);
     };
     ask(threadIdx.x, 0);
+#pragma unroll 1
     for (int r = warp; r < c.rows; r += (int)blockDim.x / 32) { /* a warp a row: the splits' weights */
         const float first = lane < splits ? __ldcg(exponents + lane * c.rows + r) : NOTHING;
         float base = fmaxf(first, UNSET);
+#pragma unroll 1
         for (int s = lane + 32; s < splits; s += 32) base = fmaxf(base, __ldcg(exponents + s * c.rows + r));
         base = warp_reduce(base, take_larger());
         float sum = exp2_fast(first - base);
         if (lane < splits) all.weight[r][lane] = sum;
+#pragma unroll 1
         for (int s = lane + 32; s < splits; s += 32) {
             const float weight = exp2_fast(__ldcg(exponents + s * c.rows + r) - base);
             all.weight[r][s] = weight, sum += weight;
@@ -291,8 +294,8 @@ static __device__ __forceinline__ void merge_splits(const stream_call &c, const 
     __syncthreads();
 #pragma unroll 1
     for (int i = threadIdx.x; i < items; i += blockDim.x) {
-        const int r = i / QUADS, d = i % QUADS * 4;
-        float4 o = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        const int r = i / PAIRS, d = i % PAIRS * 2;
+        float2 o = make_float2(0.0f, 0.0f);
 #pragma unroll 1
         for (int from = 0; from < splits; from += SPLITS_AT_ONCE) {
             if (from > 0 || i >= (int)blockDim.x) ask(i, from);
@@ -300,11 +303,9 @@ static __device__ __forceinline__ void merge_splits(const stream_call &c, const 
             for (int s = 0; s < SPLITS_AT_ONCE; s++) {
                 const float weight = from + s < splits ? all.weight[r][from + s] : 0.0f;
                 o.x = fmaf(held[s].x, weight, o.x), o.y = fmaf(held[s].y, weight, o.y);
-                o.z = fmaf(held[s].z, weight, o.z), o.w = fmaf(held[s].w, weight, o.w);
             }
         }
-        put_output<DIM>(c, k.b, k.head, r, d, make_float2(o.x, o.y), all.base[0][r], all.sum[0][r]);
-        put_output<DIM>(c, k.b, k.head, r, d + 2, make_float2(o.z, o.w), all.base[0][r], all.sum[0][r]);
+        put_output<DIM>(c, k.b, k.head, r, d, o, all.base[0][r], all.sum[0][r]);
     }
 }
 
