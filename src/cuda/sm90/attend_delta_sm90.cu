@@ -9,7 +9,7 @@ template <class KIND> static octavo_status launch_delta(const octavo_exec *exec,
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->k[0], DELTA_DIM, STEP_TOKENS, &call->of.k));
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->k[1], DELTA_DIM, STEP_TOKENS, &call->more));
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->v, SLOT_BYTES / VALUE_TOKENS, VALUE_TOKENS, &call->of.v));
-    const dim3 grid((unsigned)call->of.splits, (unsigned)kv->kv_heads, (unsigned)kv->batch);
+    const dim3 grid((unsigned)kv->kv_heads, (unsigned)kv->batch, (unsigned)call->of.splits);
     return octavo_cuda_launch(attend_delta<KIND>, "decode_fused", grid, DELTA_THREADS, KIND::BYTES, exec, *call);
 }
 
@@ -24,7 +24,7 @@ octavo_status octavo_attend_delta(const octavo_exec *exec, const stream_call *of
     *done = (e4m3 || int8 || e5m2) && kv->head_dim == DELTA_DIM && steps <= STEPS_MOST && (!means || means_stream(kv));
     if (!*done) return OCTAVO_OK;
     delta_call call = {};
-    call.of = *of, call.v_mean = kv->v_mean, call.v_mean_scale = kv->v_mean_scale, call.thresholds = p->thresholds, call.kept = p->kept;
+    call.of = *of, call.of.splits = of->early, call.v_mean = kv->v_mean, call.v_mean_scale = kv->v_mean_scale, call.thresholds = p->thresholds, call.kept = p->kept;
     call.delta = p->delta * LOG2_E, call.residual = int8 ? 1.0f / 254.0f : e4m3 && kv->k_residual_exponent ? 0.0625f : 1.0f;
     call.units = (int)octavo_view_units(kv), call.block_steps_shift = 31 - __builtin_clz((unsigned)steps);
     call.keep_first_blocks = p->keep_first_blocks, call.keep_last_blocks = p->keep_last_blocks, call.compensate = means;

@@ -23,7 +23,7 @@ static bool call_streams(const octavo_exec *exec, const octavo_decode_fused_para
     const int64_t groups = kv->batch * kv->kv_heads;
     if (!p->merged || !p->merged_out.data || call_rows(p) > STREAM_ROWS || kv->block_tokens % 32 || groups > 65535) return false;
     if (exec->workspace_bytes < (size_t)groups * sizeof(stream_count) || (uintptr_t)exec->workspace % 8) return false;
-    return (uintptr_t)p->part_lse % sizeof(float2) == 0 && view_streams(p, key, value);
+    return (uintptr_t)p->part_out % sizeof(float4) == 0 && view_streams(p, key, value);
 }
 
 /* FP8 over E4M3, and so many rows that it pays: more than a stream has columns, and of short heads more than a tile has. */

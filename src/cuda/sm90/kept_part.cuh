@@ -14,7 +14,8 @@ template <int KEY_KIND, int VALUE_KIND, int WARP_COUNT, int TILES_A_PART, int SL
     static constexpr int K_ROW = PIECE * key_pieces(KEY, KEPT_DIM), MORE_AT = TOKENS * K_ROW, V_AT = 2 * MORE_AT;
     static constexpr int SLOT = V_AT + TOKENS * KEPT_DIM;
     static constexpr int SIDE = 128, V_SIDE = 64; /* scales beside a slot, V's from there on */
-    static constexpr int MEANS_AT = ALL_SLOTS * SLOT, LIST_AT = MEANS_AT + WARPS * 2 * MEAN_TILE_BYTES;
+    static constexpr int MEANS = 2, LIST_AT = ALL_SLOTS * SLOT; /* tiles of mean rows in a warp's last slot, before that is wanted */
+    static_assert(MEANS * MEAN_TILE_BYTES <= SLOT, "");
 };
 
 struct kept_call {
@@ -25,6 +26,7 @@ struct kept_call {
     const float *log_mass;               /* [batch, kv_heads, rows, units] or NULL: without means */
     float residual;                      /* a code of K's second plane in codes of its first      */
     int units;
+    bool holds_pages; /* there is shared memory for the sequence's pages */
 };
 
 /* Where what the copy engine's maps do not cover begins, of the block's sequence and kv head. */

@@ -55,11 +55,11 @@ struct stream_results_at {
     float *lse;
 };
 
-/* Splits that give each multiprocessor a block. A split's sums take two floats a row where the params have one for each of theirs. */
-static inline int stream_splits(int64_t groups, int64_t splits, int processors)
+/* Splits that give each multiprocessor `blocks` blocks, as far as there is room for their parts. */
+static inline int stream_splits(int64_t groups, int64_t splits, int64_t processors, int blocks)
 {
-    const int64_t fit = groups < processors ? processors / groups : 1, most = SPLITS_MOST, room = splits / 2 < most ? splits / 2 : most;
-    return (int)(fit < room ? fit : room > 1 ? room : 1);
+    const int64_t fit = blocks * processors / groups, most = SPLITS_MOST, room = splits < most ? splits : most;
+    return (int)(fit < 1 ? 1 : fit < room ? fit : room > 1 ? room : 1);
 }
 
 static inline stream_call stream_call_of(const octavo_decode_input *in, const stream_results_at &to, void *counts, int processors)
@@ -71,11 +71,12 @@ static inline stream_call stream_call_of(const octavo_decode_input *in, const st
     c.page_table = kv->page_table, c.page_table_stride = kv->page_table_stride, c.max_tokens = (int)kv->max_tokens;
     c.shift = 31 - __builtin_clz((unsigned)kv->block_tokens), c.row_step = kv->k[0].sequence_bytes ? 1 : 0;
     c.group = (int)(q->shape[2] / kv->kv_heads), c.q_tokens = (int)q->shape[1], c.rows = c.group * c.q_tokens;
-    c.splits = stream_splits(kv->batch * kv->kv_heads, to.splits, processors);
+    const int64_t groups = kv->batch * kv->kv_heads;
+    c.kv_heads = kv->kv_heads, c.early = stream_splits(groups, to.splits, processors, 1), c.splits = stream_splits(groups, to.splits, processors, 2);
     c.q = (const uint16_t *)q->data, c.q_is_bf16 = q->dtype == OCTAVO_BF16, c.rounds_q = in->precision == OCTAVO_ATTENTION_FP8;
     c.scale = in->softmax_scale * LOG2_E;
     for (int i = 0; i < 3; i++) c.q_stride[i] = q->strides[i];
-    c.v_channel_scale = kv->v_channel_scale, c.part_out = to.part_out, c.part_sum = (float2 *)to.part_lse;
+    c.v_channel_scale = kv->v_channel_scale, c.part_out = to.part_out, c.part_lse = to.part_lse;
     c.counts = (stream_count *)counts, c.out = to.out, c.lse = to.lse;
     return c;
 }
