@@ -144,6 +144,11 @@ template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_register
 #define WGMMA_SUMS_16(c, i) WGMMA_F8(c, i), WGMMA_F8(c, i + 8)
 #define WGMMA_REGISTERS_8  "{%0, %1, %2, %3, %4, %5, %6, %7}"
 #define WGMMA_REGISTERS_16 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}"
+template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_shared(float (&c)[8], uint64_t a, uint64_t b, int add)
+{
+    if (TYPE == WGMMA_BF16) WGMMA_SHARED("m64n16k16", "bf16.bf16", WGMMA_REGISTERS_8, WGMMA_F8(c, 0), "%10", "%8", "%9");
+    else WGMMA_SHARED("m64n16k16", "f16.f16", WGMMA_REGISTERS_8, WGMMA_F8(c, 0), "%10", "%8", "%9");
+}
 template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_rows(float (&c)[8], const uint32_t (&a)[4], uint64_t b)
 {
     if (TYPE == WGMMA_BF16) WGMMA_COLUMNS("m64n16k16", "bf16.bf16", WGMMA_REGISTERS_8, WGMMA_F8(c, 0), "%8", "%9", "%10", "%11", "%12");

@@ -36,11 +36,11 @@ static __device__ __forceinline__ void read_states(const uint8_t *mask, int firs
 }
 
 /* Fills the list from a mask; the whole block, which has met afterwards. `sums`: two sets of a word a warp. */
-template <int WARPS> static __device__ __forceinline__ void list_states(const uint8_t *mask, uint32_t (&sums)[2][WARPS], unit_list *list)
+static __device__ __forceinline__ void list_states(const uint8_t *mask, uint32_t (&sums)[2][STREAM_WARPS], unit_list *list)
 {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 #pragma unroll 1
-    for (int begin = 0, set = 0; begin < list->size; begin += 32 * WARPS * STATES_EACH, set ^= 1) {
+    for (int begin = 0, set = 0; begin < list->size; begin += STREAM_THREADS * STATES_EACH, set ^= 1) {
         const int first = begin + (int)threadIdx.x * STATES_EACH;
         uint32_t kept, dropped;
         read_states(mask, first, list->size, &kept, &dropped);
@@ -56,7 +56,7 @@ template <int WARPS> static __device__ __forceinline__ void list_states(const ui
         __syncthreads();
         int at = list->kept + (int)(sum - count);
 #pragma unroll
-        for (int i = 0; i < WARPS; i++) {
+        for (int i = 0; i < STREAM_WARPS; i++) {
             if (i < warp) at += (int)sums[set][i];
             list->kept += (int)sums[set][i];
         }
@@ -189,14 +189,15 @@ static __device__ __forceinline__ void attend_means(const kept_call &d, const st
 
 /* ---- the kernel ---- */
 
-/* Grid (kv heads, batch, splits); shared memory: the warps' slots, their mean rows, the list. */
-template <class KIND> static __global__ void __launch_bounds__(KIND::THREADS, 65536 / 128 / KIND::THREADS) attend_kept(const __grid_constant__ kept_call d)
+/* Grid (kv heads, batch, splits); shared memory: the warps' slots, pages, the list. Half of the registers: blocks begin beside those of
+ * the kernel that decides. */
+template <class KIND> static __global__ void __launch_bounds__(STREAM_THREADS, 2) attend_kept(const __grid_constant__ kept_call d)
 {
-    constexpr int KEY = KIND::KEY, SLOTS = KIND::SLOTS, WARPS = KIND::WARPS;
+    constexpr int KEY = KIND::KEY, SLOTS = KIND::SLOTS;
     extern __shared__ __align__(1024) uint8_t memory[];
     __shared__ __align__(128) uint8_t sides[KIND::ALL_SLOTS][KIND::SIDE];
     __shared__ __align__(8) uint64_t barriers[KIND::ALL_SLOTS];
-    __shared__ uint32_t sums[2][WARPS];
+    __shared__ uint32_t sums[2][STREAM_WARPS];
     const stream_call &c = d.of;
     const int warp = threadIdx.x / 32, t = threadIdx.x % 4;
     stream_block k = { (int)blockIdx.y, (int)blockIdx.x, (int)blockIdx.z, 0, 0, c.page_table,
@@ -205,7 +206,7 @@ template <class KIND> static __global__ void __launch_bounds__(KIND::THREADS, 65
     /* 1: what is older than the kernel before this one, which decides for each unit */
     if (threadIdx.x == 0) prefetch_map(&c.k), prefetch_map(&c.v), prefetch_map(&d.more);
     if (threadIdx.x < KIND::ALL_SLOTS) mbarrier_init(k.full + 8 * threadIdx.x, 1), mbarrier_init_done();
-    for (int i = threadIdx.x; i < (int)sizeof sides / 4; i += KIND::THREADS) ((uint32_t *)sides)[i] = 0; /* exponents of 0 where there are none */
+    for (int i = threadIdx.x; i < (int)sizeof sides / 4; i += STREAM_THREADS) ((uint32_t *)sides)[i] = 0; /* exponents of 0 where there are none */
     fence_for_engines();
     uint32_t asked[KEPT_DIM / 16][2];
     ask_for_row<KEPT_DIM, KEY>(c, k, asked);
@@ -220,15 +221,15 @@ template <class KIND> static __global__ void __launch_bounds__(KIND::THREADS, 65
     const kept_bases at = { scales_of(&c.k_scale, k, 0), scales_of(&c.v_scale, k, 0), scales_of(&d.v_mean, k, 0), scales_of(&d.v_mean_scale, k, 0) };
     int32_t *pages = (int32_t *)(memory + KIND::LIST_AT); /* the sequence's, for later */
     const int blocks = k.table && d.holds_pages ? (k.length + (1 << c.shift) - 1) >> c.shift : 0;
-    for (int i = threadIdx.x; i < blocks; i += KIND::THREADS) copy_4(shared_address(pages + i), k.table + i);
+    for (int i = threadIdx.x; i < blocks; i += STREAM_THREADS) copy_4(shared_address(pages + i), k.table + i);
     copy_commit();
     unit_list list = { (uint16_t *)(pages + blocks), nullptr, (k.length + KEPT_UNIT - 1) / KEPT_UNIT, 0 };
     list.dropped = list.units + list.size;
-    const int stride = c.splits * WARPS, first = warp * c.splits + k.split;
+    const int stride = c.splits * STREAM_WARPS, first = warp * c.splits + k.split;
     mean_rows rows[KIND::MEANS];
 #pragma unroll
     for (int i = 0; i < KIND::MEANS; i++) {
-        rows[i].tile = k.ring + (warp + (SLOTS - 1) * WARPS) * KIND::SLOT + i * MEAN_TILE_BYTES;
+        rows[i].tile = k.ring + (warp + (SLOTS - 1) * STREAM_WARPS) * KIND::SLOT + i * MEAN_TILE_BYTES;
         if (d.log_mass) ask_for_mean_rows(d, k, at, (first + i * stride) * TILE_TOKENS, rows[i]);
     }
     copy_commit();
@@ -244,7 +245,7 @@ template <class KIND> static __global__ void __launch_bounds__(KIND::THREADS, 65
 #pragma unroll
     for (int i = 0; i < KIND::MEANS; i++)
         if (d.log_mass) ask_for_masses(d, k, rows[i]);
-    list_states<WARPS>(d.kept + (int64_t)(k.b * d.of.kv_heads + k.head) * d.units, sums, &list);
+    list_states(d.kept + (int64_t)(k.b * d.of.kv_heads + k.head) * d.units, sums, &list);
     supply.parts = list.kept * KIND::PARTS, supply.next = part_of<KIND>(d, k, list, first);
 
     /* 3: parts, as many on their way as there are slots */
@@ -266,7 +267,7 @@ template <class KIND> static __global__ void __launch_bounds__(KIND::THREADS, 65
         if (supply.next.token >= 0) ask_for_kept<KIND>(d, k, at, supply.next, slot);
         if (round < -1) supply.next = part_of<KIND>(d, k, list, first + (round + SLOTS + 1) * stride);
         else take_number<KIND>(d, k, list, supply);
-        slot += WARPS;
+        slot += STREAM_WARPS;
         if (slot >= KIND::ALL_SLOTS) slot -= KIND::ALL_SLOTS, parity ^= round >= 0;
     }
     next_kernel_may_start();

@@ -9,11 +9,12 @@
 /* Bytes of shared memory that a block may have; that let a block of the selection run beside it. */
 enum { KEPT_MEMORY = 226 << 10, KEPT_MEMORY_BESIDE = 216 << 10 };
 
-template <int KEY, int VALUE, int WARPS, int TILES, int SLOTS>
+template <int KEY, int VALUE>
 static octavo_status launch_kept(const octavo_exec *exec, kept_call *call, const octavo_kv_view *kv, bool *done)
 {
-    typedef kept_kind<KEY, VALUE, WARPS, TILES, SLOTS> KIND;
-    const size_t declared = KIND::ALL_SLOTS * (KIND::SIDE + 8) + 1024, pages = kv->page_table ? 4 * (size_t)octavo_cuda_ceil(kv->max_tokens, kv->block_tokens) : 0;
+    typedef kept_kind<KEY, VALUE> KIND;
+    const size_t declared = KIND::ALL_SLOTS * (KIND::SIDE + 8) + 1024;
+    const size_t pages = kv->page_table ? sizeof(int32_t) * (size_t)octavo_cuda_ceil(kv->max_tokens, kv->block_tokens) : 0;
     const size_t least = KIND::LIST_AT + (size_t)(call->units + call->units / STATES_EACH + 1) * sizeof(uint16_t);
     call->holds_pages = least + pages + declared <= KEPT_MEMORY_BESIDE;
     const size_t bytes = least + (call->holds_pages ? pages : 0);
@@ -23,17 +24,17 @@ static octavo_status launch_kept(const octavo_exec *exec, kept_call *call, const
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->k[1], KIND::K_ROW, KIND::TOKENS, &call->more));
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->v, KEPT_DIM, KIND::TOKENS, &call->of.v));
     const dim3 grid((unsigned)kv->kv_heads, (unsigned)kv->batch, (unsigned)call->of.splits);
-    return octavo_cuda_launch(attend_kept<KIND>, "block_attend", grid, KIND::THREADS, bytes, exec, *call);
+    return octavo_cuda_launch(attend_kept<KIND>, "block_attend", grid, STREAM_THREADS, bytes, exec, *call);
 }
 
 static octavo_status launch_kept_of(const octavo_exec *exec, kept_call *call, const octavo_kv_view *kv, key_kind key, value_kind value, bool *done)
 {
-    if (key == KEY_E4M3X2 && value == VALUE_E4M3) return launch_kept<KEY_E4M3X2, VALUE_E4M3, 8, 2, 2>(exec, call, kv, done);
-    if (key == KEY_E4M3X2 && value == VALUE_INT8) return launch_kept<KEY_E4M3X2, VALUE_INT8, 8, 2, 2>(exec, call, kv, done);
-    if (key == KEY_INT8X2 && value == VALUE_INT8) return launch_kept<KEY_INT8X2, VALUE_INT8, 8, 2, 2>(exec, call, kv, done);
-    if (key == KEY_INT8X2 && value == VALUE_E4M3) return launch_kept<KEY_INT8X2, VALUE_E4M3, 8, 2, 2>(exec, call, kv, done);
-    if (key == KEY_INT4X2 && value == VALUE_INT8) return launch_kept<KEY_INT4X2, VALUE_INT8, 8, 2, 2>(exec, call, kv, done);
-    if (key == KEY_INT4X2 && value == VALUE_E4M3) return launch_kept<KEY_INT4X2, VALUE_E4M3, 8, 2, 2>(exec, call, kv, done);
+    if (key == KEY_E4M3X2 && value == VALUE_E4M3) return launch_kept<KEY_E4M3X2, VALUE_E4M3>(exec, call, kv, done);
+    if (key == KEY_E4M3X2 && value == VALUE_INT8) return launch_kept<KEY_E4M3X2, VALUE_INT8>(exec, call, kv, done);
+    if (key == KEY_INT8X2 && value == VALUE_INT8) return launch_kept<KEY_INT8X2, VALUE_INT8>(exec, call, kv, done);
+    if (key == KEY_INT8X2 && value == VALUE_E4M3) return launch_kept<KEY_INT8X2, VALUE_E4M3>(exec, call, kv, done);
+    if (key == KEY_INT4X2 && value == VALUE_INT8) return launch_kept<KEY_INT4X2, VALUE_INT8>(exec, call, kv, done);
+    if (key == KEY_INT4X2 && value == VALUE_E4M3) return launch_kept<KEY_INT4X2, VALUE_E4M3>(exec, call, kv, done);
     return OCTAVO_OK;
 }
 

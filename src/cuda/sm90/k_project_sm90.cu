@@ -245,7 +245,6 @@ static __device__ __forceinline__ void add_parts(const few_call &c, const float 
 /* Everything that does not wait for the sums is found first. */
 template <typename C> static __device__ __forceinline__ void finish_rows(const few_call &c, const few_layout &at, uint8_t *memory, int rank, int which)
 {
-    const int lane = (int)threadIdx.x % WARP;
     float *row = (float *)(memory + at.rows) + which * c.dim;
     const turn_frequencies frequencies = frequencies_of(c.p.rope, c.pairs, 0);
     wait_for_kernel_before();
@@ -260,7 +259,7 @@ template <typename C> static __device__ __forceinline__ void finish_rows(const f
         turn_row(c.p.rope, c.pairs, 0, turn, row, row);
         __syncwarp();
 #pragma unroll
-        for (int j = 0; j < ROW_EACH; j++) keys[j] = lane + j * WARP < c.dim ? row[lane + j * WARP] : 0.0f;
+        for (int j = 0; j < ROW_EACH; j++) keys[j] = held_element(j) < c.dim ? row[held_element(j)] : 0.0f;
         put_held_row<0>(&c.kv, place, keys, c.device_status);
     }
 }
@@ -352,7 +351,8 @@ octavo_status octavo_k_project_sm90(const octavo_exec *exec, const octavo_k_proj
     const int64_t dim = p->kv->head_dim;
     weight_kind kind;
     bool done = false;
-    OCTAVO_CUDA_TRY(octavo_k_project_wide_sm90(exec, p, &done));
+    OCTAVO_CUDA_TRY(octavo_k_project_deep_sm90(exec, p, &done));
+    if (!done) OCTAVO_CUDA_TRY(octavo_k_project_wide_sm90(exec, p, &done));
     if (done) return OCTAVO_OK;
     if (sizes.tokens < 1 || sizes.tokens > TOKENS_MOST || dim % WARP_ROWS || dim < WARP || dim > DIM_MOST || sizes.hidden > INT32_MAX / 4 ||
         sizes.rotary > 2 * TURN_PAIRS || !held_rows_fit(p->kv) || p->kv->max_tokens > INT32_MAX / 2 || !has_kind(p, &kind) || !is_aligned(p, kind == WEIGHT_HALF ? 2 : 1))

@@ -6,17 +6,14 @@
  * sum, rotation and encoding. A call takes as long as that chain if three blocks fit on a processor: clusters of 16 blocks do not spread
  * evenly over the parts of the GPU, and with two a call's last cluster fetches W only when the call before it is over. */
 #include "cuda/cuda_install.h"
-#include "cuda/ptx/ptx_cluster.cuh"
 #include "cuda/ptx/ptx_mma.cuh"
 #include "cuda/ptx/ptx_tma.cuh"
 #include "cuda/ptx/ptx_wgmma.cuh"
-#include "cuda/sm90/cluster_launch.h"
 #include "cuda/sm90/k_project_sm90.h"
-#include "cuda/tile/key_turn.cuh"
-#include "kernel/k_project_plan.h"
+#include "cuda/sm90/k_project_wide_sm90.cuh"
 
 enum { DIM = ROW_MOST, COLUMNS = 256 /* of a block */, WARPS = 8 /* that multiply: 16 rows of the head each */, MULTIPLIERS = WARP * WARPS };
-enum { TILE_TOKENS = 16, TOKENS_MOST = 64, SLOTS_MOST = 8 /* tokens that a block finishes */, PARTS_AT_ONCE = 8, BARRIER_MULTIPLY = 1 };
+enum { TILE_TOKENS = 16, SLOTS_MOST = 8 /* tokens that a block finishes */, BARRIER_MULTIPLY = 1 };
 enum { ALIGN = 16, PIECE_ELEMENTS = 8, COPY_BYTES = 256 /* of a row of W */ };
 enum { STEP = 16 /* columns of a product */, STEPS = COLUMNS / STEP, GROUP = 2 /* waited for together */, COPY_STEPS = COPY_BYTES / 2 / STEP };
 enum { SLAB_BYTES = 128 /* of a row of h as the matrix unit wants it */, SLAB_STEPS = SLAB_BYTES / 2 / STEP, PIECES = SLAB_BYTES / ALIGN };
@@ -25,11 +22,6 @@ enum { SLAB_BYTES = 128 /* of a row of h as the matrix unit wants it */, SLAB_ST
  * bytes. */
 enum { W_READY = 0, ROWS = 1024, W = ROWS + SLOTS_MOST * DIM * 4 };
 enum { W_PITCH = COPY_BYTES + ALIGN /* eight rows in different banks */, HALF_BYTES = DIM * W_PITCH, SHARED_BYTES = W + 2 * HALF_BYTES };
-enum { PART_BYTES = 4 * DIM };
-
-/* A part that has not come: a NaN that no arithmetic makes. */
-static constexpr uint32_t ABSENT = 0xffc0deadu;
-
 /* TILES of 16 tokens. HELD steps of W are in registers before h is there: of many tokens all, or the place of W would not do for h and parts.
  * Few leave registers for a warp that multiplies nothing and has its token's place and angles in time. */
 template <bool F16_, int TILES_> struct wide_config {
@@ -37,16 +29,6 @@ template <bool F16_, int TILES_> struct wide_config {
     enum { HELPER = TILES_ == 1, THREADS = MULTIPLIERS + (HELPER ? WARP : 0) };
     enum { H = W, PARTS = H + TOKENS * COLUMNS * 2 };
     static constexpr wgmma_type TYPE = F16_ ? WGMMA_F16 : WGMMA_BF16;
-};
-
-struct wide_call {
-    octavo_k_project_params p;
-    octavo_kv_view kv;
-    int32_t *device_status;
-    int64_t stride;   /* of tokens of h, in elements     */
-    int tokens, each; /* of all sequences; of one        */
-    int pairs;
-    int blocks;       /* of a cluster, a power of two    */
 };
 
 /* ---- 1. before the wait ---- */
@@ -68,19 +50,12 @@ static __device__ __forceinline__ void fetch_weight(const wide_call &c, uint32_t
                  base + W_READY);
 }
 
-/* Row of the head that is row m of the 16 of a warp: the four of m = 2i, 2i + 8, 2i + 1 and 2i + 9 are 32 apart, as a lane will want them. */
-static __device__ __forceinline__ int row_of(int warp, int m) { return 4 * warp + m % 8 / 2 + WARP * (m % 2 * 2 + m / 8); }
+/* Row of the head that is row m of the 16 of a warp: the four of m = 2i, 2i + 1, 2i + 8 and 2i + 9 are what a lane will hold. */
+static __device__ __forceinline__ int row_of(int warp, int m) { return 8 * warp + m % 8 + m / 8 * (DIM / 2); }
 
 static __device__ __forceinline__ void load_step(uint32_t from, int step, uint32_t (&w)[4])
 {
     ldmatrix(w, from + step / COPY_STEPS * HALF_BYTES + step % COPY_STEPS * (2 * STEP));
-}
-
-template <typename C> static __device__ __forceinline__ void clear_parts(uint32_t base)
-{
-    const uint4 absent = make_uint4(ABSENT, ABSENT, ABSENT, ABSENT);
-    for (int i = (int)threadIdx.x; i < C::TOKENS * PART_BYTES / ALIGN; i += C::THREADS) store_shared_16(base + C::PARTS + i * ALIGN, absent);
-    cluster_report_written();
 }
 
 /* ---- 2. products ---- */
@@ -118,91 +93,7 @@ static __device__ __forceinline__ void multiply(uint32_t base, uint32_t w_from, 
     }
 }
 
-/* Part `rank` of token n's row goes to block n % blocks. Lanes of neighbouring rows change sums, so that each has four of one token. */
-template <typename C> static __device__ __forceinline__ void send_parts(const wide_call &c, uint32_t base, int rank, const float (&sum)[C::TOKENS / 2])
-{
-    const int lane = (int)threadIdx.x % WARP, odd = lane / 4 % 2, first = 4 * (4 * ((int)threadIdx.x / WARP) + lane / 8);
-#pragma unroll
-    for (int j = 0; j < C::TOKENS / 8; j++) {
-        const float low = __shfl_xor_sync(WHOLE_WARP, odd ? sum[4 * j] : sum[4 * j + 1], 4);
-        const float high = __shfl_xor_sync(WHOLE_WARP, odd ? sum[4 * j + 2] : sum[4 * j + 3], 4);
-        const int token = 8 * j + 2 * (lane % 4) + odd, to = token & (c.blocks - 1);
-        if (token >= c.tokens) continue;
-        const uint32_t part = shared_of(base + C::PARTS + (token - to + rank) * PART_BYTES + 4 * first, (uint32_t)to);
-        store_far(part, odd ? low : sum[4 * j], odd ? high : sum[4 * j + 2], odd ? sum[4 * j + 1] : low, odd ? sum[4 * j + 3] : high);
-    }
-}
-
-/* ---- 3. rows ---- */
-
-static __device__ __forceinline__ bool is_absent(const float4 &x)
-{
-    return __float_as_uint(x.x) == ABSENT || __float_as_uint(x.y) == ABSENT || __float_as_uint(x.z) == ABSENT || __float_as_uint(x.w) == ABSENT;
-}
-
-/* The sum of so many parts as soon as all are there: elements lane, lane + 32 and so on. The blocks that send them run. */
-template <int COUNT> static __device__ __forceinline__ float4 add_parts(uint32_t parts)
-{
-    for (;;) {
-        float4 part[COUNT];
-#pragma unroll
-        for (int i = 0; i < COUNT; i++) part[i] = load_far_stored(parts + i * PART_BYTES);
-        float4 sum = part[0];
-#pragma unroll
-        for (int i = 1; i < COUNT; i++) sum.x += part[i].x, sum.y += part[i].y, sum.z += part[i].z, sum.w += part[i].w;
-        const float all = sum.x + sum.y + sum.z + sum.w;
-        if (__all_sync(WHOLE_WARP, all == all)) return sum;
-        bool absent = false;
-#pragma unroll
-        for (int i = 0; i < COUNT; i++) absent = absent || is_absent(part[i]);
-        if (!__any_sync(WHOLE_WARP, absent)) return sum; /* a sum is a NaN */
-    }
-}
-
-template <int AT_ONCE> static __device__ __forceinline__ float4 add_all_parts(uint32_t parts, int blocks)
-{
-    float4 sum = add_parts<AT_ONCE>(parts);
-    for (int from = AT_ONCE; from < blocks; from += AT_ONCE) {
-        const float4 more = add_parts<AT_ONCE>(parts + from * PART_BYTES);
-        sum.x += more.x, sum.y += more.y, sum.z += more.z, sum.w += more.w;
-    }
-    return sum;
-}
-
-/* Rotates a row that the warp holds. */
-static __device__ __forceinline__ void turn_keys(const wide_call &c, const row_turn &turn, float *row, float (&keys)[ROW_EACH])
-{
-    const int lane = (int)threadIdx.x % WARP;
-    if (c.pairs == DIM / 2 && c.p.rope.style == OCTAVO_ROPE_ROTATE_HALF) {
-#pragma unroll
-        for (int i = 0; i < TURN_EACH; i++) {
-            const float a = keys[i], b = keys[i + TURN_EACH];
-            keys[i] = a * turn.cosine[i] - b * turn.sine[i], keys[i + TURN_EACH] = b * turn.cosine[i] + a * turn.sine[i];
-        }
-        return;
-    }
-#pragma unroll
-    for (int j = 0; j < ROW_EACH; j++) row[lane + j * WARP] = keys[j];
-    __syncwarp();
-    turn_row(c.p.rope, c.pairs, 0, turn, row, row);
-    __syncwarp();
-#pragma unroll
-    for (int j = 0; j < ROW_EACH; j++) keys[j] = row[lane + j * WARP];
-}
-
-template <typename C>
-static __device__ __forceinline__ void finish_token(const wide_call &c, uint8_t *memory, int slot, const row_place &place, const row_turn &turn)
-{
-    const int lane = (int)threadIdx.x % WARP;
-    const uint32_t parts = shared_address(memory) + C::PARTS + slot * c.blocks * PART_BYTES + lane * ALIGN;
-    const float4 sum = c.blocks < PARTS_AT_ONCE ? add_all_parts<1>(parts, c.blocks) : add_all_parts<PARTS_AT_ONCE>(parts, c.blocks);
-    float keys[ROW_EACH] = { sum.x, sum.y, sum.z, sum.w };
-    if (c.p.bias)
-#pragma unroll
-        for (int j = 0; j < ROW_EACH; j++) keys[j] += c.p.bias[(int64_t)blockIdx.y * DIM + lane + j * WARP];
-    turn_keys(c, turn, (float *)(memory + ROWS) + slot * DIM, keys);
-    put_held_row<DIM>(&c.kv, place, keys, c.device_status);
-}
+/* ---- 3. the kernel ---- */
 
 /* Grid (blocks of a cluster, heads), a cluster a head. Bound by latencies. */
 template <typename C> static __global__ void __launch_bounds__(C::THREADS, C::BLOCKS) project_wide(const __grid_constant__ wide_call c)
@@ -222,7 +113,7 @@ template <typename C> static __global__ void __launch_bounds__(C::THREADS, C::BL
 #pragma unroll
         for (int step = 0; step < C::HELD; step++) load_step(w_from, step, w[step]);
     __syncthreads(); /* all have theirs */
-    clear_parts<C>(base);
+    clear_parts<C::TOKENS, C::THREADS>(base + C::PARTS);
     wait_for_kernel_before();
     if (multiplies) fetch_tokens<C>(c, base, rank);
     int32_t position = 0, angle = 0;
@@ -243,7 +134,7 @@ template <typename C> static __global__ void __launch_bounds__(C::THREADS, C::BL
         if (!C::HELPER && finishes) place = place_row(&c.kv, b, (int)blockIdx.y, position, c.device_status);
         wgmma_wait<0>();
         wgmma_pin(sum);
-        send_parts<C>(c, base, rank, sum);
+        send_parts(c, base + C::PARTS, rank, sum);
     }
     row_turn turn = {};
     if (finishes) {
@@ -251,7 +142,7 @@ template <typename C> static __global__ void __launch_bounds__(C::THREADS, C::BL
         turn = turn_by(c.p.rope, frequencies, angle);
     }
     __syncthreads(); /* no looking for parts while others multiply */
-    if (finishes) finish_token<C>(c, memory, slot, place, turn);
+    if (finishes) finish_token(c, base + C::PARTS + slot * c.blocks * PART_BYTES, (float *)(memory + ROWS) + slot * DIM, place, turn);
 }
 
 /* ---- which calls ---- */
@@ -269,23 +160,10 @@ template <bool F16> static octavo_status start_type(const octavo_exec *exec, con
     return start<wide_config<F16, 4>>(exec, call, done);
 }
 
-static bool is_aligned(const octavo_k_project_params *p, int64_t stride)
-{
-    return ((uintptr_t)p->h.data | (uintptr_t)p->weight.codes.data | (uintptr_t)(2 * stride) | (uintptr_t)(2 * p->weight.codes.strides[0])) % ALIGN == 0;
-}
-
 octavo_status octavo_k_project_wide_sm90(const octavo_exec *exec, const octavo_k_project_params *p, bool *done)
 {
-    const octavo_project_sizes sizes = octavo_project_sizes_of(p);
-    const octavo_tensor *h = &p->h;
-    const int64_t blocks = sizes.hidden / COLUMNS, stride = h->shape[1] > 1 ? h->strides[1] : h->strides[0];
-    const bool even = h->shape[0] == 1 || h->shape[1] == 1 || h->strides[0] == h->shape[1] * stride;
+    wide_call call;
     *done = false;
-    if (sizes.tokens < 1 || sizes.tokens > TOKENS_MOST || p->kv->head_dim != DIM || sizes.rotary > 2 * TURN_PAIRS || p->kv->max_tokens > INT32_MAX / 2)
-        return OCTAVO_OK;
-    if (blocks < 1 || blocks > CLUSTER_MOST || (blocks & (blocks - 1)) || sizes.hidden % COLUMNS || sizes.tokens > blocks * SLOTS_MOST) return OCTAVO_OK;
-    if ((h->dtype != OCTAVO_BF16 && h->dtype != OCTAVO_F16) || p->weight.codes.dtype != h->dtype || p->weight.scales || !even || !is_aligned(p, stride))
-        return OCTAVO_OK;
-    const wide_call call = { *p, *p->kv, exec->device_status, stride, (int)sizes.tokens, (int)h->shape[1], (int)(sizes.rotary / 2), (int)blocks };
-    return h->dtype == OCTAVO_F16 ? start_type<true>(exec, call, done) : start_type<false>(exec, call, done);
+    if (!wide_call_of(exec, p, COLUMNS, &call) || call.tokens > call.blocks * SLOTS_MOST) return OCTAVO_OK;
+    return p->h.dtype == OCTAVO_F16 ? start_type<true>(exec, call, done) : start_type<false>(exec, call, done);
 }

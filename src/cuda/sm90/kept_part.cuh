@@ -6,10 +6,9 @@
 
 enum { KEPT_DIM = 128, KEPT_UNIT = 64 /* tokens */, MEAN_TILE_BYTES = TILE_TOKENS * KEPT_DIM };
 
-/* A kernel: K's format with both planes, V's, warps, tiles of a part, slots of a warp. */
-template <int KEY_KIND, int VALUE_KIND, int WARP_COUNT, int TILES_A_PART, int SLOTS_A_WARP> struct kept_kind {
-    static constexpr int KEY = KEY_KIND, VALUE = VALUE_KIND, WARPS = WARP_COUNT, THREADS = 32 * WARPS;
-    static constexpr int TILES = TILES_A_PART, SLOTS = SLOTS_A_WARP, ALL_SLOTS = SLOTS * WARPS;
+/* A kernel: K's format with both planes, V's. */
+template <int KEY_KIND, int VALUE_KIND> struct kept_kind {
+    static constexpr int KEY = KEY_KIND, VALUE = VALUE_KIND, TILES = 2, SLOTS = 2 /* of a warp */, ALL_SLOTS = SLOTS * STREAM_WARPS;
     static constexpr int TOKENS = TILES * TILE_TOKENS, PARTS = KEPT_UNIT / TOKENS; /* of a part; of a unit */
     static constexpr int K_ROW = PIECE * key_pieces(KEY, KEPT_DIM), MORE_AT = TOKENS * K_ROW, V_AT = 2 * MORE_AT;
     static constexpr int SLOT = V_AT + TOKENS * KEPT_DIM;

@@ -71,8 +71,8 @@ static inline stream_call stream_call_of(const octavo_decode_input *in, const st
     c.page_table = kv->page_table, c.page_table_stride = kv->page_table_stride, c.max_tokens = (int)kv->max_tokens;
     c.shift = 31 - __builtin_clz((unsigned)kv->block_tokens), c.row_step = kv->k[0].sequence_bytes ? 1 : 0;
     c.group = (int)(q->shape[2] / kv->kv_heads), c.q_tokens = (int)q->shape[1], c.rows = c.group * c.q_tokens;
-    const int64_t groups = kv->batch * kv->kv_heads;
-    c.kv_heads = kv->kv_heads, c.early = stream_splits(groups, to.splits, processors, 1), c.splits = stream_splits(groups, to.splits, processors, 2);
+    c.kv_heads = kv->kv_heads;
+    c.early = stream_splits(kv->batch * kv->kv_heads, to.splits, processors, 1), c.splits = stream_splits(kv->batch * kv->kv_heads, to.splits, processors, 2);
     c.q = (const uint16_t *)q->data, c.q_is_bf16 = q->dtype == OCTAVO_BF16, c.rounds_q = in->precision == OCTAVO_ATTENTION_FP8;
     c.scale = in->softmax_scale * LOG2_E;
     for (int i = 0; i < 3; i++) c.q_stride[i] = q->strides[i];

@@ -7,7 +7,7 @@
 
 enum { TURN_EACH = 2, TURN_PAIRS = TURN_EACH * WARP /* pairs whose angles a warp holds at a time */ };
 
-/* Cosines and sines of pairs first + lane, first + lane + 32 and so on. */
+/* Cosines and sines of the pairs that begin at first + 2 lane. */
 struct row_turn {
     float cosine[TURN_EACH], sine[TURN_EACH];
 };
@@ -21,7 +21,7 @@ static __device__ __forceinline__ turn_frequencies frequencies_of(const octavo_r
     turn_frequencies frequencies = {};
 #pragma unroll
     for (int i = 0; i < TURN_EACH; i++) {
-        const int pair = first + (int)threadIdx.x % WARP + i * WARP;
+        const int pair = first + TURN_EACH * ((int)threadIdx.x % WARP) + i;
         if (pair < pairs) frequencies.of[i] = rope.inv_freq[pair];
     }
     return frequencies;
@@ -45,7 +45,7 @@ static __device__ __forceinline__ void turn_row(const octavo_rope &rope, int pai
     const bool halves = rope.style == OCTAVO_ROPE_ROTATE_HALF;
 #pragma unroll
     for (int i = 0; i < TURN_EACH; i++) {
-        const int pair = first + (int)threadIdx.x % WARP + i * WARP;
+        const int pair = first + TURN_EACH * ((int)threadIdx.x % WARP) + i;
         if (pair >= pairs) break;
         const int low = halves ? pair : 2 * pair, high = halves ? pair + pairs : 2 * pair + 1;
         const float a = from[low], b = from[high];
@@ -70,15 +70,21 @@ static __device__ __forceinline__ void put_key_row(const octavo_kv_view *kv, int
     if (!row.finite && threadIdx.x % WARP == 0) report(device_status, OCTAVO_E_NONFINITE);
 }
 
-/* ---- the same of a row whose elements lane + 32 j a lane holds ---- */
+/* ---- the same of a row that lanes hold: elements 2 lane and 2 lane + 1, and those half a row of 128 further ---- */
 
 enum { ROW_EACH = 4, ROW_MOST = ROW_EACH * WARP };
+
+static __device__ __forceinline__ int held_element(int j)
+{
+    return 2 * ((int)threadIdx.x % WARP) + j % 2 + j / 2 * (ROW_MOST / 2);
+}
 
 /* Where a row goes. */
 struct row_place {
     uint8_t *base, *more, *scale, *norm; /* NULL: absent                */
     const float *mean;                   /* subtracted first, or NULL   */
     bool there;                          /* the token lies in the cache */
+    bool even;                           /* planes may be stored two bytes at a time */
 };
 
 static __device__ __forceinline__ row_place place_of(const octavo_kv_view *kv, int b, int head, int token)
@@ -93,6 +99,7 @@ static __device__ __forceinline__ row_place place_of(const octavo_kv_view *kv, i
     if (kv->k_scale.data) place.scale = stored_at(&kv->k_scale, at);
     if (kv->k_norm.data) place.norm = stored_at(&kv->k_norm, at);
     if (kv->k_mean) place.mean = kv->k_mean + (row * kv->kv_heads + head) * kv->head_dim;
+    place.even = (((uintptr_t)place.base | (uintptr_t)place.more) & 1) == 0;
     return place;
 }
 
@@ -104,21 +111,16 @@ static __device__ __forceinline__ row_place place_row(const octavo_kv_view *kv, 
     return place;
 }
 
-/* put_norm's sum in its order, from the elements that lanes hold. */
-static __device__ __forceinline__ void put_held_norm(const row_place &place, int dim, float unit, const float (&rest)[ROW_EACH])
+static __device__ __forceinline__ void put_held_norm(const row_place &place, float unit, const float (&rest)[ROW_EACH])
 {
-    const int lane = (int)threadIdx.x % WARP;
     double sum = 0.0;
 #pragma unroll
-    for (int i = 0; i < ROW_EACH * WARP / NORM_LANES; i++) {
-        const double one = (double)__shfl_sync(WHOLE_WARP, rest[i / (WARP / NORM_LANES)], i % (WARP / NORM_LANES) * NORM_LANES + lane % NORM_LANES);
-        if (i * NORM_LANES < dim) sum += one * one;
-    }
+    for (int j = 0; j < ROW_EACH; j++) sum += (double)rest[j] * (double)rest[j];
 #pragma unroll
-    for (int step = 1; step < NORM_LANES; step *= 2) sum += __shfl_xor_sync(WHOLE_WARP, sum, step);
+    for (int step = 1; step < WARP; step *= 2) sum += __shfl_xor_sync(WHOLE_WARP, sum, step);
     double norm = sqrt(sum);
     if (unit != 1.0f) norm /= (double)unit;
-    if (lane == 0) *place.norm = octavo_ue4m4_from_float_up((float)(norm * 1.000001));
+    if (threadIdx.x % WARP == 0) *place.norm = octavo_ue4m4_from_float_up((float)(norm * 1.000001));
 }
 
 template <int FORMAT, int BYTES>
@@ -133,7 +135,7 @@ static __device__ __forceinline__ void put_held(const octavo_kv_view *kv, const 
     uint32_t nibbles[ROW_EACH][2];
 #pragma unroll
     for (int j = 0; j < ROW_EACH; j++) {
-        const int i = lane + j * WARP;
+        const int i = held_element(j);
         const key_codes code = encode_as<FORMAT>(x[j], factor, kv->k_residual_exponent);
         rest[j] = i < dim ? code.rest : 0.0f, nibbles[j][0] = code.base, nibbles[j][1] = code.more;
         if (FORMAT == OCTAVO_K_INT4X2 || i >= dim) continue;
@@ -145,33 +147,53 @@ static __device__ __forceinline__ void put_held(const octavo_kv_view *kv, const 
     if (FORMAT == OCTAVO_K_INT4X2) /* of ROW_MOST elements: bytes hold i and i + half */
 #pragma unroll
         for (int j = 0; j < ROW_EACH / 2; j++) {
-            place.base[lane + j * WARP] = (uint8_t)(nibbles[j][0] | nibbles[j + ROW_EACH / 2][0] << 4);
-            place.more[lane + j * WARP] = (uint8_t)(nibbles[j][1] | nibbles[j + ROW_EACH / 2][1] << 4);
+            place.base[held_element(j)] = (uint8_t)(nibbles[j][0] | nibbles[j + ROW_EACH / 2][0] << 4);
+            place.more[held_element(j)] = (uint8_t)(nibbles[j][1] | nibbles[j + ROW_EACH / 2][1] << 4);
         }
     if (place.scale && lane == 0) {
         if (SCALED) *(uint16_t *)place.scale = bits;
         else if (BYTES == 1) *place.scale = (uint8_t)(int8_t)exponent;
     }
-    if (place.norm) put_held_norm(place, dim, SCALED && factor > 0.0f ? factor : 1.0f, rest);
+    if (place.norm) put_held_norm(place, SCALED && factor > 0.0f ? factor : 1.0f, rest);
 }
 
-/* put_held_norm without a float64: a float32 sum of 128 squares errs by less than the millionth that is added, and the smallest part of it keeps
- * its trace where its square is none. */
+/* put_held_norm without a float64: a float32 sum of 128 squares and an approximate root err by less than the millionth that is added, and the
+ * smallest part of it keeps its trace where its square is none. */
 static __device__ __forceinline__ void put_quick_norm(const row_place &place, const float (&rest)[ROW_EACH])
 {
-    float sum = 0.0f;
+    float square[ROW_EACH], root;
 #pragma unroll
-    for (int j = 0; j < ROW_EACH; j++) sum += fmaxf(rest[j] * rest[j], rest[j] != 0.0f ? 0x1p-60f : 0.0f);
+    for (int j = 0; j < ROW_EACH; j++) square[j] = fmaxf(rest[j] * rest[j], rest[j] != 0.0f ? 0x1p-60f : 0.0f);
+    float sum = (square[0] + square[1]) + (square[2] + square[3]);
 #pragma unroll
     for (int step = 1; step < WARP; step *= 2) sum += __shfl_xor_sync(WHOLE_WARP, sum, step);
-    if (threadIdx.x % WARP == 0) *place.norm = octavo_ue4m4_from_float_up(sqrtf(sum) * 1.000001f);
+    asm("sqrt.approx.f32 %0, %1;" : "=f"(root) : "f"(sum));
+    if (threadIdx.x % WARP == 0) *place.norm = octavo_ue4m4_from_float_up(root * 1.000001f);
+}
+
+/* octavo_row_exponent in few instructions: 2^p amax is to stay below 448, 7/8 of a power of two. */
+static __device__ __forceinline__ int32_t quick_exponent(float amax)
+{
+    const int32_t p = 9 + 126 - (int32_t)((__float_as_uint(amax) + 0x1fffffu) >> 23);
+    return amax > 0.0f ? max(min(p, OCTAVO_EXPONENT_MAX), OCTAVO_EXPONENT_MIN) : 0;
+}
+
+/* Elements j and j + 1 of what a lane holds, as far as the row has them. */
+static __device__ __forceinline__ void put_two(uint8_t *row, bool even, int dim, int j, uint32_t codes)
+{
+    const int i = held_element(j);
+    if (even && i + 1 < dim) {
+        *(uint16_t *)(row + i) = (uint16_t)codes;
+    } else {
+        if (i < dim) row[i] = (uint8_t)codes;
+        if (i + 1 < dim) row[i + 1] = (uint8_t)(codes >> 8);
+    }
 }
 
 /* put_held of e4m3 planes, four elements at a time. */
 static __device__ __forceinline__ void put_held_e4m3(const octavo_kv_view *kv, const row_place &place, int dim, float amax, const float (&x)[ROW_EACH])
 {
-    const int lane = (int)threadIdx.x % WARP;
-    const int32_t exponent = octavo_row_exponent(amax);
+    const int32_t exponent = quick_exponent(amax);
     const float factor = place.scale ? __uint_as_float((uint32_t)(exponent + 127) << 23) : 1.0f, up = kv->k_residual_exponent ? 16.0f : 1.0f;
     float scaled[ROW_EACH], rest[ROW_EACH];
     uint32_t low, high;
@@ -182,13 +204,11 @@ static __device__ __forceinline__ void put_held_e4m3(const octavo_kv_view *kv, c
     rest[0] = scaled[0] - f16_low(low), rest[1] = scaled[1] - f16_high(low), rest[2] = scaled[2] - f16_low(high), rest[3] = scaled[3] - f16_high(high);
     const uint32_t more = pack_e4m3(rest[0] * up, rest[1] * up, rest[2] * up, rest[3] * up);
 #pragma unroll
-    for (int j = 0; j < ROW_EACH; j++) {
-        const int i = lane + j * WARP;
-        if (i >= dim) continue;
-        place.base[i] = (uint8_t)(codes >> 8 * j);
-        if (place.more) place.more[i] = (uint8_t)(more >> 8 * j);
+    for (int j = 0; j < ROW_EACH; j += 2) {
+        put_two(place.base, place.even, dim, j, codes >> 8 * j);
+        if (place.more) put_two(place.more, place.even, dim, j, more >> 8 * j);
     }
-    if (place.scale && lane == 0) *place.scale = (uint8_t)(int8_t)exponent;
+    if (place.scale && threadIdx.x % WARP == 0) *place.scale = (uint8_t)(int8_t)exponent;
     if (place.norm) put_quick_norm(place, rest);
 }
 
@@ -203,7 +223,7 @@ template <int DIM> static __device__ __forceinline__ void put_held_row(const oct
     uint32_t most = 0; /* bits of the largest magnitude */
 #pragma unroll
     for (int j = 0; j < ROW_EACH; j++) {
-        const int i = lane + j * WARP;
+        const int i = held_element(j);
         if (i >= dim) x[j] = 0.0f;
         else if (place.mean) x[j] -= place.mean[i];
         most = max(most, __float_as_uint(fabsf(x[j])));
