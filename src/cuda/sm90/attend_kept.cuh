@@ -83,7 +83,7 @@ template <class KIND> static __device__ __forceinline__ kept_part part_of(const 
 
 /* The number that was asked for becomes a part; asks for another one. */
 template <class KIND>
-static __device__ __forceinline__ void take_number(const kept_call &d, const stream_block &k, const unit_list &list, part_supply &of)
+static __device__ __forceinline__ void take_next_part(const kept_call &d, const stream_block &k, const unit_list &list, part_supply &of)
 {
     if (of.next.token < 0) return;
     int part = of.parts;
@@ -266,7 +266,7 @@ template <class KIND> static __global__ void __launch_bounds__(STREAM_THREADS, 2
         held[SLOTS - 1] = supply.next;
         if (supply.next.token >= 0) ask_for_kept<KIND>(d, k, at, supply.next, slot);
         if (round < -1) supply.next = part_of<KIND>(d, k, list, first + (round + SLOTS + 1) * stride);
-        else take_number<KIND>(d, k, list, supply);
+        else take_next_part<KIND>(d, k, list, supply);
         slot += STREAM_WARPS;
         if (slot >= KIND::ALL_SLOTS) slot -= KIND::ALL_SLOTS, parity ^= round >= 0;
     }
