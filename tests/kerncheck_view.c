@@ -77,7 +77,7 @@ static void draw_streamed(kc_decode *c, plan *of)
     if (of->flags & KC_MEANS) { /* and of two, where units are dropped */
         static const octavo_k_format nested[] = { OCTAVO_K_E4M3X2, OCTAVO_K_INT8X2, OCTAVO_K_INT4X2 };
         view->k_format = wide ? OCTAVO_K_E5M2X2 : nested[pair % 3];
-        view->v_format = wide ? OCTAVO_V_F16 : pair % 3 ? OCTAVO_V_INT8 : OCTAVO_V_E4M3;
+        view->v_format = wide ? OCTAVO_V_F16 : (pair % 3 > 0) != kc_chance(25) ? OCTAVO_V_INT8 : OCTAVO_V_E4M3;
         view->k_residual_exponent = view->k_format == OCTAVO_K_E4M3X2 && kc_chance(75) ? 4 : 0;
     }
     do {

@@ -1,8 +1,8 @@
 /* attend_kept.cuh - the second of two passes: attention over kept units and mean rows of dropped ones, merged as dense streams are.
  *
  * Every block lists its kv head's kept units. A warp has slots for parts of them, of which the first are its own; then whoever is ready
- * takes the next one. Between them it adds up mean rows of units, 16 neighbours at a time: the first of those come before it is known
- * which units are dropped, while the kernel that decides it runs. */
+ * takes the next one. Before its last slot is wanted for a part, mean rows of units go through it, 16 neighbours at a time: the first of
+ * those come before it is known which units are dropped, while the kernel that decides it runs. */
 #ifndef OCTAVO_CUDA_SM90_ATTEND_KEPT_CUH
 #define OCTAVO_CUDA_SM90_ATTEND_KEPT_CUH
 
@@ -36,11 +36,11 @@ static __device__ __forceinline__ void read_states(const uint8_t *mask, int firs
 }
 
 /* Fills the list from a mask; the whole block, which has met afterwards. `sums`: two sets of a word a warp. */
-template <int WARPS> static __device__ __forceinline__ void list_states(const uint8_t *mask, uint32_t (&sums)[2][WARPS], unit_list *list)
+static __device__ __forceinline__ void list_states(const uint8_t *mask, uint32_t (&sums)[2][STREAM_WARPS], unit_list *list)
 {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 #pragma unroll 1
-    for (int begin = 0, set = 0; begin < list->size; begin += 32 * WARPS * STATES_EACH, set ^= 1) {
+    for (int begin = 0, set = 0; begin < list->size; begin += STREAM_THREADS * STATES_EACH, set ^= 1) {
         const int first = begin + (int)threadIdx.x * STATES_EACH;
         uint32_t kept, dropped;
         read_states(mask, first, list->size, &kept, &dropped);
@@ -56,7 +56,7 @@ template <int WARPS> static __device__ __forceinline__ void list_states(const ui
         __syncthreads();
         int at = list->kept + (int)(sum - count);
 #pragma unroll
-        for (int i = 0; i < WARPS; i++) {
+        for (int i = 0; i < STREAM_WARPS; i++) {
             if (i < warp) at += (int)sums[set][i];
             list->kept += (int)sums[set][i];
         }
@@ -83,7 +83,7 @@ template <class KIND> static __device__ __forceinline__ kept_part part_of(const 
 
 /* The number that was asked for becomes a part; asks for another one. */
 template <class KIND>
-static __device__ __forceinline__ void take_number(const kept_call &d, const stream_block &k, const unit_list &list, part_supply &of)
+static __device__ __forceinline__ void take_next_part(const kept_call &d, const stream_block &k, const unit_list &list, part_supply &of)
 {
     if (of.next.token < 0) return;
     int part = of.parts;
@@ -111,7 +111,6 @@ struct mean_rows {
 /* Units that are not there as a whole have no mean, and are never dropped. */
 static __device__ __forceinline__ bool mean_is_there(const stream_block &k, int unit) { return (unit + 1) * KEPT_UNIT <= k.length; }
 
-/* A group of copies, whether there are rows or not. */
 static __device__ __forceinline__ void ask_for_mean_rows(const kept_call &d, const stream_block &k, const kept_bases &at, int first, mean_rows &of)
 {
     constexpr int PIECES = KEPT_DIM / PIECE;
@@ -129,7 +128,6 @@ static __device__ __forceinline__ void ask_for_mean_rows(const kept_call &d, con
             if (mean_is_there(k, first + row)) copy_16(of.tile + PIECE * tile_piece<PIECES>(row, piece), from + PIECE * piece, 16);
         }
     }
-    copy_commit();
 }
 
 static __device__ __forceinline__ void ask_for_masses(const kept_call &d, const stream_block &k, mean_rows &of)
@@ -143,15 +141,13 @@ static __device__ __forceinline__ void ask_for_masses(const kept_call &d, const 
     }
 }
 
-/* The rows of dropped units join the state. A newer group of copies may be on its way. */
+/* Of rows that are there, those of dropped units join the state. */
 static __device__ __forceinline__ void attend_mean_rows(const mean_rows &rows, uint32_t dropped, stream_state<KEPT_DIM> &of)
 {
     constexpr int PIECES = KEPT_DIM / PIECE;
     const int lane = threadIdx.x % 32, g = lane / 4;
     float x[1][4];
     value_factors<VALUE_E4M3> factors[1];
-    copy_wait<1>();
-    __syncwarp();
     if (dropped == 0) return; /* the same for all lanes */
     for (uint32_t others = dropped ^ 0xffffu; others; others &= others - 1) /* may hold anything */
         if (lane < PIECES) store_shared_16(rows.tile + PIECE * tile_piece<PIECES>(__ffs((int)others) - 1, lane), make_uint4(0, 0, 0, 0));
@@ -170,26 +166,47 @@ static __device__ __forceinline__ void attend_mean_rows(const mean_rows &rows, u
     __syncwarp();
 }
 
+/* All of the warp's tiles of mean rows, of which the first ones are on their way; `step` units lie between two of them. Afterwards the
+ * copy engine may have the memory. */
+template <int TILES>
+static __device__ __forceinline__ void attend_means(const kept_call &d, const stream_block &k, const kept_bases &at, const unit_list &list, int step,
+                                                    mean_rows (&rows)[TILES], stream_state<KEPT_DIM> &of)
+{
+#pragma unroll 1
+    while (rows[0].first < list.size) {
+        copy_wait<0>();
+        __syncwarp();
+#pragma unroll
+        for (int i = 0; i < TILES; i++)
+            if (rows[i].first < list.size) attend_mean_rows(rows[i], list.dropped[rows[i].first / STATES_EACH], of);
+        if (rows[0].first + TILES * step >= list.size) break;
+#pragma unroll
+        for (int i = 0; i < TILES; i++) ask_for_mean_rows(d, k, at, rows[i].first + TILES * step, rows[i]), ask_for_masses(d, k, rows[i]);
+    }
+    fence_for_engines();
+    __syncwarp();
+}
+
 /* ---- the kernel ---- */
 
-/* Grid (kv heads, batch, splits); shared memory: the warps' slots, their mean rows, the list. */
-template <class KIND> static __global__ void __launch_bounds__(KIND::THREADS, 1) attend_kept(const __grid_constant__ kept_call d)
+/* Grid (kv heads, batch, splits); shared memory: the warps' slots, pages, the list. Half of the registers: blocks begin beside those of
+ * the kernel that decides. */
+template <class KIND> static __global__ void __launch_bounds__(STREAM_THREADS, 2) attend_kept(const __grid_constant__ kept_call d)
 {
-    constexpr int KEY = KIND::KEY, SLOTS = KIND::SLOTS, WARPS = KIND::WARPS;
+    constexpr int KEY = KIND::KEY, SLOTS = KIND::SLOTS;
     extern __shared__ __align__(1024) uint8_t memory[];
     __shared__ __align__(128) uint8_t sides[KIND::ALL_SLOTS][KIND::SIDE];
     __shared__ __align__(8) uint64_t barriers[KIND::ALL_SLOTS];
-    __shared__ uint32_t sums[2][WARPS];
+    __shared__ uint32_t sums[2][STREAM_WARPS];
     const stream_call &c = d.of;
     const int warp = threadIdx.x / 32, t = threadIdx.x % 4;
     stream_block k = { (int)blockIdx.y, (int)blockIdx.x, (int)blockIdx.z, 0, 0, c.page_table,
                        shared_address(memory), shared_address(sides), shared_address(barriers) };
-    const uint32_t means = shared_address(memory) + KIND::MEANS_AT + warp * 2 * MEAN_TILE_BYTES;
 
     /* 1: what is older than the kernel before this one, which decides for each unit */
     if (threadIdx.x == 0) prefetch_map(&c.k), prefetch_map(&c.v), prefetch_map(&d.more);
     if (threadIdx.x < KIND::ALL_SLOTS) mbarrier_init(k.full + 8 * threadIdx.x, 1), mbarrier_init_done();
-    for (int i = threadIdx.x; i < (int)sizeof sides / 4; i += KIND::THREADS) ((uint32_t *)sides)[i] = 0; /* exponents of 0 where there are none */
+    for (int i = threadIdx.x; i < (int)sizeof sides / 4; i += STREAM_THREADS) ((uint32_t *)sides)[i] = 0; /* exponents of 0 where there are none */
     fence_for_engines();
     uint32_t asked[KEPT_DIM / 16][2];
     ask_for_row<KEPT_DIM, KEY>(c, k, asked);
@@ -203,35 +220,42 @@ template <class KIND> static __global__ void __launch_bounds__(KIND::THREADS, 1)
     for (int i = 0; i < 2; i++) seen.ends[i] = 2 * t + i < c.rows ? k.length - c.q_tokens + 1 + (2 * t + i) % c.q_tokens : 0;
     const kept_bases at = { scales_of(&c.k_scale, k, 0), scales_of(&c.v_scale, k, 0), scales_of(&d.v_mean, k, 0), scales_of(&d.v_mean_scale, k, 0) };
     int32_t *pages = (int32_t *)(memory + KIND::LIST_AT); /* the sequence's, for later */
-    const int blocks = k.table ? (k.length + (1 << c.shift) - 1) >> c.shift : 0;
-    for (int i = threadIdx.x; i < blocks; i += KIND::THREADS) copy_4(shared_address(pages + i), k.table + i);
+    const int blocks = k.table && d.holds_pages ? (k.length + (1 << c.shift) - 1) >> c.shift : 0;
+    for (int i = threadIdx.x; i < blocks; i += STREAM_THREADS) copy_4(shared_address(pages + i), k.table + i);
     copy_commit();
     unit_list list = { (uint16_t *)(pages + blocks), nullptr, (k.length + KEPT_UNIT - 1) / KEPT_UNIT, 0 };
     list.dropped = list.units + list.size;
-    const int stride = c.splits * WARPS, first = warp * c.splits + k.split;
-    mean_rows rows[2];
-    rows[0].tile = means, rows[1].tile = means + MEAN_TILE_BYTES, rows[0].first = list.size;
-    if (d.log_mass) ask_for_mean_rows(d, k, at, first * TILE_TOKENS, rows[0]), ask_for_mean_rows(d, k, at, (first + stride) * TILE_TOKENS, rows[1]), copy_wait<2>();
-    else copy_wait<0>();
-    if (k.table) k.table = pages; /* once the block has met */
+    const int stride = c.splits * STREAM_WARPS, first = warp * c.splits + k.split;
+    mean_rows rows[KIND::MEANS];
+#pragma unroll
+    for (int i = 0; i < KIND::MEANS; i++) {
+        rows[i].tile = k.ring + (warp + (SLOTS - 1) * STREAM_WARPS) * KIND::SLOT + i * MEAN_TILE_BYTES;
+        if (d.log_mass) ask_for_mean_rows(d, k, at, (first + i * stride) * TILE_TOKENS, rows[i]);
+    }
+    copy_commit();
+    copy_wait<1>();
+    if (blocks > 0) k.table = pages; /* once the block has met */
     stream_state<KEPT_DIM> of;
     begin_state(of);
     wait_for_kernel_before();
 
     /* 2: the list */
-    part_supply supply = { { -1, 0 }, 0, (SLOTS + 1) * stride, 0 };
-    if (threadIdx.x % 32 == 0) supply.number = atomicAdd(c.counts + k.b * c.kv_heads + k.head, (stream_count)1);
-    if (d.log_mass) ask_for_masses(d, k, rows[0]), ask_for_masses(d, k, rows[1]);
-    list_states<WARPS>(d.kept + (int64_t)(k.b * c.kv_heads + k.head) * d.units, sums, &list);
+    part_supply supply = { { -1, 0 }, 0, SLOTS * stride, 0 };
+    if (threadIdx.x % 32 == 0) supply.number = atomicAdd(c.counts + k.b * d.of.kv_heads + k.head, (stream_count)1);
+#pragma unroll
+    for (int i = 0; i < KIND::MEANS; i++)
+        if (d.log_mass) ask_for_masses(d, k, rows[i]);
+    list_states(d.kept + (int64_t)(k.b * d.of.kv_heads + k.head) * d.units, sums, &list);
     supply.parts = list.kept * KIND::PARTS, supply.next = part_of<KIND>(d, k, list, first);
 
-    /* 3: parts, as many on their way as there are slots, and mean rows between them */
+    /* 3: parts, as many on their way as there are slots */
     kept_part held[SLOTS]; /* the oldest first */
 #pragma unroll
     for (int i = 0; i < SLOTS; i++) held[i] = { -1, 0 };
     int slot = warp, parity = 0;
 #pragma unroll 1
-    for (int round = -SLOTS; round < 0 || held[0].token >= 0 || rows[0].first < list.size; round++) {
+    for (int round = -SLOTS; round < 0 || held[0].token >= 0; round++) {
+        if (round == -1 && d.log_mass) attend_means(d, k, at, list, stride * TILE_TOKENS, rows, of);
         if (held[0].token >= 0) {
             mbarrier_wait(k.full + 8 * slot, parity);
             attend_kept_part<KIND>(d, k, queries, seen, held[0].token, slot, of);
@@ -241,22 +265,16 @@ template <class KIND> static __global__ void __launch_bounds__(KIND::THREADS, 1)
         for (int i = 0; i + 1 < SLOTS; i++) held[i] = held[i + 1];
         held[SLOTS - 1] = supply.next;
         if (supply.next.token >= 0) ask_for_kept<KIND>(d, k, at, supply.next, slot);
-        if (round < 0) supply.next = part_of<KIND>(d, k, list, first + (round + SLOTS + 1) * stride);
-        else take_number<KIND>(d, k, list, supply);
-        slot += WARPS;
+        if (round < -1) supply.next = part_of<KIND>(d, k, list, first + (round + SLOTS + 1) * stride);
+        else take_next_part<KIND>(d, k, list, supply);
+        slot += STREAM_WARPS;
         if (slot >= KIND::ALL_SLOTS) slot -= KIND::ALL_SLOTS, parity ^= round >= 0;
-        if (round < -1 || rows[0].first >= list.size) continue;
-        attend_mean_rows(rows[0], list.dropped[rows[0].first / STATES_EACH], of);
-        const mean_rows free = rows[0];
-        rows[0] = rows[1], rows[1].tile = free.tile;
-        ask_for_mean_rows(d, k, at, rows[0].first + stride * TILE_TOKENS, rows[1]), ask_for_masses(d, k, rows[1]);
     }
-    copy_wait<0>();
     next_kernel_may_start();
 
     /* 4: results */
-    put_results<KEPT_DIM, KIND::VALUE>(c, k, c.splits, of, *(stream_results<KEPT_DIM, WARPS> *)memory);
-    if (c.splits == 1 && threadIdx.x == 0) c.counts[k.b * c.kv_heads + k.head] = COUNTS_TAG << TAG_SHIFT; /* else it is the last block's work */
+    put_results<KEPT_DIM, KIND::VALUE>(c, k, c.splits, of, *(stream_results<KEPT_DIM> *)memory);
+    if (c.splits == 1 && threadIdx.x == 0) c.counts[k.b * d.of.kv_heads + k.head] = COUNTS_TAG << TAG_SHIFT; /* else it is the last block's work */
 }
 
 #endif

@@ -45,9 +45,9 @@ struct stream_call {
 };
 
 /* What the ring's memory holds once every stage is read. */
-template <int DIM, int WARPS = STREAM_WARPS> struct stream_results {
-    float out[WARPS][STREAM_ROWS][DIM + 4];
-    float base[WARPS][STREAM_ROWS], sum[WARPS][STREAM_ROWS];
+template <int DIM> struct stream_results {
+    float out[STREAM_WARPS][STREAM_ROWS][DIM + 4];
+    float base[STREAM_WARPS][STREAM_ROWS], sum[STREAM_WARPS][STREAM_ROWS];
     float weight[STREAM_ROWS][SPLITS_MOST];
     int is_last;
 };
@@ -196,8 +196,8 @@ static __device__ __forceinline__ void put_output(const stream_call &c, int b, i
 }
 
 /* The warps' states, relative to their own bases. */
-template <int DIM, int VALUE, int WARPS>
-static __device__ __forceinline__ void put_state(const stream_call &c, const stream_state<DIM> &of, stream_results<DIM, WARPS> &all)
+template <int DIM, int VALUE>
+static __device__ __forceinline__ void put_state(const stream_call &c, const stream_state<DIM> &of, stream_results<DIM> &all)
 {
     const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
@@ -216,17 +216,17 @@ static __device__ __forceinline__ void put_state(const stream_call &c, const str
 }
 
 /* Elements d and d + 1 of a row over the block's warps. */
-template <int DIM, int WARPS>
-static __device__ __forceinline__ float2 add_warps(const stream_results<DIM, WARPS> &all, int r, int d, float *base, float *sum)
+template <int DIM>
+static __device__ __forceinline__ float2 add_warps(const stream_results<DIM> &all, int r, int d, float *base, float *sum)
 {
     float2 o = make_float2(0.0f, 0.0f);
     *base = UNSET, *sum = 0.0f;
     const int warps = (int)blockDim.x / 32;
 #pragma unroll
-    for (int w = 0; w < WARPS; w++)
+    for (int w = 0; w < STREAM_WARPS; w++)
         if (w < warps) *base = fmaxf(*base, all.base[w][r]);
 #pragma unroll
-    for (int w = 0; w < WARPS; w++) {
+    for (int w = 0; w < STREAM_WARPS; w++) {
         if (w >= warps) break;
         const float weight = exp2_fast(all.base[w][r] - *base);
         const float2 x = *(const float2 *)&all.out[w][r][d];
@@ -260,8 +260,8 @@ static __device__ __forceinline__ bool is_last_block(const stream_call &c, int g
 }
 
 /* Adds up what the kv head's `splits` blocks left. */
-template <int DIM, int WARPS>
-static __device__ __forceinline__ void merge_splits(const stream_call &c, const stream_block &k, int group, int splits, stream_results<DIM, WARPS> &all)
+template <int DIM>
+static __device__ __forceinline__ void merge_splits(const stream_call &c, const stream_block &k, int group, int splits, stream_results<DIM> &all)
 {
     constexpr int PAIRS = DIM / 2;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, items = c.rows * PAIRS;
@@ -310,21 +310,21 @@ static __device__ __forceinline__ void merge_splits(const stream_call &c, const 
 }
 
 /* A block's part of the work, one of `splits` of the kv head's, once its warps have multiplied all that is theirs. */
-template <int DIM, int VALUE, int WARPS>
+template <int DIM, int VALUE>
 static __device__ __forceinline__ void put_results(const stream_call &c, const stream_block &k, int splits, const stream_state<DIM> &of,
-                                                   stream_results<DIM, WARPS> &all)
+                                                   stream_results<DIM> &all)
 {
     constexpr int PAIRS = DIM / 2;
     const int group = k.b * c.kv_heads + k.head;
     __syncthreads();
-    put_state<DIM, VALUE, WARPS>(c, of, all);
+    put_state<DIM, VALUE>(c, of, all);
     __syncthreads();
 #pragma unroll 1
     for (int i = threadIdx.x; i < c.rows * PAIRS; i += blockDim.x) {
         const int r = i / PAIRS, d = i % PAIRS * 2;
         const int64_t part = ((int64_t)group * c.splits + k.split) * c.rows + r;
         float base, sum;
-        const float2 o = add_warps<DIM, WARPS>(all, r, d, &base, &sum);
+        const float2 o = add_warps<DIM>(all, r, d, &base, &sum);
         if (splits == 1) {
             put_output<DIM>(c, k.b, k.head, r, d, o, base, sum);
             continue;
@@ -337,7 +337,7 @@ static __device__ __forceinline__ void put_results(const stream_call &c, const s
     __syncthreads();
     if (threadIdx.x == 0) all.is_last = is_last_block(c, group, splits);
     __syncthreads();
-    if (all.is_last) merge_splits<DIM, WARPS>(c, k, group, splits, all);
+    if (all.is_last) merge_splits<DIM>(c, k, group, splits, all);
 }
 
 /* The block's stages: stage n, of warp n % STREAM_WARPS, is step first + n % STREAM_WARPS + n / STREAM_WARPS * stride, up to `end`. */

@@ -6,21 +6,36 @@
 #include "cuda/sm90/stream_fit.h"
 #include "cuda/sm90/stream_launch.cuh"
 
-enum { KEPT_MEMORY = 226 << 10 /* bytes of shared memory that a block may have, less what is declared */ };
+/* Bytes of shared memory that a block may have; that let a block of the selection run beside it. */
+enum { KEPT_MEMORY = 226 << 10, KEPT_MEMORY_BESIDE = 216 << 10 };
 
-template <int KEY, int VALUE, int WARPS, int TILES, int SLOTS>
+template <int KEY, int VALUE>
 static octavo_status launch_kept(const octavo_exec *exec, kept_call *call, const octavo_kv_view *kv, bool *done)
 {
-    typedef kept_kind<KEY, VALUE, WARPS, TILES, SLOTS> KIND;
-    const size_t pages = kv->page_table ? (size_t)octavo_cuda_ceil(kv->max_tokens, kv->block_tokens) : 0;
-    const size_t bytes = KIND::LIST_AT + pages * sizeof(int32_t) + (size_t)(call->units + call->units / STATES_EACH + 1) * sizeof(uint16_t);
-    *done = bytes + KIND::ALL_SLOTS * (KIND::SIDE + 8) + 1024 <= KEPT_MEMORY;
+    typedef kept_kind<KEY, VALUE> KIND;
+    const size_t declared = KIND::ALL_SLOTS * (KIND::SIDE + 8) + 1024;
+    const size_t pages = kv->page_table ? sizeof(int32_t) * (size_t)octavo_cuda_ceil(kv->max_tokens, kv->block_tokens) : 0;
+    const size_t least = KIND::LIST_AT + (size_t)(call->units + call->units / STATES_EACH + 1) * sizeof(uint16_t);
+    call->holds_pages = least + pages + declared <= KEPT_MEMORY_BESIDE;
+    const size_t bytes = least + (call->holds_pages ? pages : 0);
+    *done = bytes + declared <= KEPT_MEMORY;
     if (!*done) return OCTAVO_OK;
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->k[0], KIND::K_ROW, KIND::TOKENS, &call->of.k));
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->k[1], KIND::K_ROW, KIND::TOKENS, &call->more));
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->v, KEPT_DIM, KIND::TOKENS, &call->of.v));
     const dim3 grid((unsigned)kv->kv_heads, (unsigned)kv->batch, (unsigned)call->of.splits);
-    return octavo_cuda_launch(attend_kept<KIND>, "block_attend", grid, KIND::THREADS, bytes, exec, *call);
+    return octavo_cuda_launch(attend_kept<KIND>, "block_attend", grid, STREAM_THREADS, bytes, exec, *call);
+}
+
+static octavo_status launch_kept_of(const octavo_exec *exec, kept_call *call, const octavo_kv_view *kv, key_kind key, value_kind value, bool *done)
+{
+    if (key == KEY_E4M3X2 && value == VALUE_E4M3) return launch_kept<KEY_E4M3X2, VALUE_E4M3>(exec, call, kv, done);
+    if (key == KEY_E4M3X2 && value == VALUE_INT8) return launch_kept<KEY_E4M3X2, VALUE_INT8>(exec, call, kv, done);
+    if (key == KEY_INT8X2 && value == VALUE_INT8) return launch_kept<KEY_INT8X2, VALUE_INT8>(exec, call, kv, done);
+    if (key == KEY_INT8X2 && value == VALUE_E4M3) return launch_kept<KEY_INT8X2, VALUE_E4M3>(exec, call, kv, done);
+    if (key == KEY_INT4X2 && value == VALUE_INT8) return launch_kept<KEY_INT4X2, VALUE_INT8>(exec, call, kv, done);
+    if (key == KEY_INT4X2 && value == VALUE_E4M3) return launch_kept<KEY_INT4X2, VALUE_E4M3>(exec, call, kv, done);
+    return OCTAVO_OK;
 }
 
 static bool call_fits(const octavo_exec *exec, const octavo_block_attend_params *p, key_kind key, value_kind value)
@@ -40,8 +55,7 @@ static kept_call kept_call_of(const octavo_exec *exec, const octavo_block_attend
     stream_count *counts = (stream_count *)exec->workspace + kv->batch * kv->kv_heads; /* behind those of the scan */
     kept_call call = {};
     call.of = stream_call_of(&p->in, { p->splits, p->part_out, p->part_lse, p->merged_out, p->merged_lse }, counts, processors);
-    call.of.splits = call.of.early;
-    call.v_mean = kv->v_mean, call.v_mean_scale = kv->v_mean_scale, call.kept = p->kept;
+    call.of.splits = call.of.early, call.v_mean = kv->v_mean, call.v_mean_scale = kv->v_mean_scale, call.kept = p->kept;
     call.log_mass = p->compensate == OCTAVO_COMPENSATE_MEAN ? p->log_mass : nullptr;
     call.residual = kv->k_format == OCTAVO_K_INT8X2 ? 1.0f / 254.0f : kv->k_residual_exponent ? 0.0625f : 1.0f;
     call.units = (int)octavo_view_units(kv);
@@ -59,9 +73,7 @@ octavo_status octavo_block_attend_sm90(const octavo_exec *exec, const octavo_blo
     OCTAVO_CUDA_TRY(octavo_cuda_machine_of(&machine));
     if (key_planes(key) == 2 && key != KEY_E5M2X2 && call_fits(exec, p, key, value)) {
         kept_call call = kept_call_of(exec, p, machine.processors);
-        if (key == KEY_E4M3X2 && value == VALUE_E4M3) OCTAVO_CUDA_TRY((launch_kept<KEY_E4M3X2, VALUE_E4M3, 8, 1, 3>(exec, &call, kv, &done)));
-        if (key == KEY_INT8X2 && value == VALUE_INT8) OCTAVO_CUDA_TRY((launch_kept<KEY_INT8X2, VALUE_INT8, 8, 1, 3>(exec, &call, kv, &done)));
-        if (key == KEY_INT4X2 && value == VALUE_INT8) OCTAVO_CUDA_TRY((launch_kept<KEY_INT4X2, VALUE_INT8, 8, 2, 2>(exec, &call, kv, &done)));
+        OCTAVO_CUDA_TRY(launch_kept_of(exec, &call, kv, key, value, &done));
     }
     if (!done) return octavo_block_attend_cuda(exec, p);
     *p->merged = 1;

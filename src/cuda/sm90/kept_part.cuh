@@ -6,15 +6,15 @@
 
 enum { KEPT_DIM = 128, KEPT_UNIT = 64 /* tokens */, MEAN_TILE_BYTES = TILE_TOKENS * KEPT_DIM };
 
-/* A kernel: K's format with both planes, V's, warps, tiles of a part, slots of a warp. */
-template <int KEY_KIND, int VALUE_KIND, int WARP_COUNT, int TILES_A_PART, int SLOTS_A_WARP> struct kept_kind {
-    static constexpr int KEY = KEY_KIND, VALUE = VALUE_KIND, WARPS = WARP_COUNT, THREADS = 32 * WARPS;
-    static constexpr int TILES = TILES_A_PART, SLOTS = SLOTS_A_WARP, ALL_SLOTS = SLOTS * WARPS;
+/* A kernel: K's format with both planes, V's. */
+template <int KEY_KIND, int VALUE_KIND> struct kept_kind {
+    static constexpr int KEY = KEY_KIND, VALUE = VALUE_KIND, TILES = 2, SLOTS = 2 /* of a warp */, ALL_SLOTS = SLOTS * STREAM_WARPS;
     static constexpr int TOKENS = TILES * TILE_TOKENS, PARTS = KEPT_UNIT / TOKENS; /* of a part; of a unit */
     static constexpr int K_ROW = PIECE * key_pieces(KEY, KEPT_DIM), MORE_AT = TOKENS * K_ROW, V_AT = 2 * MORE_AT;
     static constexpr int SLOT = V_AT + TOKENS * KEPT_DIM;
     static constexpr int SIDE = 128, V_SIDE = 64; /* scales beside a slot, V's from there on */
-    static constexpr int MEANS_AT = ALL_SLOTS * SLOT, LIST_AT = MEANS_AT + WARPS * 2 * MEAN_TILE_BYTES;
+    static constexpr int MEANS = 2, LIST_AT = ALL_SLOTS * SLOT; /* tiles of mean rows in a warp's last slot, before that is wanted */
+    static_assert(MEANS * MEAN_TILE_BYTES <= SLOT, "");
 };
 
 struct kept_call {
@@ -25,6 +25,7 @@ struct kept_call {
     const float *log_mass;               /* [batch, kv_heads, rows, units] or NULL: without means */
     float residual;                      /* a code of K's second plane in codes of its first      */
     int units;
+    bool holds_pages; /* there is shared memory for the sequence's pages */
 };
 
 /* Where what the copy engine's maps do not cover begins, of the block's sequence and kv head. */
