@@ -188,4 +188,13 @@ typedef struct kc_partials {
 } kc_partials;
 int kc_close_partials(const kc_decode *c, const kc_partials *p);
 
+/* What a kernel put out that merged by itself, which takes the place of the first of its parts. */
+typedef struct kc_merged {
+    const octavo_tensor *out; /* [batch, q_tokens, q_heads, v_dim] */
+    float *lse;
+    int64_t splits;
+    float *part_out, *part_lse;
+} kc_merged;
+int kc_take_merged(const kc_decode *c, const kc_merged *p);
+
 #endif

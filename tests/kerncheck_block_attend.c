@@ -29,6 +29,8 @@ static float *draw_scores(const kc_decode *c, const uint8_t *kept, kc_scores *sc
     return given;
 }
 
+static int merged; /* by the kernel itself */
+
 int kc_check_block_attend(const kc_pair *pair)
 {
     kc_decode c;
@@ -37,7 +39,8 @@ int kc_check_block_attend(const kc_pair *pair)
     c.in.precision = kc_draw_precision(pair);
     octavo_block_attend_params p = { .in = c.in };
     uint8_t *kept = NULL;
-    if (!pair->bench) p.in.planes = kc_chance(80) ? c.in.planes : 1;
+    const int plain = !pair->bench && prune && c.tiled && kc_chance(60); /* what a kernel may merge by itself */
+    if (!pair->bench) p.in.planes = kc_chance(plain ? 95 : 80) ? c.in.planes : 1;
     kc_scores scores = kc_score_all(&c, p.in.planes, KC_SCAN_EXACT_Q);
     if (prune) {
         kept = kc_array("kept", OCTAVO_UINT8, octavo_unit_elements(&c.view));
@@ -45,18 +48,28 @@ int kc_check_block_attend(const kc_pair *pair)
         p.kept = kept;
         p.compensate = pair->bench || kc_chance(70) ? OCTAVO_COMPENSATE_MEAN : OCTAVO_COMPENSATE_NONE;
         p.log_mass = draw_masses(&c, "log_mass", kept, &scores, 0.0);
-        if (!pair->bench && kc_chance(30)) p.log_upper = draw_masses(&c, "log_upper", kept, &scores, 0.5);
+        if (!pair->bench && !plain && kc_chance(30)) p.log_upper = draw_masses(&c, "log_upper", kept, &scores, 0.5);
     }
-    if (!pair->bench && kc_chance(30)) p.scores = draw_scores(&c, kept, &scores);
+    if (!pair->bench && !plain && kc_chance(30)) p.scores = draw_scores(&c, kept, &scores);
     kc_draw_splits(&c, pair, &p.splits, &p.split_units);
+    if (plain) p.split_units = 0, p.splits = kc_between(1, 40);
     const int64_t parts = octavo_row_elements(&c.in) * p.splits;
     p.part_out = kc_array("part_out", OCTAVO_F32, parts * c.view.v_dim);
     p.part_lse = kc_array("part_lse", OCTAVO_F32, parts);
-    if (kc_chance(50)) p.part_kept = kc_array("part_kept", OCTAVO_F32, parts), p.part_dropped = kc_array("part_dropped", OCTAVO_F32, parts);
-    kc_describe(" planes=%d splits=%lld%s%s%s%s", p.in.planes, (long long)p.splits, prune ? " pruned" : "",
-                p.compensate ? " compensated" : "", p.scores ? " scores" : "", p.log_upper ? " log_upper" : "");
+    if (!plain && kc_chance(50)) p.part_kept = kc_array("part_kept", OCTAVO_F32, parts), p.part_dropped = kc_array("part_dropped", OCTAVO_F32, parts);
+    merged = 0, p.merged = &merged;
+    if (pair->bench || plain || (p.split_units == 0 && kc_chance(50))) {
+        const int64_t shape[] = { c.view.batch, c.q_tokens, c.q_heads, c.view.v_dim };
+        p.merged_out = kc_tensor("merged_out", kc_chance(80) ? OCTAVO_F32 : OCTAVO_BF16, 4, shape);
+        p.merged_lse = kc_array("merged_lse", OCTAVO_F32, octavo_row_elements(&c.in));
+    }
+    kc_describe(" planes=%d splits=%lld%s%s%s%s%s", p.in.planes, (long long)p.splits, prune ? " pruned" : "",
+                p.compensate ? " compensated" : "", p.scores ? " scores" : "", p.log_upper ? " log_upper" : "",
+                p.merged_out.data ? " merged" : "");
     const kc_outcome outcome = kc_run(pair, KC_block_attend, &p, octavo_block_attend_workspace(&p));
     if (outcome != KC_COMPARE) return outcome == KC_SETTLED;
+    const kc_merged whole = { .out = &p.merged_out, .lse = p.merged_lse, .splits = p.splits, .part_out = p.part_out, .part_lse = p.part_lse };
+    if (merged && !kc_take_merged(&c, &whole)) return 0;
     const kc_partials of = { .kept = kept, .scores = scores, .log_mass = p.log_mass, .log_upper = p.log_upper, .compensate = p.compensate,
                              .splits = p.splits, .split_units = p.split_units, .part_out = p.part_out, .part_lse = p.part_lse,
                              .part_kept = p.part_kept, .part_dropped = p.part_dropped };

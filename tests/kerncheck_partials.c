@@ -201,6 +201,36 @@ static int fold_parts(const kc_decode *c, const kc_partials *p)
     return 1;
 }
 
+/* A kernel that merges by itself leaves one part: what it put out, which is exact or rounded to bf16. */
+int kc_take_merged(const kc_decode *c, const kc_merged *p)
+{
+    const octavo_tensor *out = p->out;
+    const int64_t dim = c->view.v_dim;
+    const size_t bytes = octavo_dtype_bytes(out->dtype);
+    for (int64_t flat = 0; flat < octavo_row_elements(&c->in); flat++) {
+        const int64_t b = flat / c->rows / c->view.kv_heads, head = flat / c->rows % c->view.kv_heads;
+        const float *logs = (const float *)kc_want(p->part_lse + flat * p->splits), *parts = (const float *)kc_want(p->part_out + flat * p->splits * dim);
+        const int64_t row = kc_q_row(out, c->group, b, head, flat % c->rows);
+        double whole = -INFINITY, most = 0.0;
+        for (int64_t s = 0; s < p->splits; s++) whole = kc_log_add(whole, (double)logs[s]);
+        for (int64_t i = 0; i < p->splits * dim; i++) most = fmax(most, logs[i / dim] > -INFINITY ? fabs((double)parts[i]) : 0.0);
+        for (int64_t i = 0; i < p->splits * dim; i++) {
+            float *part = p->part_out + flat * p->splits * dim + i;
+            *part = i < dim ? (float)kc_load(out->dtype, out->data, row + i * out->strides[3]) : 0.0f;
+            if (i >= dim || out->dtype == OCTAVO_F32) continue;
+            double exact = 0.0;
+            for (int64_t s = 0; s < p->splits; s++)
+                if (logs[s] > -INFINITY) exact += exp((double)logs[s] - whole) * (double)parts[s * dim + i];
+            if (!(fabs((double)*part - exact) <= 0x1p-6 * most)) return kc_fail("merged_out is %g, expected about %g", (double)*part, exact);
+            *part = (float)exact;
+        }
+        for (int64_t s = 0; s < p->splits; s++) p->part_lse[flat * p->splits + s] = s ? -INFINITY : p->lse[flat];
+        for (int64_t i = 0; i < dim; i++) kc_accept((uint8_t *)out->data + bytes * (size_t)(row + i * out->strides[3]), bytes);
+    }
+    kc_accept(p->lse, (size_t)octavo_row_elements(&c->in) * sizeof(float));
+    return 1;
+}
+
 int kc_close_partials(const kc_decode *c, const kc_partials *p)
 {
     double sums[4][DIM_MAX];

@@ -75,16 +75,17 @@ static void draw_streamed(kc_decode *c, plan *of)
     view->k_format = keys[pair], view->v_format = pair == 2 && kc_chance(20) ? OCTAVO_V_BF16 : values[pair];
     const int wide = of->flags & KC_MEANS && kc_chance(35); /* the FFA prototype's layout: units of 256 tokens */
     if (of->flags & KC_MEANS) { /* and of two, where units are dropped */
-        view->k_format = wide ? OCTAVO_K_E5M2X2 : pair % 2 ? OCTAVO_K_E4M3X2 : OCTAVO_K_INT8X2;
-        view->v_format = wide ? OCTAVO_V_F16 : pair % 2 ? OCTAVO_V_E4M3 : OCTAVO_V_INT8;
+        static const octavo_k_format nested[] = { OCTAVO_K_E4M3X2, OCTAVO_K_INT8X2, OCTAVO_K_INT4X2 };
+        view->k_format = wide ? OCTAVO_K_E5M2X2 : nested[pair % 3];
+        view->v_format = wide ? OCTAVO_V_F16 : pair % 3 ? OCTAVO_V_INT8 : OCTAVO_V_E4M3;
         view->k_residual_exponent = view->k_format == OCTAVO_K_E4M3X2 && kc_chance(75) ? 4 : 0;
     }
     do {
-        view->head_dim = view->v_dim = wide && kc_chance(80) ? 128 : KC_PICK(dims);
+        view->head_dim = view->v_dim = of->flags & KC_MEANS && kc_chance(80) ? 128 : KC_PICK(dims);
         view->kv_heads = (int32_t)kc_between(1, 4), view->batch = kc_between(1, 3), c->group = kc_between(1, 8);
         c->q_tokens = kc_chance(60) ? 1 : kc_between(1, 8 / c->group + 1);
         if (kc_chance(20)) c->group = kc_between(1, 16), c->q_tokens = kc_between(1, 12);
-        of->longest = kc_between(1, wide ? 2600 : kc_chance(70) ? 300 : 1500);
+        of->longest = kc_between(1, wide ? 2600 : kc_chance(60) ? 300 : kc_chance(80) ? 1500 : 7000);
     } while (view->batch * view->kv_heads * c->group * c->q_tokens * view->head_dim * of->longest > LONG_WORK);
     view->block_tokens = view->sub_block_tokens = wide || (of->flags & KC_MEANS && kc_chance(20)) ? 256 : KC_PICK(blocks);
     if (view->block_tokens > 64 && !wide) view->sub_block_tokens = 64;
@@ -164,7 +165,7 @@ static void draw_visibility(kc_decode *c, int bench)
     in->planes = octavo_k_plane_count(c->view.k_format);
     if (bench) return;
     if (kc_chance(c->tiled ? 8 : 25)) in->soft_cap = (float)kc_uniform(0.5, 60.0);
-    if (kc_chance(35)) {
+    if (kc_chance(c->tiled ? 15 : 35)) {
         in->window = kc_between(1, c->view.max_tokens + 3);
         in->sink_tokens = kc_chance(50) ? kc_between(0, 2 * c->view.block_tokens) : 0;
     }
@@ -217,7 +218,9 @@ static void draw_section(const kc_decode *c, const plan *of, octavo_section *sec
     const int padded = kc_chance(50), by_token = kc_chance(50);
     int64_t token, head, span;
     if (c->tiled && row_bytes % WIDE_BYTES == 0) align = WIDE_BYTES;
-    if (by_token) { /* [token][head][dim] */
+    if (c->tiled && row_bytes < WIDE_BYTES && kc_chance(60)) { /* scales side by side, in rows of whole pieces */
+        token = row_bytes, head = (count * token + WIDE_BYTES - 1) / WIDE_BYTES * WIDE_BYTES, span = heads * head;
+    } else if (by_token) { /* [token][head][dim] */
         head = row_bytes + (padded ? align * kc_between(0, 5) : 0);
         token = heads * head + (padded ? align * kc_between(0, 5) : 0);
         span = count * token + (padded ? align * kc_between(0, 9) : 0);

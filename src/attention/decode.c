@@ -29,18 +29,24 @@ static uint8_t *kept_mask(const decode_call *call)
     return call->params->kept ? call->params->kept : bytes(call, call->plan.kept);
 }
 
+/* Where a kernel may merge by itself: nothing but the splits' parts is to be added up. */
+static octavo_tensor merged_out(const decode_call *call)
+{
+    const octavo_decode_params *params = call->params;
+    return params->sink_logits || params->kv->k_mean || params->dropped_mass ? (octavo_tensor){ 0 } : params->out;
+}
+
 /* *merged: whether the kernel merged, too. */
 static octavo_status run_fused(const decode_call *call, int *merged)
 {
     const octavo_decode_params *params = call->params;
-    const int merge_alone = params->sink_logits || params->kv->k_mean || params->dropped_mass;
     const octavo_decode_fused_params fused = {
         .in = call->plan.in, .rule = params->select, .delta = params->delta, .thresholds = params->thresholds,
         .compensate = params->compensate, .keep_first_blocks = params->keep_first_blocks,
         .keep_last_blocks = params->keep_last_blocks, .splits = call->plan.splits, .split_units = call->plan.split_units,
         .kept = kept_mask(call), .part_out = floats(call, call->plan.part_out), .part_lse = floats(call, call->plan.part_lse),
         .part_kept = floats(call, call->plan.part_kept), .part_dropped = floats(call, call->plan.part_dropped),
-        .merged_out = merge_alone ? (octavo_tensor){ 0 } : params->out, .merged_lse = params->lse, .merged = merged,
+        .merged_out = merged_out(call), .merged_lse = params->lse, .merged = merged,
     };
     return call->kernels->decode_fused(&call->exec, &fused);
 }
@@ -72,7 +78,7 @@ static octavo_status refine(const decode_call *call, const octavo_block_score_pa
     return call->kernels->block_select(&call->exec, select);
 }
 
-static octavo_status run_two_pass(const decode_call *call)
+static octavo_status run_two_pass(const decode_call *call, int *merged)
 {
     const octavo_decode_params *params = call->params;
     const octavo_decode_plan *plan = &call->plan;
@@ -88,6 +94,7 @@ static octavo_status run_two_pass(const decode_call *call)
         .log_upper = score.log_upper, .compensate = params->compensate, .splits = plan->splits, .split_units = plan->split_units,
         .part_out = floats(call, plan->part_out), .part_lse = floats(call, plan->part_lse),
         .part_kept = floats(call, plan->part_kept), .part_dropped = floats(call, plan->part_dropped),
+        .merged_out = merged_out(call), .merged_lse = params->lse, .merged = merged,
     };
     return call->kernels->block_attend(&call->exec, &attend);
 }
@@ -165,7 +172,7 @@ octavo_status octavo_attention_decode(const octavo_exec *exec, const octavo_deco
     call.exec.workspace_bytes = call.plan.scratch_bytes;
     const int two_pass = params->select == OCTAVO_SELECT_MASS || params->select == OCTAVO_SELECT_CERTIFIED;
     int merged = 0;
-    OCTAVO_TRY(two_pass ? run_two_pass(&call) : run_fused(&call, &merged));
+    OCTAVO_TRY(two_pass ? run_two_pass(&call, &merged) : run_fused(&call, &merged));
     if (!merged) OCTAVO_TRY(merge(&call));
     return account(&call);
 }

@@ -45,6 +45,7 @@ static inline void octavo_install_sm80(octavo_kernels *kernels)
 /* For compute capability 9.0, over what octavo_install_sm80 set; each hands down what it does not do faster. */
 octavo_status octavo_block_score_sm90(const octavo_exec *exec, const octavo_block_score_params *p);
 octavo_status octavo_block_select_sm90(const octavo_exec *exec, const octavo_block_select_params *p);
+octavo_status octavo_block_attend_sm90(const octavo_exec *exec, const octavo_block_attend_params *p);
 octavo_status octavo_decode_fused_sm90(const octavo_exec *exec, const octavo_decode_fused_params *p);
 octavo_status octavo_attention_prefill_sm90(const octavo_exec *exec, const octavo_attention_prefill_params *p);
 octavo_status octavo_k_project_sm90(const octavo_exec *exec, const octavo_k_project_params *p);
@@ -53,6 +54,7 @@ static inline void octavo_install_sm90(octavo_kernels *kernels)
 {
     kernels->block_score = octavo_block_score_sm90;
     kernels->block_select = octavo_block_select_sm90;
+    kernels->block_attend = octavo_block_attend_sm90;
     kernels->decode_fused = octavo_decode_fused_sm90;
     kernels->attention_prefill = octavo_attention_prefill_sm90;
     kernels->k_project = octavo_k_project_sm90;

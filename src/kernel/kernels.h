@@ -126,6 +126,10 @@ typedef struct octavo_block_attend_params {
     float *part_lse;           /* [batch, kv_heads, rows, splits] compensation included; nothing: -inf */
     float *part_kept;          /* the same of kept units alone, or NULL                               */
     float *part_dropped;       /* log of the mass in dropped units (log_upper, else log_mass), with part_kept */
+    octavo_tensor merged_out;  /* [batch, q_tokens, q_heads, v_dim] f32, f16, bf16: where a merge without sinks and shifts is to follow,
+                                * a kernel may do it at once; data NULL: it may not */
+    float *merged_lse;         /* [batch, kv_heads, rows] or NULL */
+    int *merged;               /* on the host, 0 at first: 1 says that the kernel did, and then nothing of part_* is defined */
 } octavo_block_attend_params;
 
 #define OCTAVO_OPERANDS_block_attend(A, T, V)                                                         \
@@ -138,7 +142,9 @@ typedef struct octavo_block_attend_params {
     A(OUT, part_out, F32, octavo_row_elements(&p->in) * p->splits * p->in.kv->v_dim)                  \
     A(OUT, part_lse, F32, octavo_row_elements(&p->in) * p->splits)                                    \
     A(OUT, part_kept, F32, octavo_row_elements(&p->in) * p->splits)                                   \
-    A(OUT, part_dropped, F32, octavo_row_elements(&p->in) * p->splits)
+    A(OUT, part_dropped, F32, octavo_row_elements(&p->in) * p->splits)                                \
+    T(OUT, merged_out)                                                                                \
+    A(OUT, merged_lse, F32, octavo_row_elements(&p->in))
 
 /* NONE, BASE and DELTA in one pass: scores, decides and attends a unit while it is in the cache. */
 typedef struct octavo_decode_fused_params {
@@ -151,10 +157,9 @@ typedef struct octavo_decode_fused_params {
     int64_t splits, split_units; /* as block_attend         */
     uint8_t *kept;             /* [batch, kv_heads, units]; may be NULL for NONE and BASE */
     float *part_out, *part_lse, *part_kept, *part_dropped; /* as block_attend          */
-    octavo_tensor merged_out;  /* [batch, q_tokens, q_heads, v_dim] f32, f16, bf16: where a merge without sinks and shifts is to follow,
-                                * a kernel may do it at once; data NULL: it may not */
-    float *merged_lse;         /* [batch, kv_heads, rows] or NULL */
-    int *merged;               /* on the host, 0 at first: 1 says that the kernel did, and then nothing of part_* is defined */
+    octavo_tensor merged_out;  /* as block_attend */
+    float *merged_lse;
+    int *merged;
 } octavo_decode_fused_params;
 
 #define OCTAVO_OPERANDS_decode_fused(A, T, V)                                                         \

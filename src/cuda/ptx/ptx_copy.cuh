@@ -12,6 +12,12 @@ static __device__ __forceinline__ void copy_16(uint32_t to, const void *from, ui
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 }
 
+/* A word through the first-level cache. */
+static __device__ __forceinline__ void copy_4(uint32_t to, const void *from)
+{
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
+}
+
 static __device__ __forceinline__ uint32_t load_shared_word(uint32_t from)
 {
     uint32_t word;

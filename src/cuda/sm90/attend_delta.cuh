@@ -45,7 +45,7 @@ static __device__ __forceinline__ int page_of_token(const delta_call &d, const s
 /* The number that was asked for becomes a unit; asks for its page and for another number. */
 template <class KIND> static __device__ __forceinline__ void next_order(const delta_call &d, const stream_block &k, unit_supply &of)
 {
-    stream_count *word = d.of.counts + k.b * gridDim.y + k.head;
+    stream_count *word = d.of.counts + k.b * d.of.kv_heads + k.head;
     if (of.next.unit >= of.units) return;
     of.next.unit = of.begin < of.units ? of.begin + (int)(counted(word, of.number, 1) & ((1u << DONE_SHIFT) - 1)) : of.units;
     if (of.next.unit >= of.units) return;
@@ -170,7 +170,7 @@ static __device__ __forceinline__ void take_base(const delta_call &d, const stre
 
 /* ---- the kernel ---- */
 
-/* Grid (splits, kv heads, batch); shared memory: KIND::BYTES. */
+/* Grid (kv heads, batch, splits); shared memory: KIND::BYTES. */
 template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1) attend_delta(const __grid_constant__ delta_call d)
 {
     constexpr int BASE = KIND::BASE, VALUE = KIND::VALUE, BASES = KIND::BASES, SPAN = KIND::SPAN;
@@ -181,7 +181,8 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
     __shared__ __align__(8) uint64_t barriers[KIND::ALL_SLOTS];
     const stream_call &c = d.of;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, t = lane % 4, team = warp / KIND::TEAM;
-    stream_block k = { (int)blockIdx.z, (int)blockIdx.y, 0, 0, c.page_table, shared_address(memory), shared_address(sides), shared_address(barriers) };
+    stream_block k = { (int)blockIdx.y, (int)blockIdx.x, (int)blockIdx.z, 0, 0, c.page_table,
+                       shared_address(memory), shared_address(sides), shared_address(barriers) };
     delta_warp w = delta_warp_of<KIND>(k, masses[KIND::MEANS ? warp : 0]);
 
     /* 1: what no kernel before this one decides, and hints */
@@ -191,7 +192,7 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
     for (int i = lane; KIND::MEANS && i < MEANS_BYTES / PIECE; i += 32) store_shared_16(w.means + PIECE * i, make_uint4(0, 0, 0, 0));
     fence_for_engines();
     hint_of_queries<DELTA_DIM>(c, k);
-    const int stride = c.splits * KIND::TEAMS, first = blockIdx.x * KIND::TEAMS + team;
+    const int stride = c.splits * KIND::TEAMS, first = k.split * KIND::TEAMS + team;
     hint_of_pages<KIND>(c, k, first, stride);
     __syncthreads(); /* the barriers are there */
     wait_for_kernel_before();
@@ -205,7 +206,7 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
     for (int i = 0; i <= BASES; i++) first_pages[i] = page_of_token(d, k, (first + i * stride) * SPAN);
     unit_supply supply = { { first + BASES * stride, first_pages[BASES] }, 0, (BASES + 1) * stride, 0 };
     const bool supplies = lane == 0 && w.member == 0;
-    if (supplies && (int64_t)supply.begin * SPAN < c.max_tokens) supply.number = atomicAdd(c.counts + k.b * gridDim.y + k.head, (stream_count)1);
+    if (supplies && (int64_t)supply.begin * SPAN < c.max_tokens) supply.number = atomicAdd(c.counts + k.b * c.kv_heads + k.head, (stream_count)1);
     uint32_t asked[DELTA_DIM / 16][2];
     ask_for_row<DELTA_DIM, BASE>(c, k, asked);
     k.length = clamped_length(c, raw_length);
@@ -225,8 +226,8 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
 #pragma unroll
     for (int i = 0; i < BASES; i++)
         if (!LATE || i < BASES - 1 || !there) ask_for_first(i);
-    uint8_t *kept = d.kept + (int64_t)(k.b * gridDim.y + k.head) * d.units;
-    for (int unit = units + blockIdx.x * DELTA_THREADS + threadIdx.x; unit < d.units; unit += c.splits * DELTA_THREADS) kept[unit] = OCTAVO_UNIT_UNSEEN;
+    uint8_t *kept = d.kept + (int64_t)(k.b * c.kv_heads + k.head) * d.units;
+    for (int unit = units + k.split * DELTA_THREADS + threadIdx.x; unit < d.units; unit += c.splits * DELTA_THREADS) kept[unit] = OCTAVO_UNIT_UNSEEN;
     stream_queries<DELTA_DIM, BASE> queries;
     take_row<DELTA_DIM, BASE>(c, asked, queries);
     delta_rule rule;
@@ -275,8 +276,8 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
     next_kernel_may_start();
 
     /* 4: results */
-    put_results<DELTA_DIM, VALUE>(c, k, of, *(stream_results<DELTA_DIM> *)memory);
-    if (c.splits == 1 && threadIdx.x == 0) c.counts[k.b * gridDim.y + k.head] = COUNTS_TAG << TAG_SHIFT; /* else it is the last block's work */
+    put_results<DELTA_DIM, VALUE>(c, k, c.splits, of, *(stream_results<DELTA_DIM> *)memory);
+    if (c.splits == 1 && threadIdx.x == 0) c.counts[k.b * c.kv_heads + k.head] = COUNTS_TAG << TAG_SHIFT; /* else it is the last block's work */
 }
 
 #endif

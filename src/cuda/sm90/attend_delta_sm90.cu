@@ -1,4 +1,5 @@
 /* attend_delta_sm90.cu - delta in one pass over heads of 128 elements. */
+#include "cuda/sm90/stream_fit.h"
 #include "cuda/sm90/stream_launch.cuh"
 #include "cuda/sm90/attend_delta.cuh"
 
@@ -8,16 +9,8 @@ template <class KIND> static octavo_status launch_delta(const octavo_exec *exec,
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->k[0], DELTA_DIM, STEP_TOKENS, &call->of.k));
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->k[1], DELTA_DIM, STEP_TOKENS, &call->more));
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->v, SLOT_BYTES / VALUE_TOKENS, VALUE_TOKENS, &call->of.v));
-    const dim3 grid((unsigned)call->of.splits, (unsigned)kv->kv_heads, (unsigned)kv->batch);
+    const dim3 grid((unsigned)kv->kv_heads, (unsigned)kv->batch, (unsigned)call->of.splits);
     return octavo_cuda_launch(attend_delta<KIND>, "decode_fused", grid, DELTA_THREADS, KIND::BYTES, exec, *call);
-}
-
-/* Mean rows that the copy engine can bring. */
-static bool means_fit(const octavo_kv_view *kv)
-{
-    const octavo_section *mean = &kv->v_mean;
-    const int64_t bits = (int64_t)(uintptr_t)mean->data | mean->page_bytes | mean->sequence_bytes | mean->head_bytes | mean->token_bytes;
-    return mean->data && kv->v_mean_scale.data && bits % PIECE == 0;
 }
 
 octavo_status octavo_attend_delta(const octavo_exec *exec, const stream_call *of, const octavo_decode_fused_params *p, bool *done)
@@ -28,10 +21,10 @@ octavo_status octavo_attend_delta(const octavo_exec *exec, const stream_call *of
     const bool int8 = kv->k_format == OCTAVO_K_INT8X2 && kv->v_format == OCTAVO_V_INT8 && narrow;
     const bool e5m2 = kv->k_format == OCTAVO_K_E5M2X2 && kv->v_format == OCTAVO_V_F16 && kv->sub_block_tokens == 4 * STEP_TOKENS && !means;
     const int steps = kv->block_tokens / STEP_TOKENS;
-    *done = (e4m3 || int8 || e5m2) && kv->head_dim == DELTA_DIM && steps <= STEPS_MOST && (!means || means_fit(kv));
+    *done = (e4m3 || int8 || e5m2) && kv->head_dim == DELTA_DIM && steps <= STEPS_MOST && (!means || means_stream(kv));
     if (!*done) return OCTAVO_OK;
     delta_call call = {};
-    call.of = *of, call.v_mean = kv->v_mean, call.v_mean_scale = kv->v_mean_scale, call.thresholds = p->thresholds, call.kept = p->kept;
+    call.of = *of, call.of.splits = of->early, call.v_mean = kv->v_mean, call.v_mean_scale = kv->v_mean_scale, call.thresholds = p->thresholds, call.kept = p->kept;
     call.delta = p->delta * LOG2_E, call.residual = int8 ? 1.0f / 254.0f : e4m3 && kv->k_residual_exponent ? 0.0625f : 1.0f;
     call.units = (int)octavo_view_units(kv), call.block_steps_shift = 31 - __builtin_clz((unsigned)steps);
     call.keep_first_blocks = p->keep_first_blocks, call.keep_last_blocks = p->keep_last_blocks, call.compensate = means;

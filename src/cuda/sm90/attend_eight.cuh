@@ -291,7 +291,7 @@ template <typename L> static __device__ __forceinline__ void eight_put_nothing(c
 template <typename L> static __global__ void __launch_bounds__(EIGHT_THREADS, L::BLOCKS) attend_eight(const __grid_constant__ eight_call c)
 {
     extern __shared__ uint8_t memory[];
-    eight_block k = { { (int)blockIdx.z / c.row_tiles, (int)blockIdx.y, 0, 0, c.of.page_table, 0, 0, 0 }, 0, (int)blockIdx.z % c.row_tiles * EIGHT_ROWS, 0 };
+    eight_block k = { { (int)blockIdx.z / c.row_tiles, (int)blockIdx.y, (int)blockIdx.x, 0, 0, c.of.page_table, 0, 0, 0 }, 0, (int)blockIdx.z % c.row_tiles * EIGHT_ROWS, 0 };
     k.base = (shared_address(memory) + EIGHT_ALIGN - 1) / EIGHT_ALIGN * EIGHT_ALIGN;
     k.rows = c.of.rows - k.first_row < EIGHT_ROWS ? c.of.rows - k.first_row : EIGHT_ROWS;
     const bool asks = threadIdx.x == 0, weighs = (int)threadIdx.x / 32 * 16 < k.rows;

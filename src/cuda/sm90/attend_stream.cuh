@@ -1,9 +1,10 @@
 /* attend_stream.cuh - decode over everything that up to eight rows of a kv head see: a stream of boxes that the copy engine brings, and
  * the merge of all blocks' results by the last of them.
  *
- * A block is a split, one a multiprocessor: with a second one, or more in flight, some get far more of the memory's speed than others
- * and all wait for the last. A warp has two slots of the ring and asks for the next stage when it has multiplied one. Steps of a sequence
- * go around all warps of all splits, so that what is read at a time lies close together. */
+ * A block is a split, one a multiprocessor at a time: with a second one, or more in flight, some get far more of the memory's speed than
+ * others and all wait for the last. A warp has two slots of the ring and asks for the next stage when it has multiplied one. Steps of a
+ * short sequence go around all warps of all splits, so that what is read at a time lies close together. A long one is cut into early
+ * splits, with which all multiprocessors begin, and short late ones for whoever is done first. */
 #ifndef OCTAVO_CUDA_SM90_ATTEND_STREAM_CUH
 #define OCTAVO_CUDA_SM90_ATTEND_STREAM_CUH
 
@@ -14,6 +15,7 @@
 #include "cuda/tile/tile_query.cuh"
 
 enum { STREAM_ROWS = 8, SPLITS_MOST = 256, SPLITS_AT_ONCE = 16 };
+enum { EARLY_SHARE = 27, ALL_SHARES = 32, EARLY_BYTES = 3 << 20 /* that an early split reads of a long sequence, at least */ };
 
 /* A word of a kv head that may hold anything at first: COUNTS_TAG, from DONE_SHIFT on how many blocks are done, below that how many
  * units have been taken. The last block leaves the tag alone. */
@@ -27,31 +29,32 @@ struct stream_call {
     const int32_t *lengths, *sequences, *page_table; /* page_table NULL: a sequence's rows lie one behind the other */
     int64_t page_table_stride;
     int max_tokens, shift; /* of block_tokens */
-    int rows, q_tokens, group, splits;
+    int rows, q_tokens, group, kv_heads;
+    int splits, early, late_from; /* sequences of fewer steps than late_from have the early splits alone */
     int row_step; /* the maps' last axis is the view's row: 1, or there is one for all: 0 */
     const uint16_t *q; /* bf16 or f16 */
     bool q_is_bf16, rounds_q; /* rounds_q: to E4M3, over codes of 8 bits */
     int64_t q_stride[3]; /* of a sequence, token, head: elements */
     float scale;         /* softmax_scale * log2(e) */
     const float *v_channel_scale;
-    float *part_out;   /* [batch, kv_heads, splits, rows, DIM] relative to the split's base */
-    float2 *part_sum;  /* [batch, kv_heads, splits, rows] base and sum */
+    float *part_out; /* [batch, kv_heads, splits, rows, DIM] */
+    float *part_lse; /* [batch, kv_heads, splits, rows] in units of ln 2 */
     stream_count *counts; /* [batch, kv_heads] */
     octavo_tensor out;
     float *lse; /* [batch, kv_heads, rows] or NULL */
 };
 
 /* What the ring's memory holds once every stage is read. */
-template <int DIM> struct stream_results {
-    float out[STREAM_WARPS][STREAM_ROWS][DIM + 4];
-    float base[STREAM_WARPS][STREAM_ROWS], sum[STREAM_WARPS][STREAM_ROWS];
+template <int DIM, int WARPS = STREAM_WARPS> struct stream_results {
+    float out[WARPS][STREAM_ROWS][DIM + 4];
+    float base[WARPS][STREAM_ROWS], sum[WARPS][STREAM_ROWS];
     float weight[STREAM_ROWS][SPLITS_MOST];
     int is_last;
 };
 
 /* A block's place in the call. */
 struct stream_block {
-    int b, head, row, length;
+    int b, head, split, row, length;
     const int32_t *table; /* NULL: there is none */
     uint32_t ring, scales, full;
 };
@@ -148,19 +151,30 @@ static __device__ __forceinline__ void take_row(const stream_call &c, const uint
         for (int i = 0; i < DIM / 8; i++) of.q[i / 2][i % 2] = asked[i / 2][i % 2];
         of.scale[0] = of.scale[1] = c.scale;
     } else {
-        float amax = 0.0f;
-        auto low = [&](uint32_t pair) { return c.q_is_bf16 ? bf16_low(pair) : f16_low(pair); };
-        auto high = [&](uint32_t pair) { return c.q_is_bf16 ? bf16_high(pair) : f16_high(pair); };
+        float x[DIM / 4], amax = 0.0f;
 #pragma unroll
-        for (int i = 0; i < DIM / 8; i++) amax = fmaxf(amax, fmaxf(fabsf(low(asked[i / 2][i % 2])), fabsf(high(asked[i / 2][i % 2]))));
+        for (int i = 0; i < DIM / 4; i++) {
+            const uint32_t pair = asked[i / 4][i / 2 % 2];
+            x[i] = i % 2 == 0 ? (c.q_is_bf16 ? bf16_low(pair) : f16_low(pair)) : c.q_is_bf16 ? bf16_high(pair) : f16_high(pair);
+            amax = fmaxf(amax, fabsf(x[i]));
+        }
         amax = fmaxf(amax, __shfl_xor_sync(WHOLE_WARP, amax, 1));
         amax = fmaxf(amax, __shfl_xor_sync(WHOLE_WARP, amax, 2));
-        const int32_t p = octavo_row_exponent(c.rounds_q ? amax : 0.0f);
-        auto met = [&](float x) { return c.rounds_q ? octavo_e4m3_of_row(x, p) : x; };
-        const int lift = stream_lift(met(amax));
+        if (c.rounds_q) {
+            const int32_t p = octavo_row_exponent(amax);
+            const float up = octavo_power_of_two(p), down = octavo_power_of_two(-p);
+#pragma unroll
+            for (int i = 0; i < DIM / 4; i += 4) {
+                uint32_t low, high;
+                e4m3_to_f16(pack_e4m3(x[i] * up, x[i + 1] * up, x[i + 2] * up, x[i + 3] * up), &low, &high);
+                x[i] = f16_low(low) * down, x[i + 1] = f16_high(low) * down, x[i + 2] = f16_low(high) * down, x[i + 3] = f16_high(high) * down;
+            }
+            amax = octavo_e4m3_of_row(amax, p);
+        }
+        const int lift = stream_lift(amax);
         const float up = __int_as_float((127 + lift) << 23), down = __int_as_float((127 - lift) << 23);
 #pragma unroll
-        for (int i = 0; i < DIM / 8; i++) of.q[i / 2][i % 2] = pack_f16(met(low(asked[i / 2][i % 2])) * up, met(high(asked[i / 2][i % 2])) * up);
+        for (int i = 0; i < DIM / 8; i++) of.q[i / 2][i % 2] = pack_f16(x[2 * i] * up, x[2 * i + 1] * up);
 #pragma unroll
         for (int i = 0; i < 2; i++) of.scale[i] = c.scale * __shfl_sync(WHOLE_WARP, down, 4 * (2 * t + i));
     }
@@ -178,12 +192,12 @@ static __device__ __forceinline__ void put_output(const stream_call &c, int b, i
     float2 factor = make_float2(inverse, inverse);
     if (c.v_channel_scale) factor.x *= c.v_channel_scale[head * DIM + d], factor.y *= c.v_channel_scale[head * DIM + d + 1];
     store_float(&c.out, to + d * c.out.strides[3], o.x * factor.x), store_float(&c.out, to + (d + 1) * c.out.strides[3], o.y * factor.y);
-    if (d == 0 && c.lse) c.lse[(int64_t)(b * gridDim.y + head) * c.rows + r] = base == UNSET ? NOTHING : (base + log2f(sum)) * LN_2;
+    if (d == 0 && c.lse) c.lse[(int64_t)(b * c.kv_heads + head) * c.rows + r] = base == UNSET ? NOTHING : (base + log2f(sum)) * LN_2;
 }
 
 /* The warps' states, relative to their own bases. */
-template <int DIM, int VALUE>
-static __device__ __forceinline__ void put_state(const stream_call &c, const stream_state<DIM> &of, stream_results<DIM> &all)
+template <int DIM, int VALUE, int WARPS>
+static __device__ __forceinline__ void put_state(const stream_call &c, const stream_state<DIM> &of, stream_results<DIM, WARPS> &all)
 {
     const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
@@ -202,17 +216,17 @@ static __device__ __forceinline__ void put_state(const stream_call &c, const str
 }
 
 /* Elements d and d + 1 of a row over the block's warps. */
-template <int DIM>
-static __device__ __forceinline__ float2 add_warps(const stream_results<DIM> &all, int r, int d, float *base, float *sum)
+template <int DIM, int WARPS>
+static __device__ __forceinline__ float2 add_warps(const stream_results<DIM, WARPS> &all, int r, int d, float *base, float *sum)
 {
     float2 o = make_float2(0.0f, 0.0f);
     *base = UNSET, *sum = 0.0f;
     const int warps = (int)blockDim.x / 32;
 #pragma unroll
-    for (int w = 0; w < STREAM_WARPS; w++)
+    for (int w = 0; w < WARPS; w++)
         if (w < warps) *base = fmaxf(*base, all.base[w][r]);
 #pragma unroll
-    for (int w = 0; w < STREAM_WARPS; w++) {
+    for (int w = 0; w < WARPS; w++) {
         if (w >= warps) break;
         const float weight = exp2_fast(all.base[w][r] - *base);
         const float2 x = *(const float2 *)&all.out[w][r][d];
@@ -233,43 +247,43 @@ static __device__ __forceinline__ stream_count counted(stream_count *word, strea
     }
 }
 
-/* Whether every other block of the kv head is done; counts this one in. */
-static __device__ __forceinline__ bool is_last_block(const stream_call &c, int group)
+/* Whether the kv head's other splits are done; counts this one in. */
+static __device__ __forceinline__ bool is_last_block(const stream_call &c, int group, int splits)
 {
     const stream_count one = (stream_count)1 << DONE_SHIFT;
     __threadfence();
     const stream_count before = counted(c.counts + group, atomicAdd(c.counts + group, one), one);
-    if ((int)(before >> DONE_SHIFT & 0xffffu) != c.splits - 1) return false;
+    if ((int)(before >> DONE_SHIFT & 0xffffu) != splits - 1) return false;
     c.counts[group] = COUNTS_TAG << TAG_SHIFT;
     __threadfence();
     return true;
 }
 
-/* Adds up what the kv head's blocks left. */
-template <int DIM>
-static __device__ __forceinline__ void merge_splits(const stream_call &c, const stream_block &k, int group, stream_results<DIM> &all)
+/* Adds up what the kv head's `splits` blocks left. */
+template <int DIM, int WARPS>
+static __device__ __forceinline__ void merge_splits(const stream_call &c, const stream_block &k, int group, int splits, stream_results<DIM, WARPS> &all)
 {
     constexpr int QUADS = DIM / 4;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, items = c.rows * QUADS;
     const float *parts = c.part_out + (int64_t)group * c.splits * c.rows * DIM;
-    const float2 *sums = c.part_sum + (int64_t)group * c.splits * c.rows;
+    const float *exponents = c.part_lse + (int64_t)group * c.splits * c.rows;
     float4 held[SPLITS_AT_ONCE];
     auto ask = [&](int i, int from) {
 #pragma unroll
         for (int s = 0; s < SPLITS_AT_ONCE; s++)
-            held[s] = from + s < c.splits && i < items ? __ldcg((const float4 *)parts + (from + s) * items + i) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            held[s] = from + s < splits && i < items ? __ldcg((const float4 *)parts + (from + s) * items + i) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     };
     ask(threadIdx.x, 0);
     for (int r = warp; r < c.rows; r += (int)blockDim.x / 32) { /* a warp a row: the splits' weights */
-        float2 x = lane < c.splits ? __ldcg(sums + lane * c.rows + r) : make_float2(UNSET, 0.0f);
-        float base = x.x;
-        for (int s = lane + 32; s < c.splits; s += 32) base = fmaxf(base, __ldcg(sums + s * c.rows + r).x);
+        const float first = lane < splits ? __ldcg(exponents + lane * c.rows + r) : NOTHING;
+        float base = fmaxf(first, UNSET);
+        for (int s = lane + 32; s < splits; s += 32) base = fmaxf(base, __ldcg(exponents + s * c.rows + r));
         base = warp_reduce(base, take_larger());
-        float weight = exp2_fast(x.x - base), sum = x.y * weight;
-        if (lane < c.splits) all.weight[r][lane] = weight;
-        for (int s = lane + 32; s < c.splits; s += 32) {
-            x = __ldcg(sums + s * c.rows + r), weight = exp2_fast(x.x - base);
-            all.weight[r][s] = weight, sum = fmaf(x.y, weight, sum);
+        float sum = exp2_fast(first - base);
+        if (lane < splits) all.weight[r][lane] = sum;
+        for (int s = lane + 32; s < splits; s += 32) {
+            const float weight = exp2_fast(__ldcg(exponents + s * c.rows + r) - base);
+            all.weight[r][s] = weight, sum += weight;
         }
         sum = warp_reduce(sum, add_up());
         if (lane == 0) all.base[0][r] = base, all.sum[0][r] = sum;
@@ -280,11 +294,11 @@ static __device__ __forceinline__ void merge_splits(const stream_call &c, const 
         const int r = i / QUADS, d = i % QUADS * 4;
         float4 o = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 #pragma unroll 1
-        for (int from = 0; from < c.splits; from += SPLITS_AT_ONCE) {
+        for (int from = 0; from < splits; from += SPLITS_AT_ONCE) {
             if (from > 0 || i >= (int)blockDim.x) ask(i, from);
 #pragma unroll
             for (int s = 0; s < SPLITS_AT_ONCE; s++) {
-                const float weight = from + s < c.splits ? all.weight[r][from + s] : 0.0f;
+                const float weight = from + s < splits ? all.weight[r][from + s] : 0.0f;
                 o.x = fmaf(held[s].x, weight, o.x), o.y = fmaf(held[s].y, weight, o.y);
                 o.z = fmaf(held[s].z, weight, o.z), o.w = fmaf(held[s].w, weight, o.w);
             }
@@ -294,36 +308,51 @@ static __device__ __forceinline__ void merge_splits(const stream_call &c, const 
     }
 }
 
-/* A block's part of the work once its warps have multiplied all that is theirs. */
-template <int DIM, int VALUE>
-static __device__ __forceinline__ void put_results(const stream_call &c, const stream_block &k, const stream_state<DIM> &of, stream_results<DIM> &all)
+/* A block's part of the work, one of `splits` of the kv head's, once its warps have multiplied all that is theirs. */
+template <int DIM, int VALUE, int WARPS>
+static __device__ __forceinline__ void put_results(const stream_call &c, const stream_block &k, int splits, const stream_state<DIM> &of,
+                                                   stream_results<DIM, WARPS> &all)
 {
     constexpr int PAIRS = DIM / 2;
-    const int group = k.b * gridDim.y + k.head;
+    const int group = k.b * c.kv_heads + k.head;
     __syncthreads();
-    put_state<DIM, VALUE>(c, of, all);
+    put_state<DIM, VALUE, WARPS>(c, of, all);
     __syncthreads();
 #pragma unroll 1
     for (int i = threadIdx.x; i < c.rows * PAIRS; i += blockDim.x) {
         const int r = i / PAIRS, d = i % PAIRS * 2;
-        const int64_t part = ((int64_t)group * c.splits + blockIdx.x) * c.rows + r;
+        const int64_t part = ((int64_t)group * c.splits + k.split) * c.rows + r;
         float base, sum;
-        const float2 o = add_warps<DIM>(all, r, d, &base, &sum);
-        if (c.splits == 1) {
+        const float2 o = add_warps<DIM, WARPS>(all, r, d, &base, &sum);
+        if (splits == 1) {
             put_output<DIM>(c, k.b, k.head, r, d, o, base, sum);
             continue;
         }
-        *(float2 *)(c.part_out + part * DIM + d) = o;
-        if (d == 0) c.part_sum[part] = make_float2(base, sum);
+        const float inverse = base == UNSET ? 0.0f : 1.0f / sum;
+        *(float2 *)(c.part_out + part * DIM + d) = make_float2(o.x * inverse, o.y * inverse);
+        if (d == 0) c.part_lse[part] = base == UNSET ? NOTHING : base + log2f(sum);
     }
-    if (c.splits == 1) return;
+    if (splits == 1) return;
     __syncthreads();
-    if (threadIdx.x == 0) all.is_last = is_last_block(c, group);
+    if (threadIdx.x == 0) all.is_last = is_last_block(c, group, splits);
     __syncthreads();
-    if (all.is_last) merge_splits<DIM>(c, k, group, all);
+    if (all.is_last) merge_splits<DIM, WARPS>(c, k, group, splits, all);
 }
 
-/* Grid (splits, kv heads, batch); shared memory: the ring. */
+/* The block's stages: stage n, of warp n % STREAM_WARPS, is step first + n % STREAM_WARPS + n / STREAM_WARPS * stride, up to `end`. */
+struct stream_share {
+    int first, stride, end, splits; /* of the sequence that have steps */
+};
+
+static __device__ __forceinline__ stream_share share_of(const stream_call &c, const stream_block &k, int steps)
+{
+    if (steps < c.late_from) return { k.split * STREAM_WARPS, c.early * STREAM_WARPS, steps, c.early };
+    const int early = steps * EARLY_SHARE / ALL_SHARES, late = c.splits - c.early;
+    auto begin = [&](int split) { return split <= c.early ? part_begin(early, split, c.early) : early + part_begin(steps - early, split - c.early, late); };
+    return { begin(k.split), STREAM_WARPS, begin(k.split + 1), c.splits };
+}
+
+/* Grid (kv heads, batch, splits); shared memory: the ring. */
 template <int DIM, int KEY, int VALUE>
 static __global__ void __launch_bounds__(STREAM_THREADS, 1) attend_stream(const __grid_constant__ stream_call c)
 {
@@ -333,15 +362,15 @@ static __global__ void __launch_bounds__(STREAM_THREADS, 1) attend_stream(const 
     __shared__ __align__(128) uint8_t scales_memory[SLOTS][stage::SCALES];
     __shared__ __align__(8) uint64_t barriers[SLOTS];
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    stream_block k = { (int)blockIdx.z, (int)blockIdx.y, 0, 0, c.page_table, shared_address(memory), shared_address(scales_memory), shared_address(barriers) };
+    stream_block k = { (int)blockIdx.y, (int)blockIdx.x, (int)blockIdx.z, 0, 0, c.page_table,
+                       shared_address(memory), shared_address(scales_memory), shared_address(barriers) };
 
     /* 1: what no kernel before this one decides, and hints */
     if (threadIdx.x == 0) prefetch_map(&c.k), prefetch_map(&c.v);
     if (threadIdx.x < SLOTS) mbarrier_init(k.full + 8 * threadIdx.x, 1), mbarrier_init_done();
     if ((stage::K_SCALES && !c.k_scale.data) || (stage::V_SCALES && !c.v_scale.data)) /* exponents of 0 */
         for (int i = threadIdx.x; i < SLOTS * stage::SCALES / 4; i += STREAM_THREADS) ((uint32_t *)scales_memory)[i] = 0;
-    const int stride = c.splits * STREAM_WARPS, first = blockIdx.x * STREAM_WARPS, blocks = (c.max_tokens + (1 << c.shift) - 1) >> c.shift;
-    auto step_of = [&](int n) { return first + n % STREAM_WARPS + n / STREAM_WARPS * stride; }; /* stage n of the block */
+    const int blocks = (c.max_tokens + (1 << c.shift) - 1) >> c.shift;
     hint_of_queries<DIM>(c, k);
     wait_for_kernel_before();
 
@@ -352,19 +381,20 @@ static __global__ void __launch_bounds__(STREAM_THREADS, 1) attend_stream(const 
         const int block = (step * stage::TOKENS) >> c.shift;
         return k.table && block < blocks ? k.table[block] : 0;
     };
-    const int raw_length = c.lengths[k.row];
+    k.length = clamped_length(c, c.lengths[k.row]);
+    const stream_share share = share_of(c, k, (k.length + stage::TOKENS - 1) / stage::TOKENS);
+    if (k.split >= share.splits) return;
+    auto step_of = [&](int n) { return share.first + n % STREAM_WARPS + n / STREAM_WARPS * share.stride; };
     int first_pages[stage::EACH];
 #pragma unroll
     for (int i = 0; i < stage::EACH; i++) first_pages[i] = page_at(step_of(warp + i * STREAM_WARPS));
     uint32_t asked[DIM / 16][2];
     ask_for_row<DIM, KEY>(c, k, asked);
-    k.length = clamped_length(c, raw_length);
-    const int steps = (k.length + stage::TOKENS - 1) / stage::TOKENS;
     __syncthreads(); /* the barriers are there */
 #pragma unroll
     for (int i = 0; i < stage::EACH; i++) {
         const int n = warp + i * STREAM_WARPS;
-        if (step_of(n) < steps) ask_for_step<DIM, KEY, VALUE>(c, k, step_of(n), first_pages[i], n);
+        if (step_of(n) < share.end) ask_for_step<DIM, KEY, VALUE>(c, k, step_of(n), first_pages[i], n);
     }
     int page = page_at(step_of(warp + SLOTS));
     stream_queries<DIM, KEY> queries;
@@ -379,7 +409,7 @@ static __global__ void __launch_bounds__(STREAM_THREADS, 1) attend_stream(const 
     /* 3: the stream */
     int slot = warp, parity = 0;
 #pragma unroll 1
-    for (int n = warp; step_of(n) < steps; n += STREAM_WARPS) {
+    for (int n = warp; step_of(n) < share.end; n += STREAM_WARPS) {
         const int token = step_of(n) * stage::TOKENS;
         const uint32_t at = k.ring + slot * stage::BYTES, side = k.scales + slot * stage::SCALES;
         mbarrier_wait(k.full + 8 * slot, parity);
@@ -404,7 +434,7 @@ static __global__ void __launch_bounds__(STREAM_THREADS, 1) attend_stream(const 
         for (int j = 0; j < TILES; j++) stream_outputs<DIM, VALUE, TILES>(of.out, x[j], at + stage::V_AT + j * tile_stride<stage::V_ROW>());
         __syncwarp();
         const int next = step_of(n + SLOTS);
-        if (next < steps) ask_for_step<DIM, KEY, VALUE>(c, k, next, page, slot);
+        if (next < share.end) ask_for_step<DIM, KEY, VALUE>(c, k, next, page, slot);
         page = page_at(step_of(n + STREAM_WARPS + SLOTS));
         slot += STREAM_WARPS;
         if (slot >= SLOTS) slot -= SLOTS, parity ^= 1;
@@ -412,7 +442,7 @@ static __global__ void __launch_bounds__(STREAM_THREADS, 1) attend_stream(const 
     next_kernel_may_start();
 
     /* 4: results */
-    put_results<DIM, VALUE>(c, k, of, *(stream_results<DIM> *)memory);
+    put_results<DIM, VALUE>(c, k, share.splits, of, *(stream_results<DIM> *)memory);
 }
 
 #endif

@@ -2,44 +2,17 @@
  * level's scan and selection. All other calls are handed down. */
 #include "cuda/cuda_install.h"
 #include "cuda/sm80/decode_tiles_sm80.h"
+#include "cuda/sm90/stream_fit.h"
 #include "cuda/sm90/stream_launch.cuh"
 
 /* ---- what fits ---- */
 
-/* 16-byte boxes of rows; pages are blocks of a power of two of tokens, or a sequence is one run of rows. */
-static bool section_streams(const octavo_kv_view *kv, const octavo_section *section, int row_bytes)
-{
-    const int64_t bits = (int64_t)(uintptr_t)section->data | section->page_bytes | section->sequence_bytes | section->head_bytes | section->token_bytes;
-    const bool forward = section->page_bytes >= 0 && section->sequence_bytes >= 0 && section->head_bytes >= 0 && section->token_bytes >= row_bytes;
-    if (!section->data || bits % PIECE || !forward || section->token_bytes >= 1 << 26) return false;
-    return kv->page_table ? section->sequence_bytes == 0 && kv->pages > 0
-                          : section->page_bytes == kv->block_tokens * section->token_bytes || kv->max_tokens <= kv->block_tokens;
-}
-
-static bool scales_stream(const octavo_section *section, int width)
-{
-    return width == 0 || (!section->data && width == 1) || (section->data && scales_are_dense(section, width));
-}
-
-static bool queries_stream(const octavo_tensor *q, key_kind key)
-{
-    const int64_t bits = q->strides[0] | q->strides[1] | q->strides[2];
-    if (q->dtype == OCTAVO_F32 || (key == KEY_BF16 && q->dtype != OCTAVO_BF16)) return false;
-    return q->strides[3] == 1 && bits % 2 == 0 && (uintptr_t)q->data % 4 == 0;
-}
-
 /* What the copy engine can bring, of a call that asks for nothing but attention. */
 static bool view_streams(const octavo_decode_fused_params *p, key_kind key, value_kind value)
 {
-    const octavo_kv_view *kv = p->in.kv;
     const bool delta = p->rule == OCTAVO_SELECT_DELTA;
-    if (p->split_units || !p->kept == delta || p->part_kept || p->part_dropped || p->in.window || p->in.soft_cap > 0.0f) return false;
-    if (octavo_decode_rounds_k(p->in.precision, kv->k_format) || octavo_decode_rounds_v(p->in.precision, kv->v_format)) return false;
-    if (kv->head_dim != kv->v_dim || kv->block_tokens & (kv->block_tokens - 1) || kv->max_tokens > 1 << 29) return false;
-    return queries_stream(&p->in.q, key) && section_streams(kv, &kv->k[0], PIECE * key_pieces(key, kv->head_dim)) &&
-           (!delta || (section_streams(kv, &kv->k[1], PIECE * key_pieces(key, kv->head_dim)) && !kv->k[0].sequence_bytes == !kv->k[1].sequence_bytes)) &&
-           section_streams(kv, &kv->v, PIECE * value_pieces(value, kv->v_dim)) && !kv->k[0].sequence_bytes == !kv->v.sequence_bytes &&
-           scales_stream(&kv->k_scale, key_width(key)) && scales_stream(&kv->v_scale, value_width(value));
+    if (p->split_units || !p->kept == delta || p->part_kept || p->part_dropped) return false;
+    return keys_and_values_stream(&p->in, key, value, delta ? 2 : 1);
 }
 
 static int64_t call_rows(const octavo_decode_fused_params *p) { return p->in.q.shape[1] * p->in.q.shape[2] / p->in.kv->kv_heads; }
@@ -50,7 +23,7 @@ static bool call_streams(const octavo_exec *exec, const octavo_decode_fused_para
     const int64_t groups = kv->batch * kv->kv_heads;
     if (!p->merged || !p->merged_out.data || call_rows(p) > STREAM_ROWS || kv->block_tokens % 32 || groups > 65535) return false;
     if (exec->workspace_bytes < (size_t)groups * sizeof(stream_count) || (uintptr_t)exec->workspace % 8) return false;
-    return (uintptr_t)p->part_lse % sizeof(float2) == 0 && view_streams(p, key, value);
+    return (uintptr_t)p->part_out % sizeof(float4) == 0 && view_streams(p, key, value);
 }
 
 /* FP8 over E4M3, and so many rows that it pays: more than a stream has columns, and of short heads more than a tile has. */
@@ -65,30 +38,9 @@ static bool call_is_eight(const octavo_decode_fused_params *p, key_kind key, val
 
 /* ---- the call ---- */
 
-/* Splits that give each multiprocessor a block. A split's sums take two floats a row where the params have one for each of theirs. */
-static int stream_splits(const octavo_decode_fused_params *p, int processors)
+static stream_call fused_call_of(const octavo_exec *exec, const octavo_decode_fused_params *p, int processors)
 {
-    const int64_t groups = p->in.kv->batch * p->in.kv->kv_heads, fit = groups < processors ? processors / groups : 1;
-    const int64_t most = SPLITS_MOST, room = p->splits / 2 < most ? p->splits / 2 : most;
-    return (int)(fit < room ? fit : room > 1 ? room : 1);
-}
-
-static stream_call stream_call_of(const octavo_exec *exec, const octavo_decode_fused_params *p, int processors)
-{
-    const octavo_kv_view *kv = p->in.kv;
-    const octavo_tensor *q = &p->in.q;
-    stream_call c = {};
-    c.k_scale = kv->k_scale, c.v_scale = kv->v_scale, c.lengths = kv->lengths, c.sequences = kv->sequences;
-    c.page_table = kv->page_table, c.page_table_stride = kv->page_table_stride, c.max_tokens = (int)kv->max_tokens;
-    c.shift = 31 - __builtin_clz((unsigned)kv->block_tokens), c.row_step = kv->k[0].sequence_bytes ? 1 : 0;
-    c.group = (int)(q->shape[2] / kv->kv_heads), c.q_tokens = (int)q->shape[1], c.rows = c.group * c.q_tokens;
-    c.splits = stream_splits(p, processors);
-    c.q = (const uint16_t *)q->data, c.q_is_bf16 = q->dtype == OCTAVO_BF16, c.rounds_q = p->in.precision == OCTAVO_ATTENTION_FP8;
-    c.scale = p->in.softmax_scale * LOG2_E;
-    for (int i = 0; i < 3; i++) c.q_stride[i] = q->strides[i];
-    c.v_channel_scale = kv->v_channel_scale, c.part_out = p->part_out, c.part_sum = (float2 *)p->part_lse;
-    c.counts = (stream_count *)exec->workspace, c.out = p->merged_out, c.lse = p->merged_lse;
-    return c;
+    return stream_call_of(&p->in, { p->splits, p->part_out, p->part_lse, p->merged_out, p->merged_lse }, exec->workspace, processors);
 }
 
 octavo_status octavo_decode_fused_sm90(const octavo_exec *exec, const octavo_decode_fused_params *p)
@@ -102,11 +54,11 @@ octavo_status octavo_decode_fused_sm90(const octavo_exec *exec, const octavo_dec
     OCTAVO_CUDA_TRY(decode_check(&p->in));
     OCTAVO_CUDA_TRY(octavo_cuda_machine_of(&machine));
     if (call_is_eight(p, key, value)) {
-        const stream_call call = stream_call_of(exec, p, machine.processors);
+        const stream_call call = fused_call_of(exec, p, machine.processors);
         return octavo_attend_eight(exec, &call, p);
     }
     if (key != KEY_NONE && key_planes(key) == 1 && value != VALUE_ANY && call_streams(exec, p, key, value)) {
-        stream_call call = stream_call_of(exec, p, machine.processors);
+        stream_call call = fused_call_of(exec, p, machine.processors);
         if (delta) OCTAVO_CUDA_TRY(p->in.planes > 1 ? octavo_attend_delta(exec, &call, p, &done) : OCTAVO_OK);
         else if (kv->head_dim == 64) OCTAVO_CUDA_TRY(octavo_attend_stream_64(exec, &call, kv, key, value, &done));
         else if (kv->head_dim == 128) OCTAVO_CUDA_TRY(octavo_attend_stream_128(exec, &call, kv, key, value, &done));

@@ -153,7 +153,7 @@ template <class KIND> static __device__ __forceinline__ void hint_of_pages(const
     const int64_t token = (int64_t)(first + lane * stride) * KIND::SPAN;
     if (lane < LENGTH && table && token < c.max_tokens) prefetch_line(table + (token >> c.shift));
     if (lane == LENGTH) prefetch_line(c.lengths + k.b);
-    if (lane == COUNTS) prefetch_line(c.counts + k.b * gridDim.y + k.head);
+    if (lane == COUNTS) prefetch_line(c.counts + k.b * c.kv_heads + k.head);
     if (lane != NEWEST || !table) return;
     const int length = clamped_length(c, __ldcg(c.lengths + k.b)); /* which the kernel before may yet change */
     if (length > 0) prefetch_line(table + ((length - 1) >> c.shift));
@@ -199,7 +199,7 @@ static __device__ __forceinline__ float column_max(const float (&x)[STEP_TILES][
 static __device__ __forceinline__ float least_score(const delta_call &d, const stream_block &k, const float (*found)[STREAM_ROWS], int row)
 {
     if (row >= d.of.rows) return -NOTHING;
-    if (d.thresholds) return d.thresholds[(k.b * gridDim.y + k.head) * d.of.group + row / d.of.q_tokens] * LOG2_E - d.delta;
+    if (d.thresholds) return d.thresholds[(k.b * d.of.kv_heads + k.head) * d.of.group + row / d.of.q_tokens] * LOG2_E - d.delta;
     float most = found[0][row];
 #pragma unroll
     for (int i = 1; i < DELTA_WARPS; i++) most = fmaxf(most, found[i][row]);

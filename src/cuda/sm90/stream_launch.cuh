@@ -15,7 +15,10 @@ template <int DIM, int KEY, int VALUE> static octavo_status launch_stream(const 
     constexpr size_t RING = (size_t)stage::SLOTS * stage::BYTES, RESULTS = sizeof(stream_results<DIM>);
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->k[0], stage::K_ROW, stage::TOKENS, &call->k));
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->v, stage::V_ROW, stage::TOKENS, &call->v));
-    const dim3 grid((unsigned)call->splits, (unsigned)kv->kv_heads, (unsigned)kv->batch);
+    const int64_t long_steps = (int64_t)call->early * (EARLY_BYTES / stage::BYTES) * ALL_SHARES / EARLY_SHARE;
+    if (call->splits == call->early || long_steps > kv->max_tokens / stage::TOKENS) call->splits = call->early, call->late_from = INT32_MAX;
+    else call->late_from = (int)long_steps;
+    const dim3 grid((unsigned)kv->kv_heads, (unsigned)kv->batch, (unsigned)call->splits);
     return octavo_cuda_launch(attend_stream<DIM, KEY, VALUE>, "decode_fused", grid, STREAM_THREADS, RING > RESULTS ? RING : RESULTS, exec, *call);
 }
 
