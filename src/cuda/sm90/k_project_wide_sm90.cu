@@ -142,7 +142,7 @@ template <typename C> static __global__ void __launch_bounds__(C::THREADS, C::BL
         turn = turn_by(c.p.rope, frequencies, angle);
     }
     __syncthreads(); /* no looking for parts while others multiply */
-    if (finishes) finish_token(c, base + C::PARTS + slot * c.blocks * PART_BYTES, (float *)(memory + ROWS) + slot * DIM, place, turn);
+    if (finishes) finish_token<CLUSTER_MOST>(c, base + C::PARTS + slot * c.blocks * PART_BYTES, (float *)(memory + ROWS) + slot * DIM, place, turn);
 }
 
 /* ---- which calls ---- */

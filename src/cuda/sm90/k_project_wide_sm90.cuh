@@ -56,6 +56,20 @@ static __device__ __forceinline__ bool is_absent(const float4 &x)
     return __float_as_uint(x.x) == ABSENT || __float_as_uint(x.y) == ABSENT || __float_as_uint(x.z) == ABSENT || __float_as_uint(x.w) == ABSENT;
 }
 
+/* In pairs, and these in pairs: a short chain. */
+template <int COUNT> static __device__ __forceinline__ float4 sum_of(const float4 (&part)[COUNT])
+{
+    float4 sum[COUNT];
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) sum[i] = part[i];
+#pragma unroll
+    for (int half = COUNT / 2; half > 0; half /= 2)
+#pragma unroll
+        for (int i = 0; i < half; i++)
+            sum[i] = make_float4(sum[i].x + sum[i + half].x, sum[i].y + sum[i + half].y, sum[i].z + sum[i + half].z, sum[i].w + sum[i + half].w);
+    return sum[0];
+}
+
 /* The sum of so many parts as soon as all are there: four elements a lane. The blocks that send them run. */
 template <int COUNT> static __device__ __forceinline__ float4 add_parts(uint32_t parts)
 {
@@ -63,9 +77,7 @@ template <int COUNT> static __device__ __forceinline__ float4 add_parts(uint32_t
         float4 part[COUNT];
 #pragma unroll
         for (int i = 0; i < COUNT; i++) part[i] = load_far_stored(parts + i * PART_BYTES);
-        float4 sum = part[0];
-#pragma unroll
-        for (int i = 1; i < COUNT; i++) sum.x += part[i].x, sum.y += part[i].y, sum.z += part[i].z, sum.w += part[i].w;
+        const float4 sum = sum_of(part);
         const float all = sum.x + sum.y + sum.z + sum.w;
         if (__all_sync(WHOLE_WARP, all == all)) return sum;
         bool absent = false;
@@ -75,10 +87,11 @@ template <int COUNT> static __device__ __forceinline__ float4 add_parts(uint32_t
     }
 }
 
-template <int AT_ONCE> static __device__ __forceinline__ float4 add_all_parts(uint32_t parts, int blocks)
+/* Of MOST blocks at most. */
+template <int AT_ONCE, int MOST> static __device__ __forceinline__ float4 add_all_parts(uint32_t parts, int blocks)
 {
     float4 sum = add_parts<AT_ONCE>(parts);
-    for (int from = AT_ONCE; from < blocks; from += AT_ONCE) {
+    for (int from = AT_ONCE; from < MOST && from < blocks; from += AT_ONCE) {
         const float4 more = add_parts<AT_ONCE>(parts + from * PART_BYTES);
         sum.x += more.x, sum.y += more.y, sum.z += more.z, sum.w += more.w;
     }
@@ -106,10 +119,10 @@ static __device__ __forceinline__ void turn_keys(const wide_call &c, const row_t
 }
 
 /* A warp adds, rotates and stores a token's row of a head; `row` is its own place in shared memory. */
-static __device__ __forceinline__ void finish_token(const wide_call &c, uint32_t parts, float *row, const row_place &place, const row_turn &turn)
+template <int MOST> static __device__ __forceinline__ void finish_token(const wide_call &c, uint32_t parts, float *row, const row_place &place, const row_turn &turn)
 {
     parts += (uint32_t)threadIdx.x % WARP * sizeof(float4);
-    const float4 sum = c.blocks < PARTS_AT_ONCE ? add_all_parts<1>(parts, c.blocks) : add_all_parts<PARTS_AT_ONCE>(parts, c.blocks);
+    const float4 sum = c.blocks < PARTS_AT_ONCE ? add_all_parts<1, PARTS_AT_ONCE>(parts, c.blocks) : add_all_parts<PARTS_AT_ONCE, MOST>(parts, c.blocks);
     float keys[ROW_EACH] = { sum.x, sum.y, sum.z, sum.w };
     if (c.p.bias)
 #pragma unroll
