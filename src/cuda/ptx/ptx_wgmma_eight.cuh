@@ -32,10 +32,10 @@ static __device__ __forceinline__ void wgmma_eight_shared(int (&c)[64], uint64_t
     WGMMA_EIGHT_SHARED("m64n128k32", "s32.s8.s8", WGMMA_REGISTERS_64, WGMMA_R64(c), "%66", "%64", "%65", "");
 }
 
-/* The same of e4m3 with a in registers, b [32, N]. */
-#define WGMMA_EIGHT_REGISTERS(shape, registers, outputs, p, a0, a1, a2, a3, j)                                                              \
-    asm volatile("{.reg .pred p; setp.ne.b32 p, " p ", 0; wgmma.mma_async.sync.aligned." shape ".f32.e4m3.e4m3 " registers ", {" a0 ", " a1 \
-                 ", " a2 ", " a3 "}, " j ", p, 1, 1;}" : outputs : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add))
+/* The same with a in registers, b [32, N]. */
+#define WGMMA_EIGHT_REGISTERS(shape, types, registers, outputs, p, a0, a1, a2, a3, j, rest)                                                 \
+    asm volatile("{.reg .pred p; setp.ne.b32 p, " p ", 0; wgmma.mma_async.sync.aligned." shape "." types " " registers ", {" a0 ", " a1     \
+                 ", " a2 ", " a3 "}, " j ", p" rest ";}" : outputs : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add))
 #define WGMMA_F4(c, i)    "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3])
 #define WGMMA_F36(c)      WGMMA_F32(c, 0), WGMMA_F4(c, 32)
 #define WGMMA_F68(c)      WGMMA_F64(c), WGMMA_F4(c, 64)
@@ -49,19 +49,28 @@ static __device__ __forceinline__ void wgmma_eight_shared(int (&c)[64], uint64_t
     " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, %64, %65, %66, %67}"
 static __device__ __forceinline__ void wgmma_eight_registers(float (&c)[32], const uint32_t (&a)[4], uint64_t b, int add)
 {
-    WGMMA_EIGHT_REGISTERS("m64n64k32", WGMMA_REGISTERS_32, WGMMA_F32(c, 0), "%37", "%32", "%33", "%34", "%35", "%36");
+    WGMMA_EIGHT_REGISTERS("m64n64k32", "f32.e4m3.e4m3", WGMMA_REGISTERS_32, WGMMA_F32(c, 0), "%37", "%32", "%33", "%34", "%35", "%36", ", 1, 1");
 }
 static __device__ __forceinline__ void wgmma_eight_registers(float (&c)[36], const uint32_t (&a)[4], uint64_t b, int add)
 {
-    WGMMA_EIGHT_REGISTERS("m64n72k32", WGMMA_REGISTERS_36, WGMMA_F36(c), "%41", "%36", "%37", "%38", "%39", "%40");
+    WGMMA_EIGHT_REGISTERS("m64n72k32", "f32.e4m3.e4m3", WGMMA_REGISTERS_36, WGMMA_F36(c), "%41", "%36", "%37", "%38", "%39", "%40", ", 1, 1");
 }
 static __device__ __forceinline__ void wgmma_eight_registers(float (&c)[64], const uint32_t (&a)[4], uint64_t b, int add)
 {
-    WGMMA_EIGHT_REGISTERS("m64n128k32", WGMMA_REGISTERS_64, WGMMA_F64(c), "%69", "%64", "%65", "%66", "%67", "%68");
+    WGMMA_EIGHT_REGISTERS("m64n128k32", "f32.e4m3.e4m3", WGMMA_REGISTERS_64, WGMMA_F64(c), "%69", "%64", "%65", "%66", "%67", "%68", ", 1, 1");
 }
 static __device__ __forceinline__ void wgmma_eight_registers(float (&c)[68], const uint32_t (&a)[4], uint64_t b, int add)
 {
-    WGMMA_EIGHT_REGISTERS("m64n136k32", WGMMA_REGISTERS_68, WGMMA_F68(c), "%73", "%68", "%69", "%70", "%71", "%72");
+    WGMMA_EIGHT_REGISTERS("m64n136k32", "f32.e4m3.e4m3", WGMMA_REGISTERS_68, WGMMA_F68(c), "%73", "%68", "%69", "%70", "%71", "%72", ", 1, 1");
+}
+
+static __device__ __forceinline__ void wgmma_eight_registers(int (&c)[32], const uint32_t (&a)[4], uint64_t b, int add)
+{
+    WGMMA_EIGHT_REGISTERS("m64n64k32", "s32.s8.s8", WGMMA_REGISTERS_32, WGMMA_R32(c, 0), "%37", "%32", "%33", "%34", "%35", "%36", "");
+}
+static __device__ __forceinline__ void wgmma_eight_registers(int (&c)[64], const uint32_t (&a)[4], uint64_t b, int add)
+{
+    WGMMA_EIGHT_REGISTERS("m64n128k32", "s32.s8.s8", WGMMA_REGISTERS_64, WGMMA_R64(c), "%69", "%64", "%65", "%66", "%67", "%68", "");
 }
 
 template <int COUNT> static __device__ __forceinline__ void wgmma_pin(int (&c)[COUNT])

@@ -4,6 +4,7 @@
  * tile's sums, and adds these to those of float32, since the matrix unit keeps 13 bits of what it sums up. They take the registers of the
  * scores, so that a tile may have 256 keys. Exponentials take as long as products at head_dim 128, where two warpgroups take turns in them, so
  * that one has products meanwhile; at 64 there are three and no turns. Bound by both. */
+#include "cuda/ptx/ptx_mma.cuh"
 #include "cuda/sm90/prefill_sm90.h"
 #include "cuda/tile/prefill_eight_finish.cuh"
 
@@ -15,43 +16,78 @@ enum eight_codes { CODES_E4M3, CODES_INT8 };
 template <eight_codes CODES> struct code_sums { typedef float type; };
 template <> struct code_sums<CODES_INT8> { typedef int type; };
 
-/* Scores of a tile, a group of products for each part. */
-template <typename L, typename T> static __device__ __forceinline__ void ask_scores(T (&score)[L::PARTS][PART_SCORES], uint32_t q, uint32_t k)
+/* Queries of the warpgroup at `q` to registers, as far as these have room; that saves shared memory's bandwidth and power. */
+template <typename L> static __device__ __forceinline__ void hold_queries(uint32_t (&held)[L::HELD + 1][4], uint32_t q)
 {
-    enum { STEPS = L::ROW / 32 };
+    const int lane = (int)threadIdx.x % WARP, row = (int)threadIdx.x % GROUP_THREADS / WARP * 16 + lane % 16;
+#pragma unroll
+    for (int i = 0; i < L::HELD; i++) ldmatrix(held[i], swizzled_piece<L::ROW>(q, row, 2 * i + lane / 16));
+}
+
+/* The scores of a part that come with one of its groups of products. */
+template <typename L, typename T> static __device__ __forceinline__ T (&asked_scores(T (&score)[PART_SCORES], int ask))[PART_SCORES / L::ASKS]
+{
+    return *(T(*)[PART_SCORES / L::ASKS]) & score[PART_SCORES / L::ASKS * ask];
+}
+
+/* Asks for the scores of a tile. */
+template <typename L, typename T>
+static __device__ __forceinline__ void ask_scores(T (&score)[L::PARTS][PART_SCORES], const uint32_t (&held)[L::HELD + 1][4], uint32_t q, uint32_t k)
+{
+    enum { STEPS = L::ROW / 32, ASK_KEYS = PART_KEYS / L::ASKS };
+    static_assert(L::HELD <= STEPS, "of the first column");
     wgmma_fence();
 #pragma unroll
-    for (int part = 0; part < L::PARTS; part++) {
+    for (int ask = 0; ask < L::PARTS * L::ASKS; ask++) {
+        T(&its)[PART_SCORES / L::ASKS] = asked_scores<L>(score[ask / L::ASKS], ask % L::ASKS);
 #pragma unroll
         for (int i = 0; i < L::DIM / 32; i++) {
             const uint64_t rows = wgmma_matrix_at<L::ROW>(q + (i / STEPS * GROUP_ROWS * L::ROW + i % STEPS * 32) / 16);
-            const uint64_t keys = wgmma_matrix_at<L::ROW>(k + ((i / STEPS * L::KEYS + part * PART_KEYS) * L::ROW + i % STEPS * 32) / 16);
-            wgmma_eight_shared(score[part], rows, keys, i > 0);
+            const uint64_t keys = wgmma_matrix_at<L::ROW>(k + ((i / STEPS * L::KEYS + ask * ASK_KEYS) * L::ROW + i % STEPS * 32) / 16);
+            if (i < L::HELD) wgmma_eight_registers(its, held[i], keys, i > 0);
+            else wgmma_eight_shared(its, rows, keys, i > 0);
         }
         wgmma_commit();
     }
 }
 
+/* Waits for the scores of a part; the largest of each half, of use where the tile is not special. */
+template <typename L, typename T> static __device__ __forceinline__ void await_scores(T (&score)[PART_SCORES], int (&top)[PART_HALVES][2], int part)
+{
+    static_assert(L::PARTS * L::ASKS <= 2 && PART_HALVES % L::ASKS == 0, "groups of products");
+#pragma unroll
+    for (int ask = 0; ask < L::ASKS; ask++) {
+        if (part * L::ASKS + ask < L::PARTS * L::ASKS - 1) wgmma_wait<1>();
+        else wgmma_wait<0>();
+        wgmma_pin(asked_scores<L>(score, ask));
+        if (L::ASKS == PART_HALVES) eight_tops(top[ask], score, ask);
+    }
+}
+
 /* The largest logarithm of a weight so far in a lane's rows; of integers, which become floats in place in a special tile. */
 template <typename L>
-static __device__ __forceinline__ void most_of(float (&most)[2], float (&score)[PART_SCORES], const eight_tile<L> &tile, uint32_t facts, uint32_t spans,
-                                               bool special, int part)
+static __device__ __forceinline__ void most_of(float (&most)[2], float (&score)[PART_SCORES], int (&top)[PART_HALVES][2], const eight_tile<L> &tile,
+                                               uint32_t facts, uint32_t spans, bool special, int part)
 {
     if (__builtin_expect(special, 0)) eight_mask(score, spans, load_shared(facts + 4 * L::TILE_BEGIN) + part * PART_KEYS);
-    eight_most(most, score, tile, part);
+    if (special || L::ASKS != PART_HALVES) eight_tops(top[0], score, 0), eight_tops(top[1], score, 1);
+    eight_most(most, score, top, tile, part);
 }
 template <typename L>
-static __device__ __forceinline__ void most_of(float (&most)[2], int (&score)[PART_SCORES], const eight_tile<L> &tile, uint32_t facts, uint32_t spans,
-                                               bool special, int part)
+static __device__ __forceinline__ void most_of(float (&most)[2], int (&score)[PART_SCORES], int (&top)[PART_HALVES][2], const eight_tile<L> &tile,
+                                               uint32_t facts, uint32_t spans, bool special, int part)
 {
     if (__builtin_expect(special, 0)) {
         float all[PART_SCORES];
 #pragma unroll
         for (int i = 0; i < PART_SCORES; i++) all[i] = (float)score[i];
-        most_of(most, all, tile, facts, spans, special, part);
+        most_of(most, all, top, tile, facts, spans, special, part);
 #pragma unroll
         for (int i = 0; i < PART_SCORES; i++) score[i] = __float_as_int(all[i]);
-    } else eight_most(most, score, tile, part);
+        return;
+    }
+    if (L::ASKS != PART_HALVES) eight_tops(top[0], score, 0), eight_tops(top[1], score, 1);
+    eight_most(most, score, top, tile, part);
 }
 
 /* Weights of a part of a special tile. */
@@ -71,7 +107,7 @@ static __device__ __forceinline__ void weigh_special(uint32_t (&weight)[PART_KEY
     eight_weigh<true>(weight, all, rows, tile, facts, part, zero);
 }
 
-/* Sums of a tile's values, at most 128 columns of them, and with four registers more those of the weights themselves. */
+/* Asks for sums of a tile's values, some columns of them, and with four registers more for those of the weights themselves. */
 template <typename L, int COUNT>
 static __device__ __forceinline__ void ask_sums(float (&fresh)[COUNT], const uint32_t (&weight)[L::PARTS][PART_KEYS / 32][4], uint32_t v)
 {
@@ -82,8 +118,6 @@ static __device__ __forceinline__ void ask_sums(float (&fresh)[COUNT], const uin
         wgmma_eight_registers(fresh, weight[column][within], wgmma_matrix_at<V_COLUMN>(v + (column * L::V_COLUMN_BYTES + within * 32) / 16), i > 0);
     }
     wgmma_commit();
-    wgmma_wait<0>();
-    wgmma_pin(fresh);
 }
 template <int MORE, int COUNT>
 static __device__ __forceinline__ void add_sums(float (&sum)[COUNT], const float (&down)[2], const float (&fresh)[COUNT + MORE])
@@ -124,6 +158,7 @@ template <typename L, eight_codes CODES> static __device__ __forceinline__ void 
     for (int index; (index = ring_task<L>(base, &tasks_at)) < c.order.tasks;) {
         prefill_task task = prefill_task_of(c.of, c.order, index, L::ROWS, L::KEYS);
         eight_rows rows;
+        uint32_t held[L::HELD + 1][4];
         float sum[S::PARTS][S::COUNT];
         begin_rows<L>(c, task, task.first_row + my_row, spans, &rows);
 #pragma unroll
@@ -132,6 +167,8 @@ template <typename L, eight_codes CODES> static __device__ __forceinline__ void 
         if (task.tiles > 0) {
             flags = 0;
             mbarrier_wait(base + L::Q_FULL, q_parity), q_parity ^= 1;
+            hold_queries<L>(held, base + group * L::Q_GROUP_BYTES);
+            if (L::HELD_ALL) ring_report(base + L::Q_EMPTY);
         }
         while (!(flags & TILE_LAST)) {
             const uint32_t facts = base + L::FACTS + at.stage * L::FACT_BYTES, v = wgmma_begin(base + L::V + at.stage * L::V_TILE_BYTES);
@@ -141,17 +178,16 @@ template <typename L, eight_codes CODES> static __device__ __forceinline__ void 
 
             /* 1. scores */
             mbarrier_wait(base + L::K_FULL + 8 * at.stage, at.parity);
-            ask_scores<L>(score, q, wgmma_begin(base + L::K + at.stage * L::TILE_BYTES));
+            ask_scores<L>(score, held, q, wgmma_begin(base + L::K + at.stage * L::TILE_BYTES));
             flags = load_shared(facts + 4 * L::TILE_FLAGS);
             const bool special = (flags & TILE_SPECIAL) != 0;
             eight_tile<L> tile;
             eight_read(&tile, rows, facts);
 #pragma unroll
             for (int part = 0; part < L::PARTS; part++) {
-                if (part < L::PARTS - 1) wgmma_wait<1>();
-                else wgmma_wait<0>();
-                wgmma_pin(score[part]);
-                most_of(most, score[part], tile, facts, spans, special, part);
+                int top[PART_HALVES][2];
+                await_scores<L>(score[part], top, part);
+                most_of(most, score[part], top, tile, facts, spans, special, part);
             }
             eight_unit(&rows, most, down);
 
@@ -167,21 +203,27 @@ template <typename L, eight_codes CODES> static __device__ __forceinline__ void 
             if (L::TURNS) barrier_report_named(next_turn + (weight[L::PARTS - 1][3][3] == NO_CODES), TURN_THREADS);
             __syncwarp();
             if (warp_reports) mbarrier_report(base + L::K_EMPTY + 8 * at.stage);
-            if (reports && (flags & TILE_LAST)) mbarrier_report(base + L::Q_EMPTY);
+            if (!L::HELD_ALL && (flags & TILE_LAST)) ring_report(base + L::Q_EMPTY);
 
-            /* 3. sums */
+            /* 3. sums, a part asked for before the one before it is added */
             mbarrier_wait(base + L::V_FULL + 8 * at.stage, at.parity);
-            if constexpr (S::PARTS > 1) {
-                float fresh[S::COUNT];
-                ask_sums<L>(fresh, weight, v);
-                add_sums<0>(sum[0], down, fresh);
-            }
-            float fresh[S::COUNT + SUMS_MORE];
-            ask_sums<L>(fresh, weight, v + (S::PARTS - 1) * S::COUNT * 2 * V_COLUMN / 16);
-            if (reports) mbarrier_report(base + L::V_EMPTY + 8 * at.stage);
-            add_sums<SUMS_MORE>(sum[S::PARTS - 1], down, fresh);
+            float fresh[S::PARTS][S::COUNT], last[S::COUNT + SUMS_MORE];
 #pragma unroll
-            for (int row = 0; row < 2; row++) rows.mass[row] = fmaf(fresh[S::COUNT + 2 * row], tile.worth, rows.mass[row]);
+            for (int part = 0; part < S::PARTS; part++) {
+                const uint32_t values = v + part * S::COUNT * 2 * V_COLUMN / 16;
+                if (part < S::PARTS - 1) ask_sums<L>(fresh[part], weight, values);
+                else ask_sums<L>(last, weight, values);
+                if (part == 0) continue;
+                wgmma_wait<1>();
+                wgmma_pin(fresh[part - 1]);
+                add_sums<0>(sum[part - 1], down, fresh[part - 1]);
+            }
+            wgmma_wait<0>();
+            wgmma_pin(last);
+            if (reports) mbarrier_report(base + L::V_EMPTY + 8 * at.stage);
+            add_sums<SUMS_MORE>(sum[S::PARTS - 1], down, last);
+#pragma unroll
+            for (int row = 0; row < 2; row++) rows.mass[row] = fmaf(last[S::COUNT + 2 * row], tile.worth, rows.mass[row]);
             ring_advance<L::STAGES>(&at);
         }
         task = prefill_task_of(c.of, c.order, index, L::ROWS, L::KEYS);

@@ -41,12 +41,6 @@ template <typename L_, wgmma_type TYPE_> struct sage1_products {
         wgmma_commit();
     }
 
-    /* Where 16 bytes of a row lie: rows of 64 bytes are swizzled two at a time. */
-    static __device__ __forceinline__ uint32_t piece_at(uint32_t column, int row, int piece)
-    {
-        return column + row * L::KEY_ROW + (piece ^ (L::KEY_ROW == 128 ? row % 8 : row / 2 % 4)) * 16;
-    }
-
     __device__ __forceinline__ void multiply(int (&score)[L::KEYS / 2], uint32_t k) const
     {
         const int thread = thread_anew(), lane = thread % WARP, row = thread % GROUP_THREADS / WARP * 16 + lane % 16, key = lane % 8 + lane / 16 * 8;
@@ -56,10 +50,10 @@ template <typename L_, wgmma_type TYPE_> struct sage1_products {
         for (int i = 0; i < STEPS; i++) {
             const int column = i / ROW_STEPS, piece = i % ROW_STEPS * 2;
             uint32_t a[4], b[4];
-            ldmatrix(a, piece_at(q + column * GROUP_ROWS * L::KEY_ROW, row, piece + lane / 16));
+            ldmatrix(a, swizzled_piece<L::KEY_ROW>(q + column * GROUP_ROWS * L::KEY_ROW, row, piece + lane / 16));
 #pragma unroll
             for (int n = 0; n < L::KEYS / 8; n++) {
-                if (n % 2 == 0) ldmatrix(b, piece_at(k + column * L::KEYS * L::KEY_ROW, 8 * n + key, piece + lane / 8 % 2));
+                if (n % 2 == 0) ldmatrix(b, swizzled_piece<L::KEY_ROW>(k + column * L::KEYS * L::KEY_ROW, 8 * n + key, piece + lane / 8 % 2));
                 mma_int8(*(int32_t(*)[4])&score[4 * n], a, b[n % 2 * 2], b[n % 2 * 2 + 1]);
             }
         }

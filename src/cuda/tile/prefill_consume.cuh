@@ -64,7 +64,7 @@ static __device__ __forceinline__ void weigh_anew(float (&weight)[P::L::KEYS / 2
     typedef weight_range<P::TYPE> R;
 #pragma unroll
     for (int i = 0; i < P::L::KEYS / 2; i++) weight[i] = P::SCALED ? (float)score[i] : (float)score[i] * scale[i / 2 % 2][i * P::SCALES / (P::L::KEYS / 2)];
-    if (masked) softmax_mask(weight, spans, load_shared(facts));
+    if (masked) softmax_mask(weight, spans, ring_fact(facts));
     softmax_weigh<R::LAG, R::OFFSET>(weight, rows, P::SCALED ? scale[0][0] : 1.0f, down);
     wgmma_pin(weight);
 }
@@ -127,7 +127,7 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
             products.begin(c, base, task, my_row);
             mbarrier_wait(base + L::K_FULL + 8 * k_at.stage, k_at.parity);
             products.ask(score, k);
-            int flags = load_shared(facts + 4);
+            int flags = ring_fact(facts + 4);
             wgmma_wait<0>();
             wgmma_pin(score);
             float scale[2][P::SCALES];
@@ -147,7 +147,7 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
                 mbarrier_wait(base + L::V_FULL + 8 * v_at.stage, v_at.parity);
                 ask_sums<L, P::TYPE>(sum, weight, base + L::V + v_at.stage * L::V_TILE_BYTES);
                 if (TURNS) turn_end<L::GROUPS>();
-                flags = load_shared(facts + 4);
+                flags = ring_fact(facts + 4);
                 wgmma_wait<1>();
                 wgmma_pin(score);
                 /* a wait in each branch: the assembler would bring one behind them forward, before the weights */

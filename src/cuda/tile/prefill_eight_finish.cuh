@@ -5,10 +5,17 @@
 
 #include "cuda/tile/prefill_eight_softmax.cuh"
 
-/* The sums of a warpgroup: PARTS of COUNT registers, a part at most 128 columns. */
+/* The sums of a warpgroup: PARTS of COUNT registers. Where there are several, one is multiplied while another is added. */
 template <int DIM> struct eight_sums {
-    enum { PARTS = DIM > 128 ? 2 : 1, COUNT = DIM / PARTS / 2 };
+    enum { PARTS = DIM > 128 ? 4 : 1, COUNT = DIM / PARTS / 2 };
 };
+
+/* A lane's pairs of channels, all asked for before anything is stored, which loads would wait for. */
+template <int COUNT> static __device__ __forceinline__ void channel_pairs(const float *from, float none, float2 (&pair)[COUNT])
+{
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) pair[i] = from ? *(const float2 *)(from + 8 * i) : make_float2(none, none);
+}
 
 /* Two neighbours of the output. */
 static __device__ __forceinline__ void put_two(const octavo_tensor &out, int64_t at, float low, float high)
@@ -46,8 +53,10 @@ static __device__ __forceinline__ void eight_finish(const prefill_codes_call &c,
         prefill_rest rest = sums && share > 0.0f ? prefill_rest_of(c.of, place, sums, token) : prefill_rest{ nullptr, nullptr, nullptr, 0.0f };
 #pragma unroll
         for (int part = 0; part < S::PARTS; part++) {
-            float2 left[S::COUNT / 4];
+            float2 left[S::COUNT / 4], scale[S::COUNT / 4], average[S::COUNT / 4];
             prefill_rest_pairs(rest, left);
+            channel_pairs(channel ? channel + part * S::COUNT * 2 : nullptr, 1.0f, scale);
+            channel_pairs(mean ? mean + part * S::COUNT * 2 : nullptr, 0.0f, average);
             if (rest.end) rest.end += S::COUNT * 2;
             if (rest.begin) rest.begin += S::COUNT * 2, rest.sink += S::COUNT * 2;
 #pragma unroll
@@ -55,9 +64,8 @@ static __device__ __forceinline__ void eight_finish(const prefill_codes_call &c,
                 const int column = part * S::COUNT * 2 + 8 * i;
                 float low = 0.0f, high = 0.0f;
                 if (end.factor > 0.0f) low = sum[part][4 * i + 2 * half] * end.factor * worth, high = sum[part][4 * i + 2 * half + 1] * end.factor * worth;
-                low = fmaf(share, left[i].x, low), high = fmaf(share, left[i].y, high);
-                if (channel) low *= channel[column], high *= channel[column + 1];
-                if (mean) low = fmaf(share, mean[column], low), high = fmaf(share, mean[column + 1], high);
+                low = fmaf(share, left[i].x, low) * scale[i].x, high = fmaf(share, left[i].y, high) * scale[i].y;
+                low = fmaf(share, average[i].x, low), high = fmaf(share, average[i].y, high);
                 put_two(p->out, to + column + 2 * t, low, high);
             }
         }

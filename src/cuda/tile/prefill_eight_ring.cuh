@@ -30,6 +30,8 @@ template <int DIM_, int KEYS_, int STAGES_, int GROUPS_> struct prefill_eight_la
     enum { DIM = DIM_, KEYS = KEYS_, STAGES = STAGES_, GROUPS = GROUPS_ };
     enum { TURNS = GROUPS == 2, REGISTERS = GROUPS == 2 ? 240 : 160 /* of a thread that multiplies */ };
     enum { ROWS = GROUPS * GROUP_ROWS, THREADS = (GROUPS + 1) * GROUP_THREADS, HALVES = KEYS / OCTAVO_PREFILL_BLOCK, PARTS = KEYS / PART_KEYS };
+    enum { HELD = DIM == 64 ? DIM / 32 : 0 /* steps of 32 columns of the queries in registers */, HELD_ALL = HELD == DIM / 32 };
+    enum { ASKS = HELD_ALL ? 2 : 1 /* groups of products of a part: narrow ones would read queries in shared memory twice as often */ };
     enum { ROW = DIM < 128 ? DIM : 128, COLUMNS = DIM / ROW, TILE_BYTES = KEYS * DIM, Q_GROUP_BYTES = GROUP_ROWS * DIM };
     enum { V_COLUMN_BYTES = (DIM + V_COLUMN_ROWS_MORE) * V_COLUMN, V_TILE_BYTES = KEYS / V_COLUMN * V_COLUMN_BYTES };
     /* floats of a tile: factors of scores, logarithms of the weights' factors, what a sum of weights is worth; then the first key and what else */
@@ -44,7 +46,7 @@ template <int DIM_, int KEYS_, int STAGES_, int GROUPS_> struct prefill_eight_la
 template <typename L> static __device__ __forceinline__ void eight_init(uint32_t base)
 {
     enum { WARPS = L::GROUPS * GROUP_THREADS / WARP };
-    mbarrier_init(base + L::Q_FULL, 1), mbarrier_init(base + L::Q_EMPTY, L::GROUPS);
+    mbarrier_init(base + L::Q_FULL, 1), mbarrier_init(base + L::Q_EMPTY, WARPS);
     for (int i = 0; i < L::STAGES; i++) {
         mbarrier_init(base + L::K_FULL + 8 * i, 1), mbarrier_init(base + L::K_EMPTY + 8 * i, WARPS);
         mbarrier_init(base + L::V_FULL + 8 * i, 1), mbarrier_init(base + L::V_EMPTY + 8 * i, L::GROUPS);

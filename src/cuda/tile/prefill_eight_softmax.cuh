@@ -80,21 +80,24 @@ template <int COUNT> static __device__ __forceinline__ float largest_float(const
     return fmaxf(top[0], top[1]);
 }
 
-/* The largest score of each half of a part in a lane's rows. */
-static __device__ __forceinline__ void eight_largest(float (&largest)[PART_HALVES][2], const int (&score)[PART_SCORES])
+/* The largest scores of a half of a part in a lane's rows, by their bits. */
+template <typename T> static __device__ __forceinline__ void eight_tops(int (&top)[2], const T (&score)[PART_SCORES], int half)
 {
 #pragma unroll
-    for (int i = 0; i < 2 * PART_HALVES; i++)
-        largest[i / 2][i % 2] = (float)largest_bits(score, i / 2 * HALF_SCORES + i % 2 * 2, (i / 2 + 1) * HALF_SCORES);
+    for (int row = 0; row < 2; row++) top[row] = largest_bits(score, half * HALF_SCORES + 2 * row, (half + 1) * HALF_SCORES);
 }
-static __device__ __forceinline__ void eight_largest(float (&largest)[PART_HALVES][2], const float (&score)[PART_SCORES])
+
+/* The same as numbers, of both halves. */
+static __device__ __forceinline__ void eight_largest(float (&largest)[PART_HALVES][2], const int (&)[PART_SCORES], const int (&top)[PART_HALVES][2])
 {
-    int bits[2 * PART_HALVES];
 #pragma unroll
-    for (int i = 0; i < 2 * PART_HALVES; i++) bits[i] = largest_bits(score, i / 2 * HALF_SCORES + i % 2 * 2, (i / 2 + 1) * HALF_SCORES);
+    for (int i = 0; i < 2 * PART_HALVES; i++) largest[i / 2][i % 2] = (float)top[i / 2][i % 2];
+}
+static __device__ __forceinline__ void eight_largest(float (&largest)[PART_HALVES][2], const float (&score)[PART_SCORES], const int (&top)[PART_HALVES][2])
+{
 #pragma unroll
-    for (int i = 0; i < 2 * PART_HALVES; i++) largest[i / 2][i % 2] = __int_as_float(bits[i]);
-    if (__builtin_expect(__any_sync(WHOLE_WARP, (bits[0] | bits[1] | bits[2] | bits[3]) < 0), 0))
+    for (int i = 0; i < 2 * PART_HALVES; i++) largest[i / 2][i % 2] = __int_as_float(top[i / 2][i % 2]);
+    if (__builtin_expect(__any_sync(WHOLE_WARP, (top[0][0] | top[0][1] | top[1][0] | top[1][1]) < 0), 0))
 #pragma unroll
         for (int i = 0; i < 2 * PART_HALVES; i++)
             largest[i / 2][i % 2] = largest_float(score, i / 2 * HALF_SCORES + i % 2 * 2, (i / 2 + 1) * HALF_SCORES);
@@ -102,10 +105,11 @@ static __device__ __forceinline__ void eight_largest(float (&largest)[PART_HALVE
 
 /* most: the largest logarithm of a weight so far in a lane's rows. */
 template <typename L, typename T>
-static __device__ __forceinline__ void eight_most(float (&most)[2], const T (&score)[PART_SCORES], const eight_tile<L> &tile, int part)
+static __device__ __forceinline__ void eight_most(float (&most)[2], const T (&score)[PART_SCORES], const int (&top)[PART_HALVES][2], const eight_tile<L> &tile,
+                                                  int part)
 {
     float largest[PART_HALVES][2];
-    eight_largest(largest, score);
+    eight_largest(largest, score, top);
 #pragma unroll
     for (int half = 0; half < PART_HALVES; half++)
 #pragma unroll

@@ -38,6 +38,12 @@ template <int DIM_, int KEY_BYTES_, int KEYS_, int GROUPS_, int K_STAGES_, int V
     enum { TASK = FACTS + FACT_BYTES * K_STAGES, SPANS = TASK + 4 * TOLD_WORDS * TASKS, BYTES = SPANS + SPAN_BYTES * ROWS + SWIZZLE_BYTES };
 };
 
+/* Where 16 bytes of a row of ROW bytes lie in a column: rows of 64 bytes are swizzled two at a time. */
+template <int ROW> static __device__ __forceinline__ uint32_t swizzled_piece(uint32_t column, int row, int piece)
+{
+    return column + row * ROW + (piece ^ (ROW == 128 ? row % 8 : row / 2 % 4)) * 16;
+}
+
 /* A place in a ring. */
 struct ring_place {
     int stage;
@@ -74,6 +80,14 @@ template <typename L> static __device__ __forceinline__ int ring_task(uint32_t b
     return index;
 }
 
+/* A word that came with a tile, for a whole warp. One lane reads it, the one that reports later: tools that look for races know no other. */
+static __device__ __forceinline__ int ring_fact(uint32_t from)
+{
+    int word = 0;
+    if (threadIdx.x % WARP == 0) word = load_shared(from);
+    return __shfl_sync(WHOLE_WARP, word, 0);
+}
+
 /* One lane tells the warps that multiply of a task; nullptr: that there is none any more. */
 template <typename L> static __device__ __forceinline__ void ring_tell(uint32_t base, const ring_place &at, const prefill_task *task)
 {
@@ -86,29 +100,44 @@ template <typename L> static __device__ __forceinline__ void ring_tell(uint32_t 
     mbarrier_report(base + L::TASK_FULL + 8 * at.stage);
 }
 
-/* The boxes of tokens [begin, begin + KEYS) of one operand, a lane a page. Pages that no row sees, or that are not there, arrive as zeros. */
-template <typename L>
-static __device__ __forceinline__ void ring_copy(const prefill_tma_call &c, const prefill_task &task, const CUtensorMap *map, int begin, uint32_t to,
-                                                 uint32_t barrier, int lane)
+/* With pages a lane has a box of the tile that begins at a key: does some row see it? */
+template <typename L> static __device__ __forceinline__ bool ring_sees(const prefill_tma_call &c, const prefill_task &task, int begin, int lane)
+{
+    const int t = lane * c.page_tokens;
+    return t < L::KEYS && prefill_task_sees(task, begin + t, begin + t + c.page_tokens);
+}
+
+/* Its page as the table has it, which is read a tile ahead; without pages the sequence's row. */
+template <typename L> static __device__ __forceinline__ int ring_page(const prefill_tma_call &c, const prefill_task &task, int begin, int lane)
 {
     const octavo_kv_view *kv = &c.of.kv;
-    const int row = (int)octavo_view_row(kv, task.b), step = c.page_tokens ? c.page_tokens : L::KEYS;
-    for (int t = lane * step; t < L::KEYS; t += WARP * step) {
-        int last = row, token = begin + t;
-        if (c.page_tokens) {
-            const int block = token / kv->block_tokens;
-            last = -1;
-            if (prefill_task_sees(task, token, token + step)) {
-                const int64_t page = kv->page_table[row * kv->page_table_stride + block];
-                if (page >= 0 && page < kv->pages) last = (int)page;
-                else report(c.of.device_status, OCTAVO_E_RANGE);
-            }
-            token -= block * kv->block_tokens;
-        }
+    const int64_t row = octavo_view_row(kv, task.b);
+    if (!c.page_tokens) return (int)row;
+    return ring_sees<L>(c, task, begin, lane) ? kv->page_table[row * kv->page_table_stride + (begin + lane * c.page_tokens) / kv->block_tokens] : 0;
+}
+
+/* That page once it has come; -1: the box arrives as zeros, as no row sees it, or it is not there. */
+template <typename L>
+static __device__ __forceinline__ int ring_page_found(const prefill_tma_call &c, const prefill_task &task, int begin, int page, int lane)
+{
+    if (!c.page_tokens) return page;
+    if (!ring_sees<L>(c, task, begin, lane)) return -1;
+    if (page >= 0 && page < c.of.kv.pages) return page;
+    report(c.of.device_status, OCTAVO_E_RANGE);
+    return -1;
+}
+
+/* The boxes of tokens [begin, begin + KEYS) of one operand, a lane a page. */
+template <typename L>
+static __device__ __forceinline__ void ring_copy(const prefill_tma_call &c, const prefill_task &task, const CUtensorMap *map, int begin, int page, uint32_t to,
+                                                 uint32_t barrier, int lane)
+{
+    const int t = lane * (c.page_tokens ? c.page_tokens : L::KEYS);
+    if (t >= L::KEYS) return;
+    const int token = c.page_tokens ? (begin + t) % c.of.kv.block_tokens : begin;
 #pragma unroll
-        for (int i = 0; i < L::DIM / ROW_ELEMENTS; i++)
-            copy_box(to + (i * L::KEYS + t) * ROW_BYTES, map, barrier, i * ROW_ELEMENTS, token, task.kv_head, last);
-    }
+    for (int i = 0; i < L::DIM / ROW_ELEMENTS; i++)
+        copy_box(to + (i * L::KEYS + t) * ROW_BYTES, map, barrier, i * ROW_ELEMENTS, token, task.kv_head, page);
 }
 
 /* The same without the copy engine, for the tile in which the sequence ends: what lies behind need not be memory, and may hold a NaN, which no
@@ -138,7 +167,7 @@ static __device__ __forceinline__ void ring_copy_rows(const prefill_tma_call &c,
 /* Fills a stage whose last use is over. */
 template <typename L>
 static __device__ __forceinline__ void ring_fill(const prefill_tma_call &c, const prefill_task &task, const CUtensorMap *map, const octavo_section *section,
-                                                 int begin, uint32_t to, uint32_t full, int lane)
+                                                 int begin, int page, uint32_t to, uint32_t full, int lane)
 {
     if (begin + L::KEYS > task.length) {
         ring_copy_rows<L>(c, task, section, begin, to, lane);
@@ -146,7 +175,7 @@ static __device__ __forceinline__ void ring_fill(const prefill_tma_call &c, cons
     } else {
         if (lane == 0) mbarrier_report_and_expect(full, L::V_TILE_BYTES);
         __syncwarp();
-        ring_copy<L>(c, task, map, begin, to, full, lane);
+        ring_copy<L>(c, task, map, begin, page, to, full, lane);
     }
     __syncwarp();
 }
@@ -192,17 +221,19 @@ template <typename L> static __device__ __forceinline__ void ring_produce(const 
         if (lane == 0) ring_tell<L>(base, told, &task), next = (int)gridDim.x + atomicAdd(c.next_task, 1);
         ring_advance<TASKS>(&told);
         if (task.tiles == 0) continue;
+        ring_ask_queries<L>(c, task, base, q_parity), q_parity ^= 1;
+        int ahead = ring_page<L>(c, task, prefill_tile_number(task, 0) * L::KEYS, lane);
         for (int j = 0; j < task.tiles; j++) {
-            const int begin = prefill_tile_number(task, j) * L::KEYS;
+            const int begin = prefill_tile_number(task, j) * L::KEYS, page = ring_page_found<L>(c, task, begin, ahead, lane);
+            if (j + 1 < task.tiles) ahead = ring_page<L>(c, task, prefill_tile_number(task, j + 1) * L::KEYS, lane);
             const int flags = (prefill_tile_whole(task, begin, L::KEYS) ? 0 : TILE_MASKED) | (j == task.tiles - 1 ? TILE_LAST : 0);
             mbarrier_wait(base + L::K_EMPTY + 8 * k_at.stage, k_at.parity);
             const uint32_t facts = base + L::FACTS + L::FACT_BYTES * k_at.stage, k = base + L::K + k_at.stage * L::K_TILE_BYTES;
             if (lane == 0) store_shared(facts, begin), store_shared(facts + 4, flags);
             if (L::KEY_BYTES == 1) ring_fill_codes<L>(c, task, begin, k, facts, base + L::K_FULL + 8 * k_at.stage, lane);
-            else ring_fill<L>(c, task, &c.k, &c.of.kv.k[0], begin, k, base + L::K_FULL + 8 * k_at.stage, lane);
-            if (j == 0) ring_ask_queries<L>(c, task, base, q_parity), q_parity ^= 1;
+            else ring_fill<L>(c, task, &c.k, &c.of.kv.k[0], begin, page, k, base + L::K_FULL + 8 * k_at.stage, lane);
             mbarrier_wait(base + L::V_EMPTY + 8 * v_at.stage, v_at.parity);
-            ring_fill<L>(c, task, &c.v, &c.of.kv.v, begin, base + L::V + v_at.stage * L::V_TILE_BYTES, base + L::V_FULL + 8 * v_at.stage, lane);
+            ring_fill<L>(c, task, &c.v, &c.of.kv.v, begin, page, base + L::V + v_at.stage * L::V_TILE_BYTES, base + L::V_FULL + 8 * v_at.stage, lane);
             ring_advance<L::K_STAGES>(&k_at), ring_advance<L::V_STAGES>(&v_at);
         }
     }
