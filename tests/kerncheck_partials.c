@@ -215,14 +215,14 @@ int kc_take_merged(const kc_decode *c, const kc_merged *p)
         for (int64_t s = 0; s < p->splits; s++) whole = kc_log_add(whole, (double)logs[s]);
         for (int64_t i = 0; i < p->splits * dim; i++) most = fmax(most, logs[i / dim] > -INFINITY ? fabs((double)parts[i]) : 0.0);
         for (int64_t i = 0; i < p->splits * dim; i++) {
-            float *part = p->part_out + flat * p->splits * dim + i;
-            *part = i < dim ? (float)kc_load(out->dtype, out->data, row + i * out->strides[3]) : 0.0f;
+            float *place = p->part_out + flat * p->splits * dim + i;
+            *place = i < dim ? (float)kc_load(out->dtype, out->data, row + i * out->strides[3]) : 0.0f;
             if (i >= dim || out->dtype == OCTAVO_F32) continue;
             double exact = 0.0;
             for (int64_t s = 0; s < p->splits; s++)
                 if (logs[s] > -INFINITY) exact += exp((double)logs[s] - whole) * (double)parts[s * dim + i];
-            if (!(fabs((double)*part - exact) <= 0x1p-6 * most)) return kc_fail("merged_out is %g, expected about %g", (double)*part, exact);
-            *part = (float)exact;
+            if (!(fabs((double)*place - exact) <= 0x1p-6 * most)) return kc_fail("merged_out is %g, expected about %g", (double)*place, exact);
+            *place = (float)exact;
         }
         for (int64_t s = 0; s < p->splits; s++) p->part_lse[flat * p->splits + s] = s ? -INFINITY : p->lse[flat];
         for (int64_t i = 0; i < dim; i++) kc_accept((uint8_t *)out->data + bytes * (size_t)(row + i * out->strides[3]), bytes);
