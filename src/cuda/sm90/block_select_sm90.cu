@@ -168,7 +168,7 @@ static __device__ __forceinline__ void decide(const select_call &c, const unit_b
         const float from = whole == NOTHING ? 0.0f : first_bin(*shared);
         if ((int)threadIdx.x < (int)c.rows) store_pair(shared_of(shared_address(&shared->said[row]), threadIdx.x), whole, from);
     }
-    cluster_report(), cluster_wait();
+    cluster_report_written(), cluster_wait(); /* what was said is there, and no block leaves before */
 }
 
 /* Writes the states of the thread's units, decided with what all rows have said. */
