@@ -109,7 +109,7 @@ static void draw_dims(kc_decode *c, plan *of)
     } while (limit < 16 || (limit < 100 && kc_chance(80)));
     draw_blocks(view);
     if (of->flags & KC_BARE) limit = BARE_WORK / (view->batch * view->kv_heads * c->group * c->q_tokens) * view->sub_block_tokens;
-    const int64_t most = of->flags & KC_BARE ? 300 * view->sub_block_tokens : 800;
+    const int64_t most = of->flags & KC_BARE ? (kc_chance(90) ? 300 : 5000) * view->sub_block_tokens : 800;
     of->longest = kc_between(1, limit < most ? limit : most);
 }
 

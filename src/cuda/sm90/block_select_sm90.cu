@@ -171,8 +171,12 @@ static __device__ __forceinline__ void decide(const select_call &c, const unit_b
     if (threadIdx.x < WARP) {
         const float from = whole == NOTHING ? 0.0f : first_bin(*shared);
         if ((int)threadIdx.x < (int)c.rows) store_pair(shared_of(shared_address(&shared->said[row]), threadIdx.x), whole, from);
+        __syncwarp();
+        cluster_report_written(); /* what was said is there after the wait, and no block leaves before */
+    } else {
+        cluster_report();
     }
-    cluster_report_written(), cluster_wait(); /* what was said is there, and no block leaves before */
+    cluster_wait();
 }
 
 /* Writes the states of those of the thread's units that are below `units`, decided with what all rows have said. */
