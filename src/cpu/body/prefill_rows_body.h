@@ -227,8 +227,6 @@ static inline void prefill_round_values(float *restrict x, float up, float down,
     }
 }
 
-static inline float prefill_exp2(int32_t p) { return octavo_float_from_bits((uint32_t)(p + 127) << 23); }
-
 static inline float prefill_off(const float *restrict x, float factor, int64_t n)
 {
     float sum = 0.0f;
@@ -247,7 +245,7 @@ static inline float prefill_off(const float *restrict x, float factor, int64_t n
 static inline float prefill_encode_fitted(float *restrict x, int64_t n, float amax)
 {
     const int32_t exponent = octavo_row_exponent(amax);
-    const octavo_prefill_scale wide = { prefill_exp2(-exponent), prefill_exp2(exponent) };
+    const octavo_prefill_scale wide = { octavo_power_of_two(-exponent), octavo_power_of_two(exponent) };
     const octavo_prefill_scale scale = octavo_prefill_scale_fitted(wide, prefill_off(x, wide.inverse, n), prefill_off(x, wide.inverse * 0.75f, n));
     prefill_encode_e4m3(x, scale.inverse, n);
     return scale.scale;
@@ -258,8 +256,8 @@ static inline float prefill_encode(const octavo_prefill_params *p, float *restri
 {
     if (p->precision == OCTAVO_ATTENTION_FP8) {
         const int32_t exponent = octavo_row_exponent(amax);
-        prefill_encode_e4m3(x, prefill_exp2(exponent), n);
-        return prefill_exp2(-exponent);
+        prefill_encode_e4m3(x, octavo_power_of_two(exponent), n);
+        return octavo_power_of_two(-exponent);
     }
     const octavo_prefill_scale scale = octavo_prefill_scale_of(amax, 127.0f);
     prefill_encode_int8(x, scale.inverse, n);
@@ -379,7 +377,7 @@ static inline void prefill_load_values(prefill_head *of, int64_t block, float *r
     if (!rounds || p->precision != OCTAVO_ATTENTION_FP8) return;
     const int32_t exponent = octavo_row_exponent(amax);
     for (int64_t t = 0; t < OCTAVO_PREFILL_BLOCK; t++)
-        prefill_round_values(v + t * of->v_dim, prefill_exp2(exponent), prefill_exp2(-exponent), rest, of->v_dim);
+        prefill_round_values(v + t * of->v_dim, octavo_power_of_two(exponent), octavo_power_of_two(-exponent), rest, of->v_dim);
 }
 
 /* ---- queries ---- */

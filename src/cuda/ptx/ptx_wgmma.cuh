@@ -117,30 +117,27 @@ template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_register
     else WGMMA_REGISTERS("m64n128k16", "f16.f16", WGMMA_REGISTERS_64, WGMMA_F64(c), "%69", "%64", "%65", "%66", "%67", "%68");
 }
 
-/* c += a b with a in registers and the rows of b as rows. */
-#define WGMMA_ROWS(shape, types, registers, outputs, a0, a1, a2, a3, j)                                                          \
+/* c += a b with a in registers and the rows of b as rows. rows_as: "1" for that, "0" for the columns of b as rows. */
+#define WGMMA_ADD(shape, types, registers, outputs, a0, a1, a2, a3, j, rows_as)                                                  \
     asm volatile("wgmma.mma_async.sync.aligned." shape ".f32." types " " registers ", {" a0 ", " a1 ", " a2 ", " a3 "}, " j       \
-                 ", 1, 1, 1, 1;" : outputs : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+                 ", 1, 1, 1, " rows_as ";" : outputs : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
 template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_registers_rows(float (&c)[32], const uint32_t (&a)[4], uint64_t b)
 {
-    if (TYPE == WGMMA_BF16) WGMMA_ROWS("m64n64k16", "bf16.bf16", WGMMA_REGISTERS_32, WGMMA_F32(c, 0), "%32", "%33", "%34", "%35", "%36");
-    else WGMMA_ROWS("m64n64k16", "f16.f16", WGMMA_REGISTERS_32, WGMMA_F32(c, 0), "%32", "%33", "%34", "%35", "%36");
+    if (TYPE == WGMMA_BF16) WGMMA_ADD("m64n64k16", "bf16.bf16", WGMMA_REGISTERS_32, WGMMA_F32(c, 0), "%32", "%33", "%34", "%35", "%36", "1");
+    else WGMMA_ADD("m64n64k16", "f16.f16", WGMMA_REGISTERS_32, WGMMA_F32(c, 0), "%32", "%33", "%34", "%35", "%36", "1");
 }
 template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_registers_rows(float (&c)[64], const uint32_t (&a)[4], uint64_t b)
 {
-    if (TYPE == WGMMA_BF16) WGMMA_ROWS("m64n128k16", "bf16.bf16", WGMMA_REGISTERS_64, WGMMA_F64(c), "%64", "%65", "%66", "%67", "%68");
-    else WGMMA_ROWS("m64n128k16", "f16.f16", WGMMA_REGISTERS_64, WGMMA_F64(c), "%64", "%65", "%66", "%67", "%68");
+    if (TYPE == WGMMA_BF16) WGMMA_ADD("m64n128k16", "bf16.bf16", WGMMA_REGISTERS_64, WGMMA_F64(c), "%64", "%65", "%66", "%67", "%68", "1");
+    else WGMMA_ADD("m64n128k16", "f16.f16", WGMMA_REGISTERS_64, WGMMA_F64(c), "%64", "%65", "%66", "%67", "%68", "1");
 }
 template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_registers_rows(float (&c)[128], const uint32_t (&a)[4], uint64_t b)
 {
-    if (TYPE == WGMMA_BF16) WGMMA_ROWS("m64n256k16", "bf16.bf16", WGMMA_REGISTERS_128, WGMMA_F128(c), "%128", "%129", "%130", "%131", "%132");
-    else WGMMA_ROWS("m64n256k16", "f16.f16", WGMMA_REGISTERS_128, WGMMA_F128(c), "%128", "%129", "%130", "%131", "%132");
+    if (TYPE == WGMMA_BF16) WGMMA_ADD("m64n256k16", "bf16.bf16", WGMMA_REGISTERS_128, WGMMA_F128(c), "%128", "%129", "%130", "%131", "%132", "1");
+    else WGMMA_ADD("m64n256k16", "f16.f16", WGMMA_REGISTERS_128, WGMMA_F128(c), "%128", "%129", "%130", "%131", "%132", "1");
 }
 
 /* c += a b with a in registers, likewise, and b [16, N] in shared memory with its columns as rows. */
-#define WGMMA_COLUMNS(shape, types, registers, outputs, a0, a1, a2, a3, j)                                                          \
-    asm volatile("wgmma.mma_async.sync.aligned." shape ".f32." types " " registers ", {" a0 ", " a1 ", " a2 ", " a3 "}, " j       \
-                 ", 1, 1, 1, 0;" : outputs : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
 #define WGMMA_SUMS_16(c, i) WGMMA_F8(c, i), WGMMA_F8(c, i + 8)
 #define WGMMA_REGISTERS_8  "{%0, %1, %2, %3, %4, %5, %6, %7}"
 #define WGMMA_REGISTERS_16 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}"
@@ -151,18 +148,18 @@ template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_shared(f
 }
 template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_rows(float (&c)[8], const uint32_t (&a)[4], uint64_t b)
 {
-    if (TYPE == WGMMA_BF16) WGMMA_COLUMNS("m64n16k16", "bf16.bf16", WGMMA_REGISTERS_8, WGMMA_F8(c, 0), "%8", "%9", "%10", "%11", "%12");
-    else WGMMA_COLUMNS("m64n16k16", "f16.f16", WGMMA_REGISTERS_8, WGMMA_F8(c, 0), "%8", "%9", "%10", "%11", "%12");
+    if (TYPE == WGMMA_BF16) WGMMA_ADD("m64n16k16", "bf16.bf16", WGMMA_REGISTERS_8, WGMMA_F8(c, 0), "%8", "%9", "%10", "%11", "%12", "0");
+    else WGMMA_ADD("m64n16k16", "f16.f16", WGMMA_REGISTERS_8, WGMMA_F8(c, 0), "%8", "%9", "%10", "%11", "%12", "0");
 }
 template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_rows(float (&c)[16], const uint32_t (&a)[4], uint64_t b)
 {
-    if (TYPE == WGMMA_BF16) WGMMA_COLUMNS("m64n32k16", "bf16.bf16", WGMMA_REGISTERS_16, WGMMA_SUMS_16(c, 0), "%16", "%17", "%18", "%19", "%20");
-    else WGMMA_COLUMNS("m64n32k16", "f16.f16", WGMMA_REGISTERS_16, WGMMA_SUMS_16(c, 0), "%16", "%17", "%18", "%19", "%20");
+    if (TYPE == WGMMA_BF16) WGMMA_ADD("m64n32k16", "bf16.bf16", WGMMA_REGISTERS_16, WGMMA_SUMS_16(c, 0), "%16", "%17", "%18", "%19", "%20", "0");
+    else WGMMA_ADD("m64n32k16", "f16.f16", WGMMA_REGISTERS_16, WGMMA_SUMS_16(c, 0), "%16", "%17", "%18", "%19", "%20", "0");
 }
 template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_rows(float (&c)[32], const uint32_t (&a)[4], uint64_t b)
 {
-    if (TYPE == WGMMA_BF16) WGMMA_COLUMNS("m64n64k16", "bf16.bf16", WGMMA_REGISTERS_32, WGMMA_F32(c, 0), "%32", "%33", "%34", "%35", "%36");
-    else WGMMA_COLUMNS("m64n64k16", "f16.f16", WGMMA_REGISTERS_32, WGMMA_F32(c, 0), "%32", "%33", "%34", "%35", "%36");
+    if (TYPE == WGMMA_BF16) WGMMA_ADD("m64n64k16", "bf16.bf16", WGMMA_REGISTERS_32, WGMMA_F32(c, 0), "%32", "%33", "%34", "%35", "%36", "0");
+    else WGMMA_ADD("m64n64k16", "f16.f16", WGMMA_REGISTERS_32, WGMMA_F32(c, 0), "%32", "%33", "%34", "%35", "%36", "0");
 }
 
 #endif

@@ -133,7 +133,7 @@ static __device__ __forceinline__ void find_thresholds(const stream_queries<DELT
         *parities = 1u << (KIND::SLOTS - 1);
         __syncwarp();
         step_scores<KIND::BASE>(queries, slot, 1.0f, x);
-        hide_unseen(step * STEP_TOKENS, rule.ends, x);
+        hide_beyond(step * STEP_TOKENS, rule.ends, threadIdx.x % 32 / 4, x);
     }
 #pragma unroll
     for (int i = 0; i < 2; i++) {
@@ -154,7 +154,7 @@ static __device__ __forceinline__ void take_base(const delta_call &d, const stre
     float x[STEP_TILES][4];
     step_scores<KIND::BASE>(queries, slot, 1.0f, x);
     bool keep = !whole || block < rule.first_end || block >= rule.last_begin;
-    if (!whole) hide_unseen(unit * KIND::SPAN + w.member, rule.ends, x);
+    if (!whole) hide_beyond(unit * KIND::SPAN + w.member, rule.ends, threadIdx.x % 32 / 4, x);
 #pragma unroll
     for (int i = 0; i < STEP_TILES * 4; i++) keep |= x[i / 4][i % 4] >= rule.least[i % 2];
     keep = team_any<KIND::TEAM>(keep);
@@ -233,8 +233,7 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
     stream_queries<DELTA_DIM, BASE> queries;
     take_row<DELTA_DIM, BASE>(c, asked, queries);
     delta_rule rule;
-#pragma unroll
-    for (int i = 0; i < 2; i++) rule.ends[i] = 2 * t + i < c.rows ? k.length - c.q_tokens + 1 + (2 * t + i) % c.q_tokens : 0;
+    column_ends(c, k, t, rule.ends);
     rule.all_see_to = k.length - c.q_tokens + 1, rule.first_end = d.keep_first_blocks;
     rule.last_begin = d.keep_last_blocks > 0 ? newest - d.keep_last_blocks + 1 : newest;
     supply.units = units;

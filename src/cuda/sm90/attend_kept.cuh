@@ -154,9 +154,7 @@ static __device__ __forceinline__ void attend_mean_rows(const mean_rows &rows, u
     factors[0].plain = true;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        const int p = __shfl_sync(WHOLE_WARP, rows.exponent, g + 8 * i), held = held_exponent(-p);
-        factors[0].exponent[i] = (float)held, factors[0].inverse[i] = __int_as_float((127 - held) << 23);
-        factors[0].mantissa[i] = __int_as_float((127 - p - held) << 23), factors[0].plain &= held == -p;
+        put_exponent(factors[0], i, __shfl_sync(WHOLE_WARP, rows.exponent, g + 8 * i));
     }
 #pragma unroll
     for (int i = 0; i < 4; i++) x[0][i] = dropped >> (g + i / 2 * 8) & 1 ? fmaf(LOG2_E, rows.mass[i], factors[0].exponent[i / 2]) : NOTHING;
@@ -216,8 +214,7 @@ template <class KIND> static __global__ void __launch_bounds__(STREAM_THREADS, 2
     stream_queries<KEPT_DIM, KEY> queries;
     take_row<KEPT_DIM, KEY>(c, asked, queries);
     seen_tokens seen = { { 0, 0 }, k.length - c.q_tokens + 1 };
-#pragma unroll
-    for (int i = 0; i < 2; i++) seen.ends[i] = 2 * t + i < c.rows ? k.length - c.q_tokens + 1 + (2 * t + i) % c.q_tokens : 0;
+    column_ends(c, k, t, seen.ends);
     const kept_bases at = { scales_of(&c.k_scale, k, 0), scales_of(&c.v_scale, k, 0), scales_of(&d.v_mean, k, 0), scales_of(&d.v_mean_scale, k, 0) };
     int32_t *pages = (int32_t *)(memory + KIND::LIST_AT); /* the sequence's, for later */
     const int blocks = k.table && d.holds_pages ? (k.length + (1 << c.shift) - 1) >> c.shift : 0;

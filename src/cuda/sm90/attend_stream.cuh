@@ -101,13 +101,41 @@ static __device__ __forceinline__ void ask_for_step(const stream_call &c, const 
 }
 
 /* The rows of V that the sequence does not have may hold anything: zeros instead. */
+template <int ROW, int TOKENS> static __device__ __forceinline__ void clear_rows(uint32_t values, int from)
+{
+    constexpr int PIECES = ROW / PIECE;
+    for (int i = threadIdx.x % 32; i < (TOKENS - from) * PIECES; i += 32)
+        store_shared_16(values + box_piece<ROW>(from + i / PIECES, i % PIECES, TOKENS), make_uint4(0, 0, 0, 0));
+    __syncwarp();
+}
+
+/* Out of the way of the stream's loop. */
 template <int DIM, int KEY, int VALUE> static __device__ __noinline__ void clear_values(uint32_t values, int from)
 {
     typedef stream_stage<DIM, KEY, VALUE> stage;
-    constexpr int PIECES = stage::V_ROW / PIECE;
-    for (int i = threadIdx.x % 32; i < (stage::TOKENS - from) * PIECES; i += 32)
-        store_shared_16(values + box_piece<stage::V_ROW>(from + i / PIECES, i % PIECES, stage::TOKENS), make_uint4(0, 0, 0, 0));
-    __syncwarp();
+    clear_rows<stage::V_ROW, stage::TOKENS>(values, from);
+}
+
+/* Sums become scores plus e of V's factors, which are read, too. The tiles' scales lie at `side`, V's `values_at` bytes behind K's. */
+template <int KEY, int VALUE, int TILES>
+static __device__ __forceinline__ void scale_stage(float (&x)[TILES][4], value_factors<VALUE> (&factors)[TILES], uint32_t side, uint32_t values_at, int g,
+                                                   const float (&q_scale)[2])
+{
+#pragma unroll
+    for (int j = 0; j < TILES; j++) {
+        const uint32_t ks = side + j * TILE_TOKENS * key_width(KEY), vs = side + values_at + j * TILE_TOKENS * value_width(VALUE);
+        const float key[2] = { tile_factor<key_width(KEY)>(ks, g), tile_factor<key_width(KEY)>(ks, g + 8) };
+        factors[j] = value_factors_of<VALUE>(vs, g);
+#pragma unroll
+        for (int i = 0; i < 4; i++) x[j][i] = fmaf(x[j][i], key[i / 2] * q_scale[i % 2], factors[j].exponent[i / 2]);
+    }
+}
+
+/* Where what columns 2t and 2t + 1 see ends. */
+static __device__ __forceinline__ void column_ends(const stream_call &c, const stream_block &k, int t, int (&ends)[2])
+{
+#pragma unroll
+    for (int i = 0; i < 2; i++) ends[i] = 2 * t + i < c.rows ? k.length - c.q_tokens + 1 + (2 * t + i) % c.q_tokens : 0;
 }
 
 /* A row of queries as operands, lifted in f16; what sums of products are multiplied by, for columns 2t and 2t + 1. */
@@ -400,9 +428,8 @@ static __global__ void __launch_bounds__(STREAM_THREADS, 1) attend_stream(const 
     int page = page_at(step_of(warp + SLOTS));
     stream_queries<DIM, KEY> queries;
     take_row<DIM, KEY>(c, asked, queries);
-    int ends[2]; /* what columns 2t and 2t + 1 see, and what all do */
-#pragma unroll
-    for (int i = 0; i < 2; i++) ends[i] = 2 * t + i < c.rows ? k.length - c.q_tokens + 1 + (2 * t + i) % c.q_tokens : 0;
+    int ends[2];
+    column_ends(c, k, t, ends);
     const int all_see_to = k.length - c.q_tokens + 1;
     stream_state<DIM> of;
     begin_state(of);
@@ -418,18 +445,8 @@ static __global__ void __launch_bounds__(STREAM_THREADS, 1) attend_stream(const 
         float x[TILES][4];
         value_factors<VALUE> factors[TILES];
         stream_scores<DIM, KEY, TILES>(x, queries.q, at);
-#pragma unroll
-        for (int j = 0; j < TILES; j++) {
-            const uint32_t ks = side + j * TILE_TOKENS * key_width(KEY), vs = side + stage::V_SCALES_AT + j * TILE_TOKENS * value_width(VALUE);
-            const float key[2] = { tile_factor<key_width(KEY)>(ks, g), tile_factor<key_width(KEY)>(ks, g + 8) };
-            factors[j] = value_factors_of<VALUE>(vs, g);
-#pragma unroll
-            for (int i = 0; i < 4; i++) x[j][i] = fmaf(x[j][i], key[i / 2] * queries.scale[i % 2], factors[j].exponent[i / 2]);
-        }
-        if (token + stage::TOKENS > all_see_to)
-#pragma unroll
-            for (int i = 0; i < TILES * 4; i++)
-                if (token + i / 4 * TILE_TOKENS + g + i % 4 / 2 * 8 >= ends[i % 2]) x[i / 4][i % 4] = NOTHING;
+        scale_stage<KEY, VALUE, TILES>(x, factors, side, stage::V_SCALES_AT, g, queries.scale);
+        if (token + stage::TOKENS > all_see_to) hide_beyond(token, ends, g, x);
         weigh_stage<DIM, VALUE, TILES>(of, x, factors);
 #pragma unroll
         for (int j = 0; j < TILES; j++) stream_outputs<DIM, VALUE, TILES>(of.out, x[j], at + stage::V_AT + j * tile_stride<stage::V_ROW>());

@@ -176,14 +176,6 @@ static __device__ __forceinline__ void step_scores(const stream_queries<DELTA_DI
     }
 }
 
-static __device__ __forceinline__ void hide_unseen(int token, const int (&ends)[2], float (&x)[STEP_TILES][4])
-{
-    const int g = threadIdx.x % 32 / 4;
-#pragma unroll
-    for (int i = 0; i < STEP_TILES * 4; i++)
-        if (token + i / 4 * TILE_TOKENS + g + i % 4 / 2 * 8 >= ends[i % 2]) x[i / 4][i % 4] = NOTHING;
-}
-
 /* Largest of the scores in the lane's columns. */
 static __device__ __forceinline__ float column_max(const float (&x)[STEP_TILES][4], int i)
 {
@@ -250,13 +242,9 @@ static __device__ __forceinline__ void refine_scores(const delta_call &d, const 
 template <int VALUE>
 static __device__ __forceinline__ void add_values(int left, int part, const delta_slot &slot, uint32_t set, stream_state<DELTA_DIM> &of)
 {
-    constexpr int PAIR = 2, TOKENS = STEP_TOKENS / value_parts(VALUE), TILES = TOKENS / TILE_TOKENS, ROW = SLOT_BYTES / TOKENS, PIECES = ROW / PIECE;
+    constexpr int PAIR = 2, TOKENS = STEP_TOKENS / value_parts(VALUE), TILES = TOKENS / TILE_TOKENS, ROW = SLOT_BYTES / TOKENS;
     const int g = threadIdx.x % 32 / 4, end = left - part * TOKENS, there = end > 0 ? end : 0;
-    if (there < TOKENS) { /* rows that the sequence does not have may hold anything */
-        for (int i = threadIdx.x % 32; i < (TOKENS - there) * PIECES; i += 32)
-            store_shared_16(slot.data + box_piece<ROW>(there + i / PIECES, i % PIECES, TOKENS), make_uint4(0, 0, 0, 0));
-        __syncwarp();
-    }
+    if (there < TOKENS) clear_rows<ROW, TOKENS>(slot.data, there);
 #pragma unroll
     for (int first = 0; first < TILES; first += PAIR) {
         float x[PAIR][4];
@@ -286,9 +274,8 @@ static __device__ __forceinline__ void finish_dropped(delta_warp &w, stream_stat
     factors[0].plain = true;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        const int found = __shfl_sync(WHOLE_WARP, w.exponent, g + 8 * i), p = g + 8 * i < w.dropped ? found : 0, held = held_exponent(-p);
-        factors[0].exponent[i] = (float)held, factors[0].inverse[i] = __int_as_float((127 - held) << 23);
-        factors[0].mantissa[i] = __int_as_float((127 - p - held) << 23), factors[0].plain &= held == -p;
+        const int found = __shfl_sync(WHOLE_WARP, w.exponent, g + 8 * i);
+        put_exponent(factors[0], i, g + 8 * i < w.dropped ? found : 0);
     }
 #pragma unroll
     for (int i = 0; i < 4; i++) {

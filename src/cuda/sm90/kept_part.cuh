@@ -147,22 +147,10 @@ static __device__ __forceinline__ void attend_kept_part(const kept_call &d, cons
     float x[TILES][4];
     value_factors<VALUE> factors[TILES];
     kept_scores<KIND>(x, queries.q, at, d.residual);
-#pragma unroll
-    for (int j = 0; j < TILES; j++) {
-        const uint32_t ks = side + j * TILE_TOKENS * key_width(KEY), vs = side + KIND::V_SIDE + j * TILE_TOKENS * value_width(VALUE);
-        const float key[2] = { tile_factor<key_width(KEY)>(ks, g), tile_factor<key_width(KEY)>(ks, g + 8) };
-        factors[j] = value_factors_of<VALUE>(vs, g);
-#pragma unroll
-        for (int i = 0; i < 4; i++) x[j][i] = fmaf(x[j][i], key[i / 2] * queries.scale[i % 2], factors[j].exponent[i / 2]);
-    }
+    scale_stage<KEY, VALUE, TILES>(x, factors, side, KIND::V_SIDE, g, queries.scale);
     if (token + KIND::TOKENS > seen.all_to) {
-#pragma unroll
-        for (int i = 0; i < TILES * 4; i++)
-            if (token + i / 4 * TILE_TOKENS + g + i % 4 / 2 * 8 >= seen.ends[i % 2]) x[i / 4][i % 4] = NOTHING;
-        const int there = k.length > token ? k.length - token : 0; /* rows of V that the sequence does not have may hold anything */
-        for (int i = threadIdx.x % 32; i < (KIND::TOKENS - there) * (KEPT_DIM / PIECE); i += 32)
-            store_shared_16(at + KIND::V_AT + box_piece<KEPT_DIM>(there + i / (KEPT_DIM / PIECE), i % (KEPT_DIM / PIECE), KIND::TOKENS), make_uint4(0, 0, 0, 0));
-        __syncwarp();
+        hide_beyond(token, seen.ends, g, x);
+        clear_rows<KEPT_DIM, KIND::TOKENS>(at + KIND::V_AT, k.length > token ? k.length - token : 0);
     }
     weigh_stage<KEPT_DIM, VALUE, TILES>(of, x, factors);
 #pragma unroll

@@ -40,6 +40,14 @@ static __device__ __forceinline__ int held_exponent(int exponent)
     return exponent < EXPONENT_LEAST ? EXPONENT_LEAST : exponent > EXPONENT_MOST ? EXPONENT_MOST : exponent;
 }
 
+/* V's factor of the lane's token i of two: 2^-p. */
+template <int VALUE> static __device__ __forceinline__ void put_exponent(value_factors<VALUE> &of, int i, int p)
+{
+    const int held = held_exponent(-p);
+    of.exponent[i] = (float)held, of.inverse[i] = __int_as_float((127 - held) << 23);
+    of.mantissa[i] = __int_as_float((127 - p - held) << 23), of.plain &= held == -p;
+}
+
 /* Of a tile's tokens g and g + 8. */
 template <int VALUE> static __device__ __forceinline__ value_factors<VALUE> value_factors_of(uint32_t scales, int g)
 {
@@ -49,9 +57,7 @@ template <int VALUE> static __device__ __forceinline__ value_factors<VALUE> valu
         if (VALUE == VALUE_E4M3) {
             int p;
             asm volatile("ld.shared.s8 %0, [%1];" : "=r"(p) : "r"(scales + g + 8 * i) : "memory");
-            const int held = held_exponent(-p);
-            of.exponent[i] = (float)held, of.inverse[i] = __int_as_float((127 - held) << 23);
-            of.mantissa[i] = __int_as_float((127 - p - held) << 23), of.plain &= held == -p;
+            put_exponent(of, i, p);
         } else if (VALUE == VALUE_INT8) {
             const float scale = tile_factor<2>(scales, g + 8 * i);
             const int held = held_exponent((int)((__float_as_uint(scale) >> 23) & 255u) - 127);
@@ -60,6 +66,14 @@ template <int VALUE> static __device__ __forceinline__ value_factors<VALUE> valu
         }
     }
     return of;
+}
+
+/* Scores of tokens from a column's end on become -inf: of the lane's tokens g and g + 8 of tiles that begin with `token`. */
+template <int TILES> static __device__ __forceinline__ void hide_beyond(int token, const int (&ends)[2], int g, float (&x)[TILES][4])
+{
+#pragma unroll
+    for (int i = 0; i < TILES * 4; i++)
+        if (token + i / 4 * TILE_TOKENS + g + i % 4 / 2 * 8 >= ends[i % 2]) x[i / 4][i % 4] = NOTHING;
 }
 
 /* Raises the bases to where x asks for and everything relative to them. */
