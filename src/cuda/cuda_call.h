@@ -39,6 +39,13 @@ struct octavo_cuda_machine {
 };
 octavo_status octavo_cuda_machine_of(octavo_cuda_machine *machine);
 
+/* All of a multiprocessor's fast memory is to be shared memory while the kernel runs: blocks of two kernels run side by side only where both
+ * divide it alike. */
+template <typename Call> static inline octavo_status octavo_cuda_share_processors(void (*kernel)(Call), const char *name)
+{
+    return octavo_cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared), name);
+}
+
 /* Launches a kernel that begins with wait_for_kernel_before(): on sm_90 and later its blocks may be set up while the kernel before it
  * still runs. */
 template <typename Call>

@@ -3,7 +3,7 @@
 #include "cuda/cuda_install.h"
 #include "cuda/sm90/score_stream.cuh"
 
-enum { BLOCKS_A_PROCESSOR = 2, BLOCK_BYTES = 92 << 10 /* so that there are no more of them, yet room for a block of the selection */ };
+enum { BLOCKS_A_PROCESSOR = 2, BLOCK_BYTES = 80 << 10 /* so that there are no more of them, yet room for a block of the selection */ };
 
 template <int KEY, int COLS> static octavo_status launch(const octavo_exec *exec, const score_stream_call &call)
 {
@@ -13,6 +13,7 @@ template <int KEY, int COLS> static octavo_status launch(const octavo_exec *exec
     const int64_t slots = (int64_t)machine.processors * BLOCKS_A_PROCESSOR, shares = heads < slots ? slots / heads : 1;
     const dim3 grid((unsigned)(shares < call.of.units ? shares : call.of.units), (unsigned)heads);
     static_assert(STREAM_WARPS * stream_unit<KEY>::DEPTH * stream_unit<KEY>::BYTES <= BLOCK_BYTES, "a ring a warp");
+    OCTAVO_CUDA_TRY(octavo_cuda_share_processors(score_stream<KEY, COLS>, "block_score"));
     return octavo_cuda_launch(score_stream<KEY, COLS>, "block_score", grid, STREAM_THREADS, BLOCK_BYTES, exec, call);
 }
 

@@ -15,8 +15,8 @@ static __device__ __forceinline__ void store_pair(uint32_t to, float a, float b)
     asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(to), "f"(a), "f"(b) : "memory");
 }
 
-enum { THREADS = 512, WARPS = THREADS / WARP, ROWS_MOST = 4, COPIES = 4 /* so that lanes do not all add to the same words */ };
-enum { EPSILON = 1 << 22, TOO_MUCH = EPSILON + 1, HIGH_SHIFT = 16, FOUR = 4 };
+enum { THREADS = 512, WARPS = THREADS / WARP, ROWS_MOST = 4, COPIES = 8 /* so that lanes do not all add to the same words */ };
+enum { EPSILON = 1 << 22, TOO_MUCH = EPSILON + 1, FOUR = 4 };
 enum { UNITS_EACH_MOST = 8, CELLS = 9 /* all rows' masses of a thread's part of 8 THREADS units: three rows have nine */ };
 static constexpr float FLOAT_ONES = 0x1p23f; /* a float of which the last bit counts one */
 
@@ -26,7 +26,8 @@ struct row_verdict {
 };
 
 struct select_shared {
-    uint32_t sums[(COPIES + 1) * BINS]; /* of shares a bin: copies, then what counts 2^HIGH_SHIFT as much */
+    __align__(16) uint32_t shares[BINS * COPIES]; /* added up a bin, at most WARP / COPIES * WARPS * UNITS_EACH_MOST * TOO_MUCH < 2^32 each */
+    uint32_t sums[BINS];
     log_sum parts[WARPS];
     __align__(8) row_verdict said[ROWS_MOST]; /* by every block of the cluster */
 };
@@ -50,11 +51,11 @@ static __device__ __forceinline__ unit_bounds unit_bounds_of(const select_call &
 
 static __device__ __forceinline__ int written_unit(int rows, int slot) { return (slot * rows + (int)cluster_rank()) * THREADS + (int)threadIdx.x; }
 
-template <int EACH> static __device__ __forceinline__ void read_masses(const select_call &c, const unit_bounds &bounds, held_units<EACH> *of)
+template <int EACH> static __device__ __forceinline__ void read_masses(const select_call &c, const unit_bounds &bounds, int units, held_units<EACH> *of)
 {
     const int rows = (int)c.rows, first = (int)threadIdx.x * EACH;
     const float *masses = c.p.log_mass + (int64_t)(blockIdx.x / (unsigned)rows) * c.rows * c.units, *own = masses + cluster_rank() * c.units + first;
-    const bool wide = (uintptr_t)own % sizeof(float4) == 0 && first + EACH <= (int)c.units;
+    const bool wide = (uintptr_t)own % sizeof(float4) == 0 && first + EACH <= units;
 #pragma unroll
     for (int i = 0; i < EACH; i += FOUR) {
         float4 four = { 0.0f, 0.0f, 0.0f, 0.0f };
@@ -63,12 +64,12 @@ template <int EACH> static __device__ __forceinline__ void read_masses(const sel
     }
     if (!wide)
 #pragma unroll
-        for (int i = 0; i < EACH; i++) of->mass[i] = first + i < (int)c.units ? own[i] : NOTHING;
+        for (int i = 0; i < EACH; i++) of->mass[i] = first + i < units ? own[i] : NOTHING;
     int slot = 0, row = 0;
 #pragma unroll
     for (int i = 0; i < CELLS; i++) {
         const int unit = written_unit(rows, slot);
-        of->cells[i] = unit < (int)c.units ? masses[row * c.units + unit] : 0.0f;
+        of->cells[i] = unit < units ? masses[row * c.units + unit] : 0.0f;
         slot += row + 1 == rows, row = row + 1 == rows ? 0 : row + 1;
     }
 #pragma unroll
@@ -108,16 +109,25 @@ static __device__ __forceinline__ void add_shares(const select_call &c, const un
                                                   select_shared *shared)
 {
     const float scale = fminf((float)EPSILON / c.p.epsilon, 0x1p120f);
-    uint32_t *low = shared->sums + threadIdx.x % COPIES * BINS, *high = shared->sums + COPIES * BINS;
+    uint32_t *own = shared->shares + threadIdx.x % COPIES;
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
         const int unit = (int)threadIdx.x * EACH + i;
         if (unit < bounds.from || unit >= bounds.to) continue;
         const float share = fminf(exp2_fast(LOG2_E * (of.mass[i] - whole)) * scale, (float)TOO_MUCH);
         const uint32_t count = __float_as_uint(share + FLOAT_ONES) & 0x7fffffu, bin = (uint32_t)lightness(of.mass[i], whole);
-        atomicAdd(&low[bin], count & ((1u << HIGH_SHIFT) - 1));
-        if (count >> HIGH_SHIFT) atomicAdd(&high[bin], count >> HIGH_SHIFT);
+        atomicAdd(&own[bin * COPIES], count);
     }
+}
+
+/* Adds up the copies, two threads a bin. */
+static __device__ __forceinline__ void sum_bins(select_shared *shared)
+{
+    static_assert(THREADS == 2 * BINS && COPIES == 2 * FOUR, "a thread adds up four copies");
+    const uint4 part = ((const uint4 *)shared->shares)[threadIdx.x];
+    const uint32_t most = TOO_MUCH, sum = min(part.x, most) + min(part.y, most) + min(part.z, most) + min(part.w, most);
+    const uint32_t both = sum + __shfl_xor_sync(WHOLE_WARP, sum, 1);
+    if (threadIdx.x % 2 == 0) shared->sums[threadIdx.x / 2] = min(both, most);
 }
 
 /* The first bin from which on all of the row's units may go, by a warp whose lanes hold neighbours among the bins, the lightest first. */
@@ -149,20 +159,14 @@ static __device__ __forceinline__ float sink_of_row(const select_call &c, int ro
 
 /* Decides for the block's row and tells all blocks of the cluster, which have met afterwards. */
 template <int EACH>
-static __device__ __forceinline__ void decide(const select_call &c, const unit_bounds &bounds, held_units<EACH> *of, select_shared *shared)
+static __device__ __forceinline__ void decide(const select_call &c, const unit_bounds &bounds, int units, held_units<EACH> *of, select_shared *shared)
 {
     const int row = (int)cluster_rank();
-    read_masses<EACH>(c, bounds, of);
-    for (int i = threadIdx.x; i < (COPIES + 1) * BINS; i += THREADS) shared->sums[i] = 0;
+    read_masses<EACH>(c, bounds, units, of);
     const float whole = log_whole_of<EACH>(*of, sink_of_row(c, row), shared);
     if (whole != NOTHING) add_shares<EACH>(c, bounds, whole, *of, shared);
     __syncthreads();
-    for (int i = threadIdx.x; i < BINS; i += THREADS) {
-        uint64_t sum = (uint64_t)shared->sums[COPIES * BINS + i] << HIGH_SHIFT;
-#pragma unroll
-        for (int copy = 0; copy < COPIES; copy++) sum += shared->sums[copy * BINS + i];
-        shared->sums[i] = sum < TOO_MUCH ? (uint32_t)sum : (uint32_t)TOO_MUCH;
-    }
+    sum_bins(shared);
     __syncthreads();
     if (threadIdx.x < WARP) {
         const float from = whole == NOTHING ? 0.0f : first_bin(*shared);
@@ -175,9 +179,9 @@ static __device__ __forceinline__ void decide(const select_call &c, const unit_b
     cluster_wait();
 }
 
-/* Writes the states of the thread's units, decided with what all rows have said. */
+/* Writes the states of those of the thread's units that are below `units`, decided with what all rows have said. */
 template <int EACH>
-static __device__ __forceinline__ void put_states(const select_call &c, const unit_bounds &bounds, const held_units<EACH> &of,
+static __device__ __forceinline__ void put_states(const select_call &c, const unit_bounds &bounds, int units, const held_units<EACH> &of,
                                                   const select_shared &shared)
 {
     const int rows = (int)c.rows;
@@ -191,35 +195,55 @@ static __device__ __forceinline__ void put_states(const select_call &c, const un
     }
     uint8_t *to = c.p.kept + (int64_t)(blockIdx.x / (unsigned)rows) * c.units;
 #pragma unroll 1
-    for (slot = 0; written_unit(rows, slot) < (int)c.units; slot++) {
+    for (slot = 0; written_unit(rows, slot) < units; slot++) {
         const int unit = written_unit(rows, slot);
         const bool stays = keeps >> slot & 1u || unit < bounds.from || unit >= bounds.to;
         to[unit] = unit >= bounds.seen ? OCTAVO_UNIT_UNSEEN : stays ? OCTAVO_UNIT_KEPT : OCTAVO_UNIT_DROPPED;
     }
 }
 
-/* Grid: batch * kv heads clusters of a block a row. Of the few microseconds fetching the code from memory is a large part: there is
- * little of it. */
-template <int EACH> static __global__ void __launch_bounds__(THREADS, 2) select_by_mass(const __grid_constant__ select_call c)
+struct mass_call {
+    select_call of;
+    int rehearsals; /* 0 or 1 */
+};
+
+/* Grid: batch * kv heads clusters of a block a row. Of the few microseconds fetching the code and the parameters from memory is a large part:
+ * blocks that have a place while the scan still runs go through all of it once, with no units. */
+template <int EACH> static __global__ void __launch_bounds__(THREADS, 2) select_by_mass(const __grid_constant__ mass_call call)
 {
     __shared__ select_shared shared;
-    const unit_bounds bounds = unit_bounds_of(c); /* the kernel before is the scan: this is older */
+    const select_call &c = call.of;
+    const unit_bounds seen = unit_bounds_of(c); /* the kernel before is the scan: this is older */
     held_units<EACH> of;
-    cluster_report(), cluster_wait(); /* all blocks are there to be told */
-    wait_for_kernel_before();
-    next_kernel_may_start();
-    decide<EACH>(c, bounds, &of, &shared);
-    put_states<EACH>(c, bounds, of, shared);
+    ((uint4 *)shared.shares)[threadIdx.x] = make_uint4(0, 0, 0, 0);
+#pragma unroll 1
+    for (int rehearsals = call.rehearsals; rehearsals >= 0; rehearsals--) {
+        const bool earnest = rehearsals == 0;
+        const unit_bounds bounds = { earnest ? seen.from : 0, earnest ? seen.to : 0, earnest ? seen.seen : 0 };
+        const int units = earnest ? (int)c.units : 0;
+        cluster_report(), cluster_wait(); /* all blocks are there to be told */
+        if (earnest) wait_for_kernel_before(), next_kernel_may_start();
+        decide<EACH>(c, bounds, units, &of, &shared);
+        put_states<EACH>(c, bounds, units, of, shared);
+    }
+}
+
+template <int EACH> static octavo_status launch(const octavo_exec *exec, const select_call &of)
+{
+    const dim3 grid((unsigned)(of.kv.batch * of.kv.kv_heads * of.rows));
+    octavo_cuda_machine machine;
+    bool started = false;
+    OCTAVO_CUDA_TRY(octavo_cuda_machine_of(&machine));
+    OCTAVO_CUDA_TRY(octavo_cuda_share_processors(select_by_mass<EACH>, "block_select"));
+    const mass_call call = { of, (int)grid.x <= machine.processors ? 1 : 0 /* beside the scan there is room for a block */ };
+    return octavo_cuda_launch_clusters(select_by_mass<EACH>, "block_select", grid, (int)of.rows, THREADS, 0, exec, call, &started);
 }
 
 octavo_status octavo_block_select_sm90(const octavo_exec *exec, const octavo_block_select_params *p)
 {
     const select_call call = select_call_of(p);
-    const dim3 grid((unsigned)(p->kv->batch * p->kv->kv_heads * call.rows));
     enum { FEW = 4, MANY = UNITS_EACH_MOST }; /* units a thread */
-    bool started = false;
     const bool fits = p->rule == OCTAVO_SELECT_MASS && call.rows <= ROWS_MOST && p->window == 0 && call.units <= MANY * THREADS;
     if (!fits) return octavo_block_select_cuda(exec, p);
-    return octavo_cuda_launch_clusters(call.units <= FEW * THREADS ? select_by_mass<FEW> : select_by_mass<MANY>, "block_select", grid,
-                                       (int)call.rows, THREADS, 0, exec, call, &started);
+    return call.units <= FEW * THREADS ? launch<FEW>(exec, call) : launch<MANY>(exec, call);
 }

@@ -1,5 +1,5 @@
 /* score_stream.cuh - units' masses from one plane of K of one byte or half a byte an element, as fast as it can be read. A block a share
- * of a kv head's units; a warp takes neighbours among them, each as two runs that the copy engine brings into a ring of the warp's own.
+ * of a kv head's units; a warp takes every so-manyth of them, each as two runs that the copy engine brings into a ring of the warp's own.
  *
  * With g = lane / 4 and t = lane % 4, a lane reads pieces of 16 bytes of tokens 8 g + .. of a unit as they lie: products need only that
  * q has its elements in the same order. Column 2 r of a product is row r of q, so that a lane has the scores of row t of its eight
@@ -7,6 +7,7 @@
 #ifndef OCTAVO_CUDA_SM90_SCORE_STREAM_CUH
 #define OCTAVO_CUDA_SM90_SCORE_STREAM_CUH
 
+#include "cuda/ptx/ptx_box.cuh"
 #include "cuda/ptx/ptx_cluster.cuh"
 #include "cuda/ptx/ptx_tma.cuh"
 #include "cuda/tile/tile_query.cuh"
@@ -17,9 +18,9 @@ enum { STREAM_ROWS = 8, COLUMN_ROWS = 4, DIGIT_BASE = 254, DIGITS_MOST = 127 * D
 
 /* The units of a kv head beside those that its warps have from the start: whoever is ready takes the next one, since not every
  * multiprocessor gets the same share of the memory's speed. A word of memory that may hold anything at first: below TAG_SHIFT how many
- * have been taken and, from DONE_SHIFT on, how many blocks are done; the last one leaves a word without TAG. */
+ * have been taken; every warp takes one that is not there, and the last one to do so leaves a word without TAG. */
 typedef unsigned long long stream_pool;
-enum { DONE_SHIFT = 24, TAG_SHIFT = 40 };
+enum { TAG_SHIFT = 40 };
 static constexpr stream_pool TAG = 0xffe9c3; /* of a float that is no number */
 
 struct score_stream_call {
@@ -28,10 +29,11 @@ struct score_stream_call {
     stream_pool *pools; /* [batch, kv_heads]; NULL: all units are the warps' own */
 };
 
-/* A unit in shared memory: rows, then scales. */
+/* A unit in shared memory: rows, then scales. No more bytes are on their way than keep the memory busy: every load that a warp waits for
+ * queues behind them. */
 template <int KEY> struct stream_unit {
     static constexpr int ROW = PIECE * key_pieces(KEY, STREAM_DIM), KEYS = UNIT_TOKENS * ROW, SCALES = UNIT_TOKENS * key_width(KEY);
-    static constexpr int BYTES = KEYS + 128, DEPTH = 67 * 1024 / (STREAM_WARPS * BYTES);
+    static constexpr int BYTES = KEYS + 128, DEPTH = 34 * 1024 / (STREAM_WARPS * BYTES);
 };
 
 /* What a warp keeps of the queries: the products' operands, what is added to integer sums, and the rows' factors in units of ln 2. */
@@ -45,9 +47,10 @@ template <int KEY, int COLS> struct stream_queries {
 /* One block's place in the call. */
 struct stream_block {
     int64_t b, head, group;
-    int length, whole_to;   /* tokens; of those the ones that all rows see */
-    int units, first, end;  /* of the kv head; this warp's own             */
-    int pool;               /* unit from which on they are taken as it comes */
+    int length, whole_to;  /* tokens; of those the ones that all rows see */
+    int units, warps;      /* of the kv head                              */
+    int first, own;        /* this warp's: the first of its own, every warps-th from there on; how many */
+    int pool;              /* unit from which on they are taken as it comes */
 };
 
 /* ---- queries ---- */
@@ -349,47 +352,58 @@ static __device__ __forceinline__ void ask_for_unit(const score_stream_call &c, 
     if (scaled && whole) copy_run_once(to + at::KEYS, scales, at::SCALES, barrier);
 }
 
+/* The pool of a kv head is there, whatever its word was. */
+static __device__ __forceinline__ void open_pool(stream_pool *pool)
+{
+    stream_pool seen = *(volatile stream_pool *)pool, was;
+    for (; seen >> TAG_SHIFT != TAG; seen = was)
+        if ((was = atomicCAS(pool, seen, TAG << TAG_SHIFT)) == seen) break;
+}
+
+/* The number of a unit of the pool, which is opened by whoever finds it closed. */
+static __device__ __forceinline__ uint32_t take_number(stream_pool *pool)
+{
+    stream_pool taken = atomicAdd(pool, (stream_pool)1);
+    if (taken >> TAG_SHIFT != TAG) open_pool(pool), taken = atomicAdd(pool, (stream_pool)1);
+    return (uint32_t)taken;
+}
+
 /* The warp's units one after the other: its own, then those of the pool. What it takes there arrives while two others go their way: a
  * number, then the number's page. */
 struct stream_order {
     stream_pool *pool;
-    int pages;       /* of the unit that is 32 times some number on from the warp's first plus the lane */
+    int pages;       /* of the own unit that is some multiple of 32 plus the lane */
     int unit, page;  /* that comes next; -1: none */
     uint32_t number; /* lane 0: of the one after it */
 };
 
-static __device__ __forceinline__ stream_order begin_order(const score_stream_call &c, const stream_block &k, const stream_source &from)
-{
-    const bool pooled = k.pool < k.units;
-    return { pooled ? c.pools + k.group : nullptr, page_of(from, k.first + (int)(threadIdx.x % 32), k.end), -1, 0, 0 };
-}
-
 /* Unit i of the warp, -1: there is none; to be called with every i from 0 on. */
 static __device__ __forceinline__ int next_unit(const stream_block &k, const stream_source &from, stream_order *of, int i, int *page)
 {
-    const int lane = threadIdx.x % 32, own = k.end - k.first;
+    const int lane = threadIdx.x % 32;
     int unit = of->unit;
     *page = of->page;
-    if (i < own) {
-        if (i % 32 == 0 && i > 0) of->pages = page_of(from, k.first + i + lane, k.end);
-        unit = k.first + i, *page = __shfl_sync(WHOLE_WARP, of->pages, i % 32);
+    if (i < k.own) {
+        if (i % 32 == 0 && i > 0) of->pages = page_of(from, k.first + (i + lane) * k.warps, k.pool);
+        unit = k.first + i * k.warps, *page = __shfl_sync(WHOLE_WARP, of->pages, i % 32);
     }
-    if (i + 1 >= own && of->pool) {
-        const int next = k.pool + (int)(__shfl_sync(WHOLE_WARP, of->number, 0) & ((1u << DONE_SHIFT) - 1));
+    if (i + 1 >= k.own && of->pool) {
+        const int next = k.pool + (int)__shfl_sync(WHOLE_WARP, of->number, 0);
+        if (next == k.units + k.warps - 1 && lane == 0) atomicExch(of->pool, (stream_pool)0);
         of->unit = next < k.units ? next : -1, of->pool = next < k.units ? of->pool : nullptr;
         of->page = page_of(from, next, k.units);
-    } else if (i + 1 >= own) {
+    } else if (i + 1 >= k.own) {
         of->unit = -1;
     }
-    if (i + 2 >= own && lane == 0 && of->pool) of->number = (uint32_t)atomicAdd(of->pool, (stream_pool)1);
+    if (i + 2 >= k.own && lane == 0 && of->pool) of->number = take_number(of->pool);
     return unit;
 }
 
 /* Units that no row sees, this block's share of them. */
-static __device__ __forceinline__ void put_unseen(const score_stream_call &c, const stream_block &k, int first, int end)
+static __device__ __forceinline__ void put_unseen(const score_stream_call &c, const stream_block &k)
 {
 #pragma unroll 1
-    for (int unit = first + (int)threadIdx.x; unit < end; unit += STREAM_THREADS)
+    for (int unit = k.units + (int)(blockIdx.x * STREAM_THREADS + threadIdx.x); unit < (int)c.of.units; unit += (int)gridDim.x * STREAM_THREADS)
         for (int64_t row = 0; row < c.of.rows; row++) {
             const int64_t to = (k.group * c.of.rows + row) * c.of.units + unit;
             c.p.log_mass[to] = NOTHING;
@@ -397,43 +411,34 @@ static __device__ __forceinline__ void put_unseen(const score_stream_call &c, co
         }
 }
 
-/* The pool of a kv head is there, whatever its word was. */
-static __device__ __forceinline__ void open_pool(stream_pool *pool)
-{
-    stream_pool seen = *(volatile stream_pool *)pool;
-    while (seen >> TAG_SHIFT != TAG) {
-        const stream_pool was = atomicCAS(pool, seen, TAG << TAG_SHIFT);
-        if (was == seen) break;
-        seen = was;
-    }
-}
-
-/* The block is done with it; the last one of the kv head closes it. */
-static __device__ __forceinline__ void leave_pool(stream_pool *pool)
-{
-    const stream_pool before = atomicAdd(pool, (stream_pool)1 << DONE_SHIFT);
-    if ((before >> DONE_SHIFT & 0xffff) + 1 == gridDim.x) atomicExch(pool, (stream_pool)0);
-}
-
 /* Cuts the kv head's units: three quarters are the warps' own, where that is enough for a warp to be ahead. */
 template <int KEY> static __device__ __forceinline__ void cut_units(const score_stream_call &c, stream_block *k)
 {
-    const int warps = (int)gridDim.x * STREAM_WARPS, warp = (int)blockIdx.x * STREAM_WARPS + (int)(threadIdx.x / 32);
-    const int own = k->units / warps * 3 / 4;
-    if (c.pools && own >= stream_unit<KEY>::DEPTH + 2 && k->units < 1 << (DONE_SHIFT - 1)) k->first = warp * own, k->end = k->first + own, k->pool = warps * own;
-    else k->first = part_begin(k->units, warp, warps), k->end = part_begin(k->units, warp + 1, warps), k->pool = k->units;
+    const int share = k->units / k->warps * 3 / 4;
+    const bool pooled = c.pools && share >= stream_unit<KEY>::DEPTH + 2;
+    k->own = pooled ? share : (k->units - k->first + k->warps - 1) / k->warps, k->pool = pooled ? k->warps * share : k->units;
+}
+
+/* What is read first comes to the second-level cache while the kernel before still runs, which may write it. */
+static __device__ __forceinline__ void fetch_facts(const score_stream_call &c, const stream_block &k)
+{
+    const octavo_kv_view *kv = &c.of.kv;
+    const int unit = k.first + (int)(threadIdx.x % 32) * k.warps;
+    if (kv->sequences) return;
+    if (threadIdx.x == 0) prefetch_line(kv->lengths + k.b);
+    if (kv->page_table && unit < (int)c.of.units) prefetch_line(kv->page_table + k.b * kv->page_table_stride + unit / (kv->block_tokens / UNIT_TOKENS));
 }
 
 /* Grid (shares, batch * kv heads); shared memory: a ring a warp. */
 template <int KEY, int COLS>
-static __global__ void __launch_bounds__(STREAM_THREADS, 5) score_stream(const __grid_constant__ score_stream_call c)
+static __global__ void __launch_bounds__(STREAM_THREADS, 4) score_stream(const __grid_constant__ score_stream_call c)
 {
     typedef stream_unit<KEY> at;
+    const octavo_kv_view *kv = &c.of.kv;
     extern __shared__ __align__(128) uint8_t memory[];
     __shared__ stream_staged staged;
     __shared__ __align__(8) uint64_t full[STREAM_WARPS][at::DEPTH];
     __shared__ int unit_at[STREAM_WARPS][at::DEPTH];
-    const octavo_kv_view *kv = &c.of.kv;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     uint8_t *mine = memory + (size_t)warp * at::DEPTH * at::BYTES;
     const uint32_t ring = shared_address(mine), barriers = shared_address(full[warp]);
@@ -443,24 +448,24 @@ static __global__ void __launch_bounds__(STREAM_THREADS, 5) score_stream(const _
             *(uint32_t *)(mine + i / (at::SCALES / 4) * at::BYTES + at::KEYS + i % (at::SCALES / 4) * 4) = 0;
     mbarrier_init_done();
     __syncwarp();
+    stream_block k = { (int)blockIdx.y / kv->kv_heads, (int)blockIdx.y % kv->kv_heads, blockIdx.y, 0, 0, 0, (int)gridDim.x * STREAM_WARPS,
+                       (int)blockIdx.x * STREAM_WARPS + warp, 0, 0 };
+    fetch_facts(c, k);
     wait_for_kernel_before();
     next_kernel_may_start();
 
-    /* 1: the warp's units */
-    stream_block k = { (int)blockIdx.y / kv->kv_heads, (int)blockIdx.y % kv->kv_heads, blockIdx.y, 0, 0, 0, 0, 0, 0 };
+    /* 1: the warp's units; its pages do not wait for the length */
     const int64_t row = octavo_view_row(kv, k.b);
     const stream_source from = { section_base(&kv->k[0], row, k.head), section_base(&kv->k_scale, row, k.head),
                                  kv->page_table ? kv->page_table + row * kv->page_table_stride : nullptr, kv->k[0].page_bytes, kv->k_scale.page_bytes,
                                  31 - __clz(kv->block_tokens / UNIT_TOKENS) };
-    k.length = (int)sequence_length(kv, k.b);
     uint16_t asked[query_codes<STREAM_DIM, 1>(STREAM_WARPS)];
     ask_for_queries<STREAM_DIM, 1, STREAM_WARPS>(c.of, k.b, k.head, 0, asked);
+    stream_order order = { nullptr, page_of(from, k.first + lane * k.warps, (int)c.of.units), -1, 0, 0 };
+    k.length = (int)sequence_length(kv, k.b);
     k.units = (k.length + UNIT_TOKENS - 1) / UNIT_TOKENS, k.whole_to = k.length - (int)c.of.in.q.shape[1] + 1;
     cut_units<KEY>(c, &k);
-    stream_order order = begin_order(c, k, from);
-    if (order.pool && threadIdx.x == 0) open_pool(order.pool);
-    const int rest = (int)c.of.units - k.units, shares = gridDim.x, share = blockIdx.x;
-    put_unseen(c, k, k.units + part_begin(rest, share, shares), k.units + part_begin(rest, share + 1, shares));
+    if (k.pool < k.units) order.pool = c.pools + k.group;
 
     /* 2: unit after unit; the queries while the first copies are on their way */
     stream_queries<KEY, COLS> rows;
@@ -484,12 +489,11 @@ static __global__ void __launch_bounds__(STREAM_THREADS, 5) score_stream(const _
         if (i != -1) continue;
 #pragma unroll
         for (int n = 0; n < COLS; n++) stage_row<KEY>(c, asked + n * (STREAM_DIM / 32), warp + n * STREAM_WARPS, &staged);
+        put_unseen(c, k);
         __syncthreads();
         load_operands<KEY, COLS>(staged, &rows);
+        if (order.pool && blockIdx.x == 0 && threadIdx.x == 0) open_pool(order.pool);
     }
-    if (k.pool == k.units) return;
-    __syncthreads();
-    if (threadIdx.x == 0) leave_pool(c.pools + k.group);
 }
 
 #endif
