@@ -199,6 +199,7 @@ def main():
     assert (pruned.bytes_read < dense.bytes_read).all() and (pruned.kept == 2).any() and (pruned.dropped_mass <= 0.65).all()
     child = cache.fork(sequences[0])
     assert (cache.decode([child], q[:1]).out == cache.decode(sequences[:1], q[:1]).out).all()
+    assert (cache.decode([child], q[:1], splits="fixed").out == cache.decode(sequences, q, splits="fixed").out[:1]).all()
     cache.truncate(child, 100)
     assert distance(cache.decode([child], q[:1]).out, attention(q[:1], k[:1, :100], v[:1, :100])) < 0.02
 
