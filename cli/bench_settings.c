@@ -10,7 +10,7 @@
 enum { TOKENS_MOST = INT32_MAX, HEADS_MOST = 65536, DIM_MOST = 65536, WORD_BYTES = 64 };
 
 typedef struct bench_words {
-    const char *synthetic, *queries, *lengths, *attention, *splits;
+    const char *synthetic, *queries, *lengths, *attention;
 } bench_words;
 
 /* Copies the text up to `stop` or its end and moves *text past it; 0: it does not fit. */
@@ -98,7 +98,6 @@ static int parse_words(const bench_words *words, bench_settings *settings)
 {
     if (octavo_attention_precision_parse(words->attention, &settings->attention) != OCTAVO_OK)
         return cli_refuse("option --attention: %s", octavo_last_error());
-    if (octavo_decode_splits_parse(words->splits, &settings->splits) != OCTAVO_OK) return cli_refuse("option --splits: %s", octavo_last_error());
     if (strcmp(words->queries, "all") == 0)
         settings->queries = BENCH_QUERIES_ALL;
     else if (strcmp(words->queries, "last") == 0)
@@ -127,7 +126,7 @@ static int check_settings(const bench_words *words, bench_settings *settings)
 
 int bench_settings_parse(int argc, char **argv, bench_settings *settings, int *status)
 {
-    bench_words words = { .queries = "last", .attention = "exact", .splits = "fill" };
+    bench_words words = { .queries = "last", .attention = "exact" };
     *settings = (bench_settings){
         .layer = -1, .cache = CACHE_OPTIONS_INIT, .repeat = 15, .device = "cpu",
         .synthetic = { .batch = 1, .q_heads = 32, .kv_heads = 8, .head_dim = 128, .tokens = 131072, .hot = 0.05, .seed = 1 },
@@ -144,7 +143,6 @@ int bench_settings_parse(int argc, char **argv, bench_settings *settings, int *s
           "made-up data, for time only: batch=1,q_heads=32,kv_heads=8,\nhead_dim=128,tokens=131072,hot=0.05,seed=1 (the defaults)",
           &words.synthetic, 0, 0 },
         { "attention", 0, OPTION_TEXT, "TYPE", "what products are computed in: exact fp8 (default exact)", &words.attention, 0, 0 },
-        { "splits", 0, OPTION_TEXT, "HOW", "of a sequence on a GPU: fill (the GPU), fixed (the same bits\nin any batch); default fill", &words.splits, 0, 0 },
         { "queries", 0, OPTION_TEXT, "WHICH", "for the errors: last, all or the N newest (default last)", &words.queries, 0, 0 },
         { "batch", 0, OPTION_INTEGER, "N", "sequences of a timed call, each with its own pages\n(default: as many as the data have)",
           &settings->batch, 1, 65536 },

@@ -17,7 +17,6 @@ typedef struct bench_settings {
     bench_synthetic synthetic;
     cache_options cache;
     octavo_attention_precision attention; /* of what is measured; the baseline is exact */
-    octavo_decode_splits splits;          /* of what is measured */
     int64_t queries; /* the newest so many, or BENCH_QUERIES_ALL */
     int64_t batch;   /* 0: as the data have it                   */
     int64_t max_tokens; /* that calls are planned for; 0: as many as the cache has */
