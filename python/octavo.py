@@ -8,7 +8,7 @@
     result = cache.decode([sequence], q, select="mass", epsilon=0.1)   # q [1, q_tokens, q_heads, head_dim]
     print(result.out, result.skip_ratio, result.bytes_read)
     codes, scales = device.quantize(x, "e4m3", per="token")            # x [rows, cols]
-    y = device.dequantize(codes, scales, per="token")
+    y = device.dequantize(codes, scales, "e4m3", per="token")
     exact = device.decode(q, k, v)                                     # the caller's own tensors, in place
     out = device.prefill(q, k, v, precision="fp8").out                 # many queries; causal, or mask="full"
 
