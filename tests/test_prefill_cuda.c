@@ -183,6 +183,49 @@ static void test_sink_above_a_tail(void **state)
         }
 }
 
+/* Where a call on a GPU ends: lengths that only the device knows are reported in the status word, all else is refused at once. */
+static void test_refusals(void **state)
+{
+    (void)state;
+    static const int64_t SHAPE[] = { 1, 5, 1, 64 };
+    octavo_exec exec = OCTAVO_EXEC_INIT;
+    octavo_page_config page = OCTAVO_PAGE_CONFIG_INIT;
+    octavo_kv_view view = OCTAVO_KV_VIEW_INIT;
+    octavo_prefill_params p = OCTAVO_PREFILL_PARAMS_INIT;
+    const int32_t length = 3;
+    int32_t word = 0;
+    enum { ROOM = 1 << 20 };
+    if (!gpu) skip();
+    exec.device = gpu;
+    void *memory = send(&exec, NULL, ROOM), *out = send(&exec, NULL, ROOM), *lengths = send(&exec, &length, sizeof length), *status = send(&exec, &word, sizeof word);
+    octavo_tensor tensor = tensor_of(memory, OCTAVO_BF16, SHAPE);
+    page.k_format = OCTAVO_K_BF16, page.v_format = OCTAVO_V_BF16, page.kv_heads = 1, page.head_dim = 64;
+    assert_int_equal(octavo_kv_view_over_tensors(&page, &tensor, NULL, &tensor, NULL, lengths, &view), OCTAVO_OK);
+    p.kv = &view, p.q = tensor, p.out = tensor_of(out, OCTAVO_BF16, SHAPE);
+    assert_int_equal(octavo_attention_prefill_workspace(&exec, &p, &exec.workspace_bytes), OCTAVO_OK);
+    exec.workspace = send(&exec, NULL, exec.workspace_bytes), exec.device_status = status;
+    const octavo_prefill_params good = p;
+    p.q.device_kind = OCTAVO_DEVICE_CPU;
+    assert_int_equal(octavo_attention_prefill(&exec, &p), OCTAVO_E_ARGUMENT);
+    assert_non_null(strstr(octavo_last_error(), "q lies in CPU memory"));
+    p = good;
+    assert_int_equal(octavo_attention_prefill(&exec, &p), OCTAVO_OK); /* five queries of three keys, causal */
+    assert_int_equal(octavo_device_download(&exec, &word, status, sizeof word), OCTAVO_OK);
+    assert_int_equal(word, OCTAVO_E_SHAPE);
+    octavo_device_release(gpu, exec.workspace, exec.workspace_bytes);
+
+    tensor.shape[3] = 300, tensor.strides[0] = 5 * 300, tensor.strides[1] = tensor.strides[2] = 300;
+    page.head_dim = 300, view = (octavo_kv_view)OCTAVO_KV_VIEW_INIT;
+    assert_int_equal(octavo_kv_view_over_tensors(&page, &tensor, NULL, &tensor, NULL, lengths, &view), OCTAVO_OK);
+    p.q = tensor, p.out = tensor, p.out.data = out, p.mask = OCTAVO_MASK_FULL, p.precision = OCTAVO_ATTENTION_FP8;
+    assert_int_equal(octavo_attention_prefill_workspace(&exec, &p, &exec.workspace_bytes), OCTAVO_OK);
+    exec.workspace = send(&exec, NULL, exec.workspace_bytes);
+    assert_int_equal(octavo_attention_prefill(&exec, &p), OCTAVO_E_UNSUPPORTED);
+    assert_non_null(strstr(octavo_last_error(), "head_dim is 300"));
+    void *const all[] = { memory, out, lengths, status, exec.workspace };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) octavo_device_release(gpu, all[i], 1);
+}
+
 static int open_gpu(void **state)
 {
     (void)state;
@@ -208,6 +251,7 @@ int main(void)
         cmocka_unit_test(test_nothing_and_one_key),
         cmocka_unit_test(test_rows_outside_of_a_window),
         cmocka_unit_test(test_sink_above_a_tail),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, open_gpu, close_gpu);
 }

@@ -19,7 +19,7 @@ typedef enum octavo_mask {
     OCTAVO_MASK_FULL   = 1
 } octavo_mask;
 
-/* Which elements share a scale in INT8 Q and K. */
+/* Which elements share a scale in INT8 Q and K. (FP8's scales are powers of two of 64 tokens of a head, always.) */
 typedef enum octavo_sage_scales {
     OCTAVO_SAGE_PER_BLOCK  = 0, /* 64 query rows, 64 keys (default)                                     */
     OCTAVO_SAGE_PER_TOKEN  = 1,
