@@ -34,7 +34,7 @@ OCTAVO_API octavo_status octavo_context_create(const octavo_context_config *conf
 OCTAVO_API void octavo_context_destroy(octavo_context *context); /* NULL is fine */
 
 /* name: "cpu", or "cuda:N" for GPU number N. GPUs are reached through the plug-in liboctavo-cuda.so, which is looked for beside
- * liboctavo, or is the file that OCTAVO_CUDA_PATH of the environment names by its absolute path.
+ * liboctavo, or is the file that OCTAVO_CUDA_PATH of the environment names by its absolute path. OCTAVO_CUDA_LEVEL=sm80 there: kernels for any GPU alone.
  * OCTAVO_E_DEVICE: there is no such device here; OCTAVO_E_VERSION: the plug-in is of another build. */
 OCTAVO_API octavo_status octavo_device_open(octavo_context *context, const char *name, octavo_device **device);
 OCTAVO_API void octavo_device_close(octavo_device *device); /* NULL is fine */
