@@ -23,7 +23,8 @@ typedef struct model_bench_settings {
 typedef enum bench_side { SIDE_EXACT = 0, SIDE_ASKED = 1 } bench_side;
 
 typedef struct side_result {
-    double tokens_per_second, attention_ms, cache_bytes, skip_ratio; /* attention_ms: not on a GPU, which does not wait for the clock */
+    double prefill_tokens_per_second, tokens_per_second, cache_bytes, skip_ratio;
+    double attention_ms; /* of a step; not on a GPU, which does not wait for the clock */
     double read_share; /* of reading weights and cache once a token at the machine's speed */
 } side_result;
 
@@ -35,7 +36,7 @@ typedef struct model_bench {
     int32_t sequences[SIDES][BATCH_MOST];
     double seconds[SIDES][ROUNDS], attention[SIDES][ROUNDS]; /* a step */
     side_result results[SIDES];
-    double read_gbps, peak_tflops, prefill_tokens_per_second, prefill_product_tflops;
+    double read_gbps, peak_tflops, prefill_product_tflops; /* the products of the side asked for */
 } model_bench;
 
 static int parse(int argc, char **argv, model_bench_settings *settings, int *status)
@@ -52,7 +53,7 @@ static int parse(int argc, char **argv, model_bench_settings *settings, int *sta
     };
     const command_line line = {
         .usage = "octavo bench model --model DIR --text FILE [OPTIONS]",
-        .about = "Times a prompt and the single tokens behind it, the latter twice, in turns: with exact\n"
+        .about = "Times a prompt and the single tokens behind it, both twice, in turns: with exact\n"
                  "attention over an exact cache, and as the options ask. The speed at which the machine\n"
                  "reads as many bytes again and again is measured in between.\n",
         .options = options,
@@ -65,25 +66,21 @@ static int parse(int argc, char **argv, model_bench_settings *settings, int *sta
     return *status == EXIT_DONE;
 }
 
-/* The prompt, if it is short several times, into an empty sequence: the fastest counts; the last one stays. */
+/* The prompt into an empty sequence; the fastest of a side's counts, the last one stays. */
 static int prefill(model_bench *bench, bench_side side, int32_t sequence)
 {
     octavo_session *session = bench->sessions[side];
-    double best = 0.0, best_flops = 0.0;
-    for (int i = 0; i < (side == SIDE_ASKED && bench->settings->tokens <= LONG_PROMPT ? PROMPTS : 1); i++) {
-        octavo_session_stats stats;
-        if (octavo_session_truncate(session, sequence, 0) != OCTAVO_OK) return cli_refuse_last();
-        octavo_session_stats_reset(session);
-        const int status = model_run_prefill(bench->run, session, sequence, bench->ids, bench->settings->tokens, NULL);
-        if (status != EXIT_DONE) return status;
-        octavo_session_stats_of(session, &stats);
-        const double rate = (double)stats.prefill_tokens / stats.prefill_seconds;
-        const double flops = stats.prefill_product_seconds > 0.0 ? stats.prefill_product_flop / stats.prefill_product_seconds : 0.0;
-        if (rate > best) best = rate;
-        if (flops > best_flops) best_flops = flops;
-    }
-    bench->prefill_tokens_per_second = best;
-    bench->prefill_product_tflops = best_flops * 1e-12;
+    side_result *result = &bench->results[side];
+    octavo_session_stats stats;
+    if (octavo_session_truncate(session, sequence, 0) != OCTAVO_OK) return cli_refuse_last();
+    octavo_session_stats_reset(session);
+    const int status = model_run_prefill(bench->run, session, sequence, bench->ids, bench->settings->tokens, NULL);
+    if (status != EXIT_DONE) return status;
+    octavo_session_stats_of(session, &stats);
+    const double rate = (double)stats.prefill_tokens / stats.prefill_seconds;
+    const double tflops = stats.prefill_product_seconds > 0.0 ? 1e-12 * stats.prefill_product_flop / stats.prefill_product_seconds : 0.0;
+    if (rate > result->prefill_tokens_per_second) result->prefill_tokens_per_second = rate;
+    if (side == SIDE_ASKED && tflops > bench->prefill_product_tflops) bench->prefill_product_tflops = tflops;
     return EXIT_DONE;
 }
 
@@ -131,6 +128,7 @@ static int open_sides(model_bench *bench)
     model_options exact = *asked;
     const cache_options plain = CACHE_OPTIONS_INIT;
     exact.cache = plain;
+    exact.attention = OCTAVO_ATTENTION_EXACT;
     exact.decode_attention = OCTAVO_ATTENTION_EXACT;
     exact.dense_count = 0;
     model_run run = *bench->run;
@@ -144,13 +142,16 @@ static int open_sides(model_bench *bench)
     return EXIT_DONE;
 }
 
-/* Every sequence of both sides. */
+static int on_gpu(const model_bench *bench) { return octavo_device_kind_of(bench->run->device) == OCTAVO_DEVICE_CUDA; }
+
+/* Every sequence of both sides, the first ones in turns several times unless that takes long. */
 static int prefill_all(model_bench *bench)
 {
+    const int times = on_gpu(bench) || bench->settings->tokens <= LONG_PROMPT ? PROMPTS : 1;
     int status = EXIT_DONE;
-    for (int side = 0; side < SIDES; side++)
-        for (int64_t b = 0; b < bench->settings->batch && status == EXIT_DONE; b++)
-            status = prefill(bench, (bench_side)side, bench->sequences[side][b]);
+    for (int64_t b = 0; b < bench->settings->batch; b++)
+        for (int i = 0; i < (b == 0 ? times : 1); i++)
+            for (int side = 0; side < SIDES && status == EXIT_DONE; side++) status = prefill(bench, (bench_side)side, bench->sequences[side][b]);
     return status;
 }
 
@@ -194,8 +195,6 @@ static int decode_on_gpu(model_bench *bench)
     return status;
 }
 
-static int on_gpu(const model_bench *bench) { return octavo_device_kind_of(bench->run->device) == OCTAVO_DEVICE_CUDA; }
-
 /* The first round warms up. */
 static int measure(model_bench *bench)
 {
@@ -221,22 +220,23 @@ static json_t *timed_there(const model_bench *bench, double number) { return on_
 static json_t *side_object(const model_bench *bench, bench_side side)
 {
     const side_result *result = &bench->results[side];
-    return json_pack("{s:f s:o s:f s:f s:f}", "tokens_per_second", result->tokens_per_second, "attention_ms",
-                     timed_there(bench, result->attention_ms), "cache_bytes_per_token", result->cache_bytes / (double)bench->settings->batch,
+    return json_pack("{s:f s:f s:o s:f s:f s:f}", "prefill_tokens_per_second", result->prefill_tokens_per_second, "tokens_per_second",
+                     result->tokens_per_second, "attention_ms", timed_there(bench, result->attention_ms), "cache_bytes_per_token", result->cache_bytes / (double)bench->settings->batch,
                      "skip_ratio", result->skip_ratio, "read_share", result->read_share);
 }
 
 static int print_json(const model_bench *bench)
 {
     const side_result *exact = &bench->results[SIDE_EXACT], *asked = &bench->results[SIDE_ASKED];
-    return model_print_json(json_pack("{s:s s:I s:I s:I s:f s:o s:o s:o s:f s:o s:o s:f s:o s:f s:o}", "schema", MODEL_SCHEMA,
+    return model_print_json(json_pack("{s:s s:I s:I s:I s:o s:o s:o s:f s:o s:o s:f s:f s:o s:f s:o}", "schema", MODEL_SCHEMA,
         "tokens", (json_int_t)bench->settings->tokens, "batch", (json_int_t)bench->settings->batch,
         "weight_bytes_per_token", (json_int_t)octavo_model_bytes_per_token(bench->run->model),
-        "prefill_tokens_per_second", bench->prefill_tokens_per_second, "prefill_product_tflops", timed_there(bench, bench->prefill_product_tflops),
+        "prefill_product_tflops", timed_there(bench, bench->prefill_product_tflops),
         "peak_tflops", timed_there(bench, bench->peak_tflops),
         "prefill_product_share", timed_there(bench, bench->prefill_product_tflops / bench->peak_tflops),
         "read_gbps", bench->read_gbps, "exact", side_object(bench, SIDE_EXACT), "asked", side_object(bench, SIDE_ASKED),
         "speedup", asked->tokens_per_second / exact->tokens_per_second,
+        "prefill_speedup", asked->prefill_tokens_per_second / exact->prefill_tokens_per_second,
         "attention_speedup", timed_there(bench, exact->attention_ms / asked->attention_ms),
         "cache_share", asked->cache_bytes / exact->cache_bytes, "settings", model_run_settings(bench->run)));
 }
@@ -253,15 +253,16 @@ static void print_parts(const model_bench *bench)
 static int print_text(const model_bench *bench)
 {
     static const char *const NAMES[SIDES] = { "exact", "as asked" };
-    printf("prompt of %lld tokens: %.0f tokens/s; read speed %.1f GB/s\n\n", (long long)bench->settings->tokens,
-           bench->prefill_tokens_per_second, bench->read_gbps);
-    printf("%10s %10s %12s %8s %6s\n", "decode", "tokens/s", "cache MB", "skipped", "share");
+    const side_result *exact = &bench->results[SIDE_EXACT], *asked = &bench->results[SIDE_ASKED];
+    printf("a prompt of %lld tokens, then single ones; read speed %.1f GB/s\n\n", (long long)bench->settings->tokens, bench->read_gbps);
+    printf("%10s %15s %15s %10s %8s %6s\n", "", "prompt tokens/s", "single tokens/s", "cache MB", "skipped", "share");
     for (int side = 0; side < SIDES; side++) {
         const side_result *result = &bench->results[side];
-        printf("%10s %10.1f %12.1f %7.1f%% %5.0f%%\n", NAMES[side], result->tokens_per_second, result->cache_bytes * 1e-6,
-               100.0 * result->skip_ratio, 100.0 * result->read_share);
+        printf("%10s %15.0f %15.1f %10.1f %7.1f%% %5.0f%%\n", NAMES[side], result->prefill_tokens_per_second, result->tokens_per_second,
+               result->cache_bytes * 1e-6, 100.0 * result->skip_ratio, 100.0 * result->read_share);
     }
-    printf("\n%.2f times the tokens/s\n", bench->results[SIDE_ASKED].tokens_per_second / bench->results[SIDE_EXACT].tokens_per_second);
+    printf("\n%.2f times the prompt's tokens/s, %.2f times the single tokens'\n", asked->prefill_tokens_per_second / exact->prefill_tokens_per_second,
+           asked->tokens_per_second / exact->tokens_per_second);
     if (!on_gpu(bench)) print_parts(bench);
     return cli_finish_output();
 }
