@@ -373,15 +373,15 @@ static void test_refusals(void **state)
     p.q.dtype = OCTAVO_INT8, refuses(&t, &p, OCTAVO_E_ARGUMENT, "f32, f16, bf16"), p = t.params;
     t.exec.workspace_bytes = 64, refuses(&t, &p, OCTAVO_E_RANGE, "workspace"), t.exec.workspace_bytes = t.bytes[WORKSPACE];
     static const int64_t q_shape[] = { 1, 1, 1, 5000 };
-    const octavo_tensor wide = { /* refused before it is read: the pool is smaller */
-        .data = t.at[POOL], .dtype = OCTAVO_F32, .device_kind = OCTAVO_DEVICE_CUDA, .ndim = 4, .shape = { 1, 64, 1, 5000 },
+    const octavo_tensor wide = { /* refused before it is read: there is nothing at these places */
+        .data = (void *)(uintptr_t)0x100000, .dtype = OCTAVO_F32, .device_kind = OCTAVO_DEVICE_CUDA, .ndim = 4, .shape = { 1, 64, 1, 5000 },
         .strides = { 64 * 5000, 5000, 5000, 1 }
     };
     octavo_page_config page = OCTAVO_PAGE_CONFIG_INIT;
     octavo_kv_view view = OCTAVO_KV_VIEW_INIT;
     page.k_format = OCTAVO_K_F32, page.v_format = OCTAVO_V_F32, page.kv_heads = 1, page.head_dim = 5000;
     assert_int_equal(octavo_kv_view_over_tensors(&page, &wide, NULL, &wide, NULL, t.at[LENGTHS], &view), OCTAVO_OK);
-    p.kv = &view, p.q = tensor_there(t.at[Q], OCTAVO_F32, &wide), p.out = tensor_there(t.at[OUT], OCTAVO_F32, &wide);
+    p.kv = &view, p.q = tensor_there((void *)(uintptr_t)0x800000, OCTAVO_F32, &wide), p.out = tensor_there((void *)(uintptr_t)0x900000, OCTAVO_F32, &wide);
     memcpy(p.q.shape, q_shape, sizeof q_shape), memcpy(p.out.shape, q_shape, sizeof q_shape);
     refuses(&t, &p, OCTAVO_E_UNSUPPORTED, "head_dim is 5000"), p = t.params;
     call(&t);

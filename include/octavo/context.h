@@ -82,8 +82,8 @@ typedef struct octavo_exec {
     void (*parallel_for)(void *user, int64_t count, octavo_task task, void *argument); /* NULL: OpenMP */
     void *parallel_user;
     int32_t threads;        /* for OpenMP; 0: its default                           */
-    int32_t *device_status; /* a word on the GPU, 0 at first, that kernels set to an octavo_status where a CPU call would have
-                             * returned it for the content of its inputs; never cleared by the library; NULL: nobody asks */
+    int32_t *device_status; /* a word on the GPU, 0 at first, set to what a CPU call returns for values that are not finite, places outside the
+                             * cache, pages outside the pool; never cleared. Lengths are held to 0..max_tokens instead. NULL: nobody asks */
 } octavo_exec;
 #define OCTAVO_EXEC_INIT OCTAVO_INIT_STRUCT(octavo_exec)
 
