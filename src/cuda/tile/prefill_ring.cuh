@@ -114,8 +114,10 @@ template <typename L>
 static __device__ __forceinline__ ring_box ring_look_up(const prefill_tma_call &c, const prefill_task &task, int row, int j, int lane)
 {
     const octavo_kv_view *kv = &c.of.kv;
-    const int tile = j + lane / c.boxes, begin = prefill_tile_number(task, tile) * L::KEYS + lane % c.boxes * c.page_tokens, block = begin / kv->block_tokens;
-    if (tile >= task.tiles || !prefill_task_sees(task, begin, begin + c.page_tokens)) return { -1, -1 };
+    const int tile = j + lane / c.boxes;
+    if (tile >= task.tiles) return { -1, -1 };
+    const int begin = prefill_tile_number(task, tile) * L::KEYS + lane % c.boxes * c.page_tokens, block = begin / kv->block_tokens;
+    if (!prefill_task_sees(task, begin, begin + c.page_tokens)) return { -1, -1 };
     return { kv->page_table[row * kv->page_table_stride + block], begin - block * kv->block_tokens };
 }
 
