@@ -79,11 +79,12 @@ static int common_divisor(int a, int b)
 
 /* Stored values, or keys. */
 static octavo_status section_map(PFN_cuTensorMapEncodeTiled_v12000 encode, const octavo_kv_view *kv, const octavo_section *section, bool halves, int keys,
-                                 CUtensorMap *map, int *page_tokens)
+                                 CUtensorMap *map, prefill_tma_call *call)
 {
     const CUtensorMapDataType type = halves ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
-    *page_tokens = kv->page_table ? common_divisor(kv->block_tokens, keys) : 0;
-    return make_map(encode, axes_of_section(kv, section), type, ROW_ELEMENTS, *page_tokens ? *page_tokens : keys, map);
+    const int box_tokens = kv->page_table ? common_divisor(kv->block_tokens, keys) : keys;
+    call->page_tokens = kv->page_table ? box_tokens : 0, call->boxes = keys / box_tokens;
+    return make_map(encode, axes_of_section(kv, section), type, ROW_ELEMENTS, box_tokens, map);
 }
 
 octavo_status octavo_prefill_tma_plan(const octavo_exec *exec, const prefill_call &of, bool halves, int rows, int keys, prefill_tma_call *call, int *blocks)
@@ -96,8 +97,8 @@ octavo_status octavo_prefill_tma_plan(const octavo_exec *exec, const prefill_cal
     const map_axes queries = { q->data, { kv->head_dim, q->shape[1], q->shape[2], q->shape[0] },
                                { HALF_BYTES * q->strides[1], HALF_BYTES * q->strides[2], HALF_BYTES * q->strides[0] } };
     OCTAVO_CUDA_TRY(make_map(encode, queries, type, ROW_ELEMENTS, GROUP_ROWS, &call->q));
-    OCTAVO_CUDA_TRY(section_map(encode, kv, &kv->k[0], halves, keys, &call->k, &call->page_tokens));
-    OCTAVO_CUDA_TRY(section_map(encode, kv, &kv->v, halves, keys, &call->v, &call->page_tokens));
+    OCTAVO_CUDA_TRY(section_map(encode, kv, &kv->k[0], halves, keys, &call->k, call));
+    OCTAVO_CUDA_TRY(section_map(encode, kv, &kv->v, halves, keys, &call->v, call));
     OCTAVO_CUDA_TRY(plan_tasks(exec, of, rows, HALF_BYTES * (kv->head_dim + kv->v_dim), call, blocks));
     return octavo_cuda_check(cudaMemsetAsync(call->next_task, 0, sizeof *call->next_task, octavo_cuda_stream(exec)), "attention_prefill");
 }
@@ -122,7 +123,7 @@ octavo_status octavo_prefill_sage1_plan(const octavo_exec *exec, const prefill_c
     PFN_cuTensorMapEncodeTiled_v12000 encode = nullptr;
     OCTAVO_CUDA_TRY(map_encoder(&encode));
     OCTAVO_CUDA_TRY(code_maps(encode, exec, of, at, keys, &call->q, &call->k));
-    OCTAVO_CUDA_TRY(section_map(encode, &of.kv, &of.kv.v, halves, keys, &call->v, &call->page_tokens));
+    OCTAVO_CUDA_TRY(section_map(encode, &of.kv, &of.kv.v, halves, keys, &call->v, call));
     call->q_tokens = at.q_tokens, call->kv_tokens = at.kv_tokens;
     call->q_scale = (const float *)(workspace + at.q_scale), call->k_scale = (const float *)(workspace + at.k_scale);
     call->q_shift = at.q_shift ? (const float *)(workspace + at.q_shift) : nullptr;
