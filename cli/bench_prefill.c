@@ -18,6 +18,7 @@ enum { HERE_Q, HERE_OUT, HERE_LSE, HERE_K, HERE_V, HERE_LENGTHS, HERE_PAGES, HER
 
 typedef struct prefill_stage {
     const prefill_settings *settings;
+    prefill_layout layout;
     octavo_exec exec;
     prefill_data data;
     bench_store store;          /* PREFILL_PAGES */
@@ -62,8 +63,8 @@ static int allocate(prefill_stage *s)
                           machine_available_bytes() >> 20);
     data->q = machine_map(2 * q), data->k = machine_map(2 * k), data->v = machine_map(2 * k), s->out = machine_map(2 * q);
     s->lse = malloc(4 * q / (size_t)data->dim), s->lengths = malloc((size_t)data->batch * sizeof *s->lengths);
-    if (s->settings->layout == PREFILL_HND) s->turned[0] = machine_map(2 * q), s->turned[1] = machine_map(2 * k), s->turned[2] = machine_map(2 * k);
-    const int turned = s->settings->layout != PREFILL_HND || (s->turned[0] && s->turned[1] && s->turned[2]);
+    if (s->layout == PREFILL_HND) s->turned[0] = machine_map(2 * q), s->turned[1] = machine_map(2 * k), s->turned[2] = machine_map(2 * k);
+    const int turned = s->layout != PREFILL_HND || (s->turned[0] && s->turned[1] && s->turned[2]);
     if (data->q && data->k && data->v && s->out && s->lse && s->lengths && turned) return EXIT_DONE;
     return cli_refuse("there is no memory for %" PRId64 " tokens and %" PRId64 " keys", data->tokens, data->keys);
 }
@@ -98,7 +99,7 @@ static octavo_tensor tensor_of(const prefill_stage *s, int array, void *here, in
     const int64_t shape[] = { s->data.batch, tokens, heads, s->data.dim };
     octavo_tensor tensor = octavo_tensor_view(s->there[array] ? s->there[array] : here, OCTAVO_BF16, 4, shape);
     tensor.device_kind = s->there[array] ? OCTAVO_DEVICE_CUDA : OCTAVO_DEVICE_CPU;
-    if (s->settings->layout == PREFILL_HND) tensor.strides[1] = s->data.dim, tensor.strides[2] = tokens * s->data.dim;
+    if (s->layout == PREFILL_HND) tensor.strides[1] = s->data.dim, tensor.strides[2] = tokens * s->data.dim;
     return tensor;
 }
 
@@ -140,7 +141,7 @@ static int place_keys(prefill_stage *s, const octavo_exec *cpu)
     page.kv_heads = (int32_t)settings->kv_heads, page.head_dim = page.v_dim = (int32_t)settings->head_dim;
     page.block_tokens = page.sub_block_tokens = BLOCK_TOKENS;
     int status = send(s, HERE_LENGTHS, s->lengths, (size_t)data->batch * sizeof *s->lengths);
-    if (settings->layout != PREFILL_PAGES) {
+    if (s->layout != PREFILL_PAGES) {
         void *k = s->turned[1] ? s->turned[1] : data->k, *v = s->turned[2] ? s->turned[2] : data->v;
         if (status == EXIT_DONE) status = send(s, HERE_K, k, bytes);
         if (status == EXIT_DONE) status = send(s, HERE_V, v, bytes);
@@ -170,7 +171,7 @@ static int stage_init(prefill_stage *s, const octavo_exec *exec, const octavo_ex
     fill(data->k, k_count, data->dim, 3 * (uint64_t)settings->seed + 1, settings->bias, settings->threads);
     fill(data->v, k_count, data->dim, 3 * (uint64_t)settings->seed + 2, 0, settings->threads);
     for (int64_t b = 0; b < data->batch; b++) s->lengths[b] = (int32_t)data->keys;
-    if (settings->layout == PREFILL_HND) {
+    if (s->layout == PREFILL_HND) {
         turn(s->turned[0], data->q, data->batch, data->tokens, data->q_heads, data->dim, 0);
         turn(s->turned[1], data->k, data->batch, data->keys, data->kv_heads, data->dim, 0);
         turn(s->turned[2], data->v, data->batch, data->keys, data->kv_heads, data->dim, 0);
@@ -237,7 +238,7 @@ static int fetch(prefill_stage *s)
                                    octavo_device_download(&s->exec, s->lse, s->there[HERE_LSE], s->bytes[HERE_LSE]) != OCTAVO_OK ||
                                    octavo_device_synchronize(&s->exec) != OCTAVO_OK))
         return cli_refuse_last();
-    if (s->settings->layout != PREFILL_HND) return EXIT_DONE;
+    if (s->layout != PREFILL_HND) return EXIT_DONE;
     turn(s->turned[0], s->out, data->batch, data->tokens, data->q_heads, data->dim, 1);
     memcpy(s->out, s->turned[0], 2 * (size_t)(data->batch * data->tokens * data->q_heads * data->dim));
     turn(s->turned[0], data->q, data->batch, data->tokens, data->q_heads, data->dim, 0);
@@ -280,14 +281,16 @@ static int measure_row(prefill_stage *s, prefill_row *row)
     return status;
 }
 
-int prefill_measure(const prefill_settings *settings, const octavo_exec *exec, const octavo_exec *cpu, int64_t tokens, prefill_row *rows)
+int prefill_measure(const prefill_settings *settings, const octavo_exec *exec, const octavo_exec *cpu, int64_t tokens, prefill_layout layout,
+                    prefill_row *rows)
 {
     prefill_stage stage = { .settings = settings,
+                            .layout = layout,
                             .data = { .batch = settings->batch, .tokens = tokens, .keys = settings->keys ? settings->keys : tokens,
                                       .q_heads = settings->q_heads, .kv_heads = settings->kv_heads, .dim = settings->head_dim } };
     int status = stage_init(&stage, exec, cpu);
     for (int64_t i = 0; status == EXIT_DONE && i < settings->precision_count; i++) {
-        rows[i] = (prefill_row){ .tokens = tokens, .keys = stage.data.keys, .precision = settings->precisions[i] };
+        rows[i] = (prefill_row){ .tokens = tokens, .keys = stage.data.keys, .layout = layout, .precision = settings->precisions[i] };
         status = measure_row(&stage, &rows[i]);
     }
     stage_fini(&stage);

@@ -7,24 +7,25 @@
 
 #define PREFILL_SCHEMA "octavo-bench-prefill-1"
 
-enum { PREFILL_LENGTHS_MOST = 32, PREFILL_PRECISIONS = 4, PREFILL_ROWS_MOST = PREFILL_LENGTHS_MOST * PREFILL_PRECISIONS };
-
 typedef enum prefill_layout {
     PREFILL_PAGES = 0,
     PREFILL_NHD   = 1, /* K, V and q as [batch, tokens, heads, dim] */
     PREFILL_HND   = 2  /* [batch, heads, tokens, dim]               */
 } prefill_layout;
 
+enum { PREFILL_LENGTHS_MOST = 32, PREFILL_PRECISIONS = 4, PREFILL_LAYOUTS = 3 };
+enum { PREFILL_ROWS_MOST = PREFILL_LENGTHS_MOST * PREFILL_LAYOUTS * PREFILL_PRECISIONS };
+
 typedef struct prefill_settings {
     int64_t batch, q_heads, kv_heads, head_dim, keys, window, seed, samples, repeat, threads; /* keys 0: as many as tokens */
     double bias;
     int32_t tokens[PREFILL_LENGTHS_MOST];
     octavo_attention_precision precisions[PREFILL_PRECISIONS];
-    int64_t token_count, precision_count;
+    prefill_layout layouts[PREFILL_LAYOUTS];
+    int64_t token_count, precision_count, layout_count;
     octavo_mask mask;
     octavo_sage_scales scales;
     uint32_t flags;
-    prefill_layout layout;
     octavo_k_format k_format;
     octavo_v_format v_format;
     const char *device, *out;
@@ -33,6 +34,7 @@ typedef struct prefill_settings {
 
 typedef struct prefill_row {
     int64_t tokens, keys;
+    prefill_layout layout;
     octavo_attention_precision precision;
     double ms, prepare_ms;
     double tflops, tflops_with_quantisation;
@@ -42,8 +44,9 @@ typedef struct prefill_row {
 const char *prefill_scales_name(octavo_sage_scales scales);
 const char *prefill_layout_name(prefill_layout layout);
 
-/* All precisions of one length into rows [precision_count]. EXIT_REFUSED after a sentence. `cpu` encodes. */
-int prefill_measure(const prefill_settings *settings, const octavo_exec *exec, const octavo_exec *cpu, int64_t tokens, prefill_row *rows);
+/* All precisions of one length in one layout into rows [precision_count]. EXIT_REFUSED after a sentence. `cpu` encodes. */
+int prefill_measure(const prefill_settings *settings, const octavo_exec *exec, const octavo_exec *cpu, int64_t tokens, prefill_layout layout,
+                    prefill_row *rows);
 
 /* The operands of a call as they were before anything was rounded but to bf16. */
 typedef struct prefill_data {

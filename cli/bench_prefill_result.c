@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LIST_BYTES = 8 * PREFILL_LAYOUTS };
+
 const char *prefill_scales_name(octavo_sage_scales scales)
 {
     static const char *const NAMES[] = { "block", "token", "warp", "thread", "tensor" };
@@ -21,24 +23,34 @@ const char *prefill_layout_name(prefill_layout layout)
     return NAMES[layout];
 }
 
+/* The layouts measured, with commas between. */
+static void layout_list(const prefill_settings *settings, char text[LIST_BYTES])
+{
+    size_t end = 0;
+    for (int64_t i = 0; i < settings->layout_count; i++)
+        end += (size_t)snprintf(text + end, LIST_BYTES - end, "%s%s", i ? "," : "", prefill_layout_name(settings->layouts[i]));
+}
+
 static const char *mask_name(octavo_mask mask) { return mask == OCTAVO_MASK_FULL ? "full" : "causal"; }
 
 static json_t *row_object(const prefill_row *row)
 {
     if (!isfinite(row->ms) || !isfinite(row->rel_error) || !isfinite(row->lse_error)) return NULL;
-    return json_pack("{s:s s:I s:I s:f s:f s:f s:f s:f s:f s:f}", "precision", octavo_attention_precision_name(row->precision), "tokens",
-                     (json_int_t)row->tokens, "keys", (json_int_t)row->keys, "ms", row->ms, "prepare_ms", row->prepare_ms, "tflops", row->tflops,
+    return json_pack("{s:s s:s s:I s:I s:f s:f s:f s:f s:f s:f s:f}", "layout", prefill_layout_name(row->layout), "precision",
+                     octavo_attention_precision_name(row->precision), "tokens", (json_int_t)row->tokens, "keys", (json_int_t)row->keys, "ms", row->ms, "prepare_ms", row->prepare_ms, "tflops", row->tflops,
                      "tflops_with_quantisation", row->tflops_with_quantisation, "rel_error", row->rel_error, "rel_error_max",
                      row->rel_error_max, "lse_error", row->lse_error);
 }
 
 static json_t *settings_object(const prefill_settings *settings)
 {
+    char layouts[LIST_BYTES];
+    layout_list(settings, layouts);
     return json_pack("{s:I s:I s:I s:I s:s s:I s:s s:b s:b s:b s:s s:s s:s s:f s:I s:I s:I s:I s:s}", "batch", (json_int_t)settings->batch, "q_heads",
                      (json_int_t)settings->q_heads, "kv_heads", (json_int_t)settings->kv_heads, "head_dim", (json_int_t)settings->head_dim,
                      "mask", mask_name(settings->mask), "window", (json_int_t)settings->window, "sage_scales", prefill_scales_name(settings->scales),
                      "smooth", !(settings->flags & OCTAVO_PREFILL_NO_SMOOTH), "smooth_v", (settings->flags & OCTAVO_PREFILL_SMOOTH_V) != 0,
-                     "rotate", (settings->flags & OCTAVO_PREFILL_ROTATE) != 0, "layout", prefill_layout_name(settings->layout), "cache_k",
+                     "rotate", (settings->flags & OCTAVO_PREFILL_ROTATE) != 0, "layout", layouts, "cache_k",
                      octavo_k_format_name(settings->k_format), "cache_v", octavo_v_format_name(settings->v_format), "bias", settings->bias, "seed",
                      (json_int_t)settings->seed, "samples", (json_int_t)settings->samples, "repeat", (json_int_t)settings->repeat, "threads",
                      (json_int_t)settings->threads, "device", settings->device);
@@ -82,16 +94,16 @@ char *prefill_format(const prefill_settings *settings, const octavo_device *devi
 
 void prefill_print(const prefill_settings *settings, const octavo_device *device, const prefill_row *rows, size_t count, FILE *stream)
 {
-    fprintf(stream, "batch %" PRId64 ", %" PRId64 " query heads, %" PRId64 " kv heads of %" PRId64 ", %s, K %s, V %s as %s, scales %s%s%s%s; %s, %" PRId64 " threads\n\n",
+    fprintf(stream, "batch %" PRId64 ", %" PRId64 " query heads, %" PRId64 " kv heads of %" PRId64 ", %s, K %s, V %s, scales %s%s%s%s; %s, %" PRId64 " threads\n\n",
             settings->batch, settings->q_heads, settings->kv_heads, settings->head_dim, mask_name(settings->mask),
-            octavo_k_format_name(settings->k_format), octavo_v_format_name(settings->v_format), prefill_layout_name(settings->layout),
-            prefill_scales_name(settings->scales), settings->flags & OCTAVO_PREFILL_NO_SMOOTH ? ", not smoothed" : "",
+            octavo_k_format_name(settings->k_format), octavo_v_format_name(settings->v_format), prefill_scales_name(settings->scales),
+            settings->flags & OCTAVO_PREFILL_NO_SMOOTH ? ", not smoothed" : "",
             settings->flags & OCTAVO_PREFILL_SMOOTH_V ? ", V smoothed" : "", settings->flags & OCTAVO_PREFILL_ROTATE ? ", rotated" : "",
             octavo_device_isa(device), settings->threads);
-    fprintf(stream, "%8s %8s %9s %10s %10s %9s %12s %10s %10s %9s\n", "tokens", "keys", "precision", "ms", "prepare ms", "TFLOP/s", "with quant.", "error",
-            "worst", "lse");
+    fprintf(stream, "%8s %8s %6s %9s %10s %10s %9s %12s %10s %10s %9s\n", "tokens", "keys", "layout", "precision", "ms", "prepare ms", "TFLOP/s",
+            "with quant.", "error", "worst", "lse");
     for (size_t i = 0; i < count; i++)
-        fprintf(stream, "%8" PRId64 " %8" PRId64 " %9s %10.3f %10.3f %9.3f %12.3f %9.3f%% %9.3f%% %9.1e\n", rows[i].tokens, rows[i].keys,
-                octavo_attention_precision_name(rows[i].precision), rows[i].ms, rows[i].prepare_ms, rows[i].tflops, rows[i].tflops_with_quantisation,
-                100 * rows[i].rel_error, 100 * rows[i].rel_error_max, rows[i].lse_error);
+        fprintf(stream, "%8" PRId64 " %8" PRId64 " %6s %9s %10.3f %10.3f %9.3f %12.3f %9.3f%% %9.3f%% %9.1e\n", rows[i].tokens, rows[i].keys,
+                prefill_layout_name(rows[i].layout), octavo_attention_precision_name(rows[i].precision), rows[i].ms, rows[i].prepare_ms, rows[i].tflops,
+                rows[i].tflops_with_quantisation, 100 * rows[i].rel_error, 100 * rows[i].rel_error_max, rows[i].lse_error);
 }

@@ -18,12 +18,21 @@ typedef struct prefill_words {
     int no_smooth, smooth_v, rotate;
 } prefill_words;
 
+enum { WORD_BYTES = 16 };
+
+/* The word before the next comma, cut to its room; returns how long it is in the text. */
+static size_t list_word(const char *text, char word[WORD_BYTES])
+{
+    const size_t length = strcspn(text, ",");
+    snprintf(word, WORD_BYTES, "%.*s", length < WORD_BYTES ? (int)length : WORD_BYTES - 1, text);
+    return length;
+}
+
 static int parse_precisions(const char *text, prefill_settings *settings)
 {
     for (const char *rest = text;;) {
-        char word[16];
-        const size_t length = strcspn(rest, ",");
-        snprintf(word, sizeof word, "%.*s", length < sizeof word ? (int)length : (int)sizeof word - 1, rest);
+        char word[WORD_BYTES];
+        const size_t length = list_word(rest, word);
         if (settings->precision_count == PREFILL_PRECISIONS) return cli_refuse("option --precision names more than %d precisions", PREFILL_PRECISIONS);
         if (octavo_attention_precision_parse(word, &settings->precisions[settings->precision_count++]) != OCTAVO_OK)
             return cli_refuse("option --precision: %s", octavo_last_error());
@@ -42,14 +51,21 @@ static int parse_scales(const char *name, octavo_sage_scales *scales)
     return cli_refuse("option --sage-scales is '%s', expected block, token, warp, thread or tensor", name);
 }
 
-static int parse_layout(const char *name, prefill_layout *layout)
+static int parse_layouts(const char *text, prefill_settings *settings)
 {
-    for (int i = PREFILL_PAGES; i <= PREFILL_HND; i++)
-        if (strcmp(name, prefill_layout_name((prefill_layout)i)) == 0) {
-            *layout = (prefill_layout)i;
-            return EXIT_DONE;
-        }
-    return cli_refuse("option --layout is '%s', expected pages, nhd or hnd", name);
+    for (const char *rest = text;;) {
+        char word[WORD_BYTES];
+        const size_t length = list_word(rest, word);
+        int layout = PREFILL_PAGES;
+        while (layout < PREFILL_LAYOUTS && strcmp(word, prefill_layout_name((prefill_layout)layout)) != 0) layout++;
+        if (layout == PREFILL_LAYOUTS) return cli_refuse("option --layout names '%s', expected pages, nhd or hnd", word);
+        if (settings->layout_count == PREFILL_LAYOUTS) return cli_refuse("option --layout names more than %d layouts", PREFILL_LAYOUTS);
+        if (layout != PREFILL_PAGES && (settings->k_format != OCTAVO_K_BF16 || settings->v_format != OCTAVO_V_BF16))
+            return cli_refuse("option --layout names %s, expected pages where K or V is not bf16", word);
+        settings->layouts[settings->layout_count++] = (prefill_layout)layout;
+        if (!rest[length]) return EXIT_DONE;
+        rest += length + 1;
+    }
 }
 
 static int parse_words(const prefill_words *words, prefill_settings *settings)
@@ -59,7 +75,6 @@ static int parse_words(const prefill_words *words, prefill_settings *settings)
         return cli_refuse("option --tokens is '%s', expected up to %d whole numbers from 1 to %d", words->tokens, PREFILL_LENGTHS_MOST, SIZE_MOST);
     int status = parse_precisions(words->precision, settings);
     if (status == EXIT_DONE) status = parse_scales(words->scales, &settings->scales);
-    if (status == EXIT_DONE) status = parse_layout(words->layout, &settings->layout);
     if (status != EXIT_DONE) return status;
     if (strcmp(words->mask, "causal") != 0 && strcmp(words->mask, "full") != 0)
         return cli_refuse("option --mask is '%s', expected causal or full", words->mask);
@@ -71,9 +86,7 @@ static int parse_words(const prefill_words *words, prefill_settings *settings)
     if (settings->q_heads % settings->kv_heads)
         return cli_refuse("option --q-heads is %lld, expected a multiple of --kv-heads %lld", (long long)settings->q_heads, (long long)settings->kv_heads);
     if (settings->head_dim % 2) return cli_refuse("option --head-dim is %lld, expected an even number", (long long)settings->head_dim);
-    if (settings->layout != PREFILL_PAGES && (settings->k_format != OCTAVO_K_BF16 || settings->v_format != OCTAVO_V_BF16))
-        return cli_refuse("option --layout is %s, expected pages where K or V is not bf16", words->layout);
-    return EXIT_DONE;
+    return parse_layouts(words->layout, settings);
 }
 
 /* 1: go on; 0: leave with *status. */
@@ -98,7 +111,7 @@ static int parse(int argc, char **argv, prefill_settings *settings, int *status)
         { "rotate", 0, OPTION_FLAG, NULL, "fp8: rotates Q and K", &words.rotate, 0, 0 },
         { "cache-k", 0, OPTION_TEXT, "FORMAT", CACHE_K_NAMES "\n(default bf16)", &words.k, 0, 0 },
         { "cache-v", 0, OPTION_TEXT, "FORMAT", CACHE_V_NAMES " (default bf16)", &words.v, 0, 0 },
-        { "layout", 0, OPTION_TEXT, "L", "pages nhd hnd (default pages)", &words.layout, 0, 0 },
+        { "layout", 0, OPTION_TEXT, "LIST", "pages of 64 tokens, nhd hnd: tensors (default pages)", &words.layout, 0, 0 },
         { "bias", 0, OPTION_NUMBER, "X", "is added to four channels of K of each 128 (default 0)", &settings->bias, 0, 0 },
         { "seed", 0, OPTION_INTEGER, "N", "of the normal data (default 1)", &settings->seed, 0, INT32_MAX },
         { "samples", 0, OPTION_INTEGER, "N", "queries that are compared with float64, 0: none (default 16)", &settings->samples, 0, SIZE_MOST },
@@ -145,16 +158,18 @@ static int report(const prefill_settings *settings, const octavo_device *device,
 
 static int measure_all(const prefill_settings *settings, const octavo_exec *exec, const octavo_exec *cpu)
 {
+    const int64_t calls = settings->token_count * settings->layout_count;
     prefill_row rows[PREFILL_ROWS_MOST];
     progress_bar bar;
     int status = EXIT_DONE;
-    progress_start(&bar, "bench prefill", settings->token_count);
-    for (int64_t i = 0; status == EXIT_DONE && i < settings->token_count; i++) {
-        status = prefill_measure(settings, exec, cpu, settings->tokens[i], rows + i * settings->precision_count);
+    progress_start(&bar, "bench prefill", calls);
+    for (int64_t i = 0; status == EXIT_DONE && i < calls; i++) {
+        const int64_t length = i / settings->layout_count, layout = i % settings->layout_count;
+        status = prefill_measure(settings, exec, cpu, settings->tokens[length], settings->layouts[layout], rows + i * settings->precision_count);
         progress_step(&bar, i + 1);
     }
     progress_end(&bar);
-    return status == EXIT_DONE ? report(settings, exec->device, rows, (size_t)(settings->token_count * settings->precision_count)) : status;
+    return status == EXIT_DONE ? report(settings, exec->device, rows, (size_t)(calls * settings->precision_count)) : status;
 }
 
 int cmd_bench_prefill(int argc, char **argv)

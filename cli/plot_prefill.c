@@ -23,7 +23,7 @@ void plot_prefill_fini(plot_prefill *of) { free(of->points); }
 
 /* What a file's rows have in common. Options that a precision does not know are not said of it. */
 typedef struct described {
-    char scene[PLOT_LABEL_BYTES], stored[64], sage[64];
+    char scene[PLOT_LABEL_BYTES], stored[64], layout[16], sage[64];
     int smooth_v, rotate;
 } described;
 
@@ -45,7 +45,8 @@ static int describe(json_t *root, described *of)
     if (bias != 0) snprintf(offset, sizeof offset, ", a bias of %g on four channels of K", bias);
     snprintf(of->scene, sizeof of->scene, "batch %" PRId64 ", %" PRId64 " query heads, %" PRId64 " kv heads of %" PRId64 ", %.10s%s%s\n%.100s, %.20s, %.10s, %" PRId64 " threads",
              (int64_t)batch, (int64_t)q_heads, (int64_t)kv_heads, (int64_t)head_dim, mask, wide, offset, cpu, isa, device, (int64_t)threads);
-    snprintf(of->stored, sizeof of->stored, "K %.10s, V %.10s%s%.8s", k, v, strcmp(layout, "pages") ? ", " : "", strcmp(layout, "pages") ? layout : "");
+    snprintf(of->stored, sizeof of->stored, "K %.10s, V %.10s", k, v);
+    snprintf(of->layout, sizeof of->layout, "%.8s", layout);
     snprintf(of->sage, sizeof of->sage, "%s%.8s%s", strcmp(scales, "block") ? ", a scale a " : "", strcmp(scales, "block") ? scales : "",
              smooth ? "" : ", not smoothed");
     of->smooth_v = smooth_v, of->rotate = rotate;
@@ -54,10 +55,10 @@ static int describe(json_t *root, described *of)
 
 static int add_row(plot_prefill *of, const described *as, json_t *row)
 {
-    const char *precision;
+    const char *precision, *layout = as->layout; /* files of one layout alone name it in their settings */
     json_int_t tokens, keys;
     plot_prefill_point point;
-    if (json_unpack(row, "{s:s s:I s:I s:F s:F s:F}", "precision", &precision, "tokens", &tokens, "keys", &keys, "tflops", &point.tflops,
+    if (json_unpack(row, "{s?s s:s s:I s:I s:F s:F s:F}", "layout", &layout, "precision", &precision, "tokens", &tokens, "keys", &keys, "tflops", &point.tflops,
                     "tflops_with_quantisation", &point.with_quantisation, "rel_error", &point.rel_error) != 0 ||
         tokens < 1 || keys < 1 || !(point.with_quantisation > 0) || of->count == POINTS_MOST)
         return -1;
@@ -69,7 +70,8 @@ static int add_row(plot_prefill *of, const described *as, json_t *row)
     }
     point.tokens = tokens, point.keys = keys, point.age = of->count;
     snprintf(point.scene, sizeof point.scene, "%s", as->scene);
-    snprintf(point.curve, sizeof point.curve, "%.10s, %s%s%s%s", precision, as->stored, strncmp(precision, "sage", 4) == 0 ? as->sage : "",
+    const int pages = strcmp(layout, "pages") == 0;
+    snprintf(point.curve, sizeof point.curve, "%.10s, %s%s%.8s%s%s%s", precision, as->stored, pages ? "" : ", ", pages ? "" : layout, strncmp(precision, "sage", 4) == 0 ? as->sage : "",
              as->smooth_v && strcmp(precision, "sage2") == 0 ? ", V smoothed" : "", as->rotate && strcmp(precision, "fp8") == 0 ? ", rotated" : "");
     for (char *c = point.scene; *c; c++)
         if (((unsigned char)*c < 0x20 && *c != '\n') || (unsigned char)*c >= 0x7f) *c = '?';

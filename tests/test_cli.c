@@ -293,12 +293,13 @@ static void test_prefill(void **state)
     char out[2 * FIXTURE_PATH_BYTES], line[3 * FIXTURE_PATH_BYTES];
     snprintf(out, sizeof out, "%s/prefill-XXXXXX", folder);
     assert_non_null(mkdtemp(out));
-    snprintf(line, sizeof line, "bench prefill --tokens 64,150 --q-heads 4 --kv-heads 2 --head-dim 64 --repeat 1 --layout hnd --json --out %s", out);
+    snprintf(line, sizeof line, "bench prefill --tokens 64,150 --q-heads 4 --kv-heads 2 --head-dim 64 --repeat 1 --layout hnd,pages --json --out %s", out);
     program_run(line, NULL, &result);
     json_t *root = parse_output(), *row;
     size_t index;
-    assert_int_equal(json_array_size(json_object_get(root, "results")), 8);
+    assert_int_equal(json_array_size(json_object_get(root, "results")), 16);
     json_array_foreach(json_object_get(root, "results"), index, row) {
+        assert_string_equal(json_string_value(json_object_get(row, "layout")), index % 8 < 4 ? "hnd" : "pages");
         assert_true(number(row, "tflops") > 0 && number(row, "tflops_with_quantisation") > 0 && number(row, "lse_error") < 0.2);
         assert_true(number(row, "rel_error") > 0 && number(row, "rel_error") <= (index % 4 == 0 ? 0.004 : 0.06));
     }
@@ -311,6 +312,8 @@ static void test_prefill(void **state)
     assert_refused("bench prefill --precision int4", NULL, "int4");
     assert_refused("bench prefill --q-heads 6 --kv-heads 4", NULL, "multiple");
     assert_refused("bench prefill --layout nhd --cache-k e4m3", NULL, "pages");
+    assert_refused("bench prefill --layout pages,rows", NULL, "rows");
+    assert_refused("bench prefill --layout nhd,hnd,pages,nhd", NULL, "layouts");
     assert_refused("bench prefill --tokens 10 --keys 9", NULL, "causal");
 }
 

@@ -79,11 +79,12 @@ static int common_divisor(int a, int b)
 
 /* Stored values, or keys. */
 static octavo_status section_map(PFN_cuTensorMapEncodeTiled_v12000 encode, const octavo_kv_view *kv, const octavo_section *section, bool halves, int keys,
-                                 CUtensorMap *map, int *page_tokens)
+                                 CUtensorMap *map, prefill_tma_call *call)
 {
     const CUtensorMapDataType type = halves ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
-    *page_tokens = kv->page_table ? common_divisor(kv->block_tokens, keys) : 0;
-    return make_map(encode, axes_of_section(kv, section), type, ROW_ELEMENTS, *page_tokens ? *page_tokens : keys, map);
+    const int box_tokens = kv->page_table ? common_divisor(kv->block_tokens, keys) : keys;
+    call->page_tokens = kv->page_table ? box_tokens : 0, call->boxes = keys / box_tokens;
+    return make_map(encode, axes_of_section(kv, section), type, ROW_ELEMENTS, box_tokens, map);
 }
 
 octavo_status octavo_prefill_tma_plan(const octavo_exec *exec, const prefill_call &of, bool halves, int rows, int keys, prefill_tma_call *call, int *blocks)
@@ -96,8 +97,8 @@ octavo_status octavo_prefill_tma_plan(const octavo_exec *exec, const prefill_cal
     const map_axes queries = { q->data, { kv->head_dim, q->shape[1], q->shape[2], q->shape[0] },
                                { HALF_BYTES * q->strides[1], HALF_BYTES * q->strides[2], HALF_BYTES * q->strides[0] } };
     OCTAVO_CUDA_TRY(make_map(encode, queries, type, ROW_ELEMENTS, GROUP_ROWS, &call->q));
-    OCTAVO_CUDA_TRY(section_map(encode, kv, &kv->k[0], halves, keys, &call->k, &call->page_tokens));
-    OCTAVO_CUDA_TRY(section_map(encode, kv, &kv->v, halves, keys, &call->v, &call->page_tokens));
+    OCTAVO_CUDA_TRY(section_map(encode, kv, &kv->k[0], halves, keys, &call->k, call));
+    OCTAVO_CUDA_TRY(section_map(encode, kv, &kv->v, halves, keys, &call->v, call));
     OCTAVO_CUDA_TRY(plan_tasks(exec, of, rows, HALF_BYTES * (kv->head_dim + kv->v_dim), call, blocks));
     return octavo_cuda_check(cudaMemsetAsync(call->next_task, 0, sizeof *call->next_task, octavo_cuda_stream(exec)), "attention_prefill");
 }
@@ -122,7 +123,7 @@ octavo_status octavo_prefill_sage1_plan(const octavo_exec *exec, const prefill_c
     PFN_cuTensorMapEncodeTiled_v12000 encode = nullptr;
     OCTAVO_CUDA_TRY(map_encoder(&encode));
     OCTAVO_CUDA_TRY(code_maps(encode, exec, of, at, keys, &call->q, &call->k));
-    OCTAVO_CUDA_TRY(section_map(encode, &of.kv, &of.kv.v, halves, keys, &call->v, &call->page_tokens));
+    OCTAVO_CUDA_TRY(section_map(encode, &of.kv, &of.kv.v, halves, keys, &call->v, call));
     call->q_tokens = at.q_tokens, call->kv_tokens = at.kv_tokens;
     call->q_scale = (const float *)(workspace + at.q_scale), call->k_scale = (const float *)(workspace + at.k_scale);
     call->q_shift = at.q_shift ? (const float *)(workspace + at.q_shift) : nullptr;
@@ -205,12 +206,26 @@ static bool fits_eight(const octavo_attention_prefill_params *p)
     return fits_all(p) && kind && !octavo_prefill_eight_layout_of(p).per_token;
 }
 
+/* The call over bf16 numbers in the workspace, where there is a kernel for it. */
+static octavo_status run_terms(const octavo_exec *exec, const prefill_call &call, bool *done)
+{
+    enum { GRID_MOST = 65535 };
+    const octavo_prefill_terms_layout at = octavo_prefill_terms_layout_of(&call.p);
+    if (at.terms == 0 || call.kv.batch > GRID_MOST || call.kv.kv_heads > GRID_MOST) return OCTAVO_OK;
+    prefill_call plain = octavo_prefill_terms_call(exec, call, at);
+    plain.p.kv = &plain.kv;
+    *done = fits_exact(&plain.p) || fits_sage1(&plain.p);
+    return *done ? octavo_prefill_terms_sm90(exec, call, at, plain) : OCTAVO_OK;
+}
+
 octavo_status octavo_attention_prefill_sm90(const octavo_exec *exec, const octavo_attention_prefill_params *p)
 {
-    prefill_call call = {};
-    call.p = *p, call.kv = *p->kv, call.device_status = exec->device_status, call.group = p->q.shape[2] / p->kv->kv_heads;
+    const prefill_call call = octavo_prefill_call_of(exec, p);
     const bool empty = p->q.shape[0] * p->q.shape[1] * p->q.shape[2] == 0 || p->kv->max_tokens == 0, sage1 = !empty && fits_sage1(p);
+    bool done = false;
     if (!empty && fits_exact(p)) return octavo_prefill_exact_sm90(exec, call);
+    if (!empty) OCTAVO_CUDA_TRY(run_terms(exec, call, &done));
+    if (done) return OCTAVO_OK;
     if (!sage1 && (empty || !fits_eight(p))) return octavo_attention_prefill_cuda(exec, p);
     OCTAVO_CUDA_TRY(octavo_prefill_encode(exec, call, octavo_prefill_eight_layout_of(p)));
     return sage1 ? octavo_prefill_sage1_sm90(exec, call) : octavo_prefill_eight_sm90(exec, call);

@@ -92,9 +92,9 @@ template <typename L, wgmma_type TYPE> static octavo_status launch(const octavo_
 template <wgmma_type TYPE> static octavo_status launch_dim(const octavo_exec *exec, const prefill_call &call)
 {
     switch (call.kv.head_dim) {
-    case 64:  return launch<prefill_layout<64, 1, 128, 3, 4, 4>, TYPE>(exec, call);
-    case 128: return launch<prefill_layout<128, 1, 128, 2, 4, 4>, TYPE>(exec, call);
-    default:  return launch<prefill_layout<256, 1, 64, 2, 3, 3>, TYPE>(exec, call);
+    case 64:  return launch<prefill_layout<64, 1, 128, 3, 4>, TYPE>(exec, call);
+    case 128: return launch<prefill_layout<128, 1, 128, 2, 4>, TYPE>(exec, call);
+    default:  return launch<prefill_layout<256, 1, 64, 2, 3>, TYPE>(exec, call);
     }
 }
 

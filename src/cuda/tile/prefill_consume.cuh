@@ -134,7 +134,7 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
             products.scale(scale, facts);
             weigh_anew<P>(power, score, &rows, scale, down, facts, spans, flags & TILE_MASKED);
             ring_report(base + L::K_EMPTY + 8 * k_at.stage);
-            ring_advance<L::K_STAGES>(&k_at);
+            ring_advance<L::STAGES>(&k_at);
             pack_weights<P::TYPE>(weight, power);
 
             /* 2. scores of a tile, sums of the one before */
@@ -161,7 +161,7 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
                 }
                 ring_report(base + L::K_EMPTY + 8 * k_at.stage);
                 if (reports) mbarrier_report(base + L::V_EMPTY + 8 * v_at.stage);
-                ring_advance<L::K_STAGES>(&k_at), ring_advance<L::V_STAGES>(&v_at);
+                ring_advance<L::STAGES>(&k_at), ring_advance<L::STAGES>(&v_at);
                 pack_weights<P::TYPE>(weight, power);
             }
 
@@ -173,7 +173,7 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
             wgmma_wait<0>();
             wgmma_pin(sum);
             if (reports) mbarrier_report(base + L::V_EMPTY + 8 * v_at.stage);
-            ring_advance<L::V_STAGES>(&v_at);
+            ring_advance<L::STAGES>(&v_at);
         }
         finish_rows<P>(c, task, load_shared(task + 4 * TOLD_ROW) + my_row, rows, (float)weight_range<P::TYPE>::OFFSET, sum);
         ring_report(base + L::TASK_EMPTY + 8 * tasks_at.stage);
@@ -195,7 +195,8 @@ template <typename P> static __device__ __forceinline__ void prefill_block(const
     wait_for_kernel_before();
     if (group == 0) {
         registers_give<register_shares<L::GROUPS>::PRODUCER>();
-        if (threadIdx.x < WARP) ring_produce<L>(c, base);
+        if (threadIdx.x < WARP) ring_produce_keys<L>(c, base);
+        else if (threadIdx.x < 2 * WARP) ring_produce_values<L>(c, base);
     } else {
         registers_take<register_shares<L::GROUPS>::CONSUMER>();
         consume<P>(c, base, group - 1);
