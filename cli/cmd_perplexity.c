@@ -20,7 +20,7 @@ typedef struct perplexity_run {
     octavo_session *session;
     octavo_path path;      /* of scored tokens */
     int64_t window;        /* tokens           */
-    float *logprob;        /* [chunk + 1]      */
+    float *logprob;        /* [run->chunk + 1] */
     double loss;           /* sum              */
     int64_t predictions, windows, processed, top;
     double seconds, cache_bytes, skip_ratio;
@@ -180,8 +180,8 @@ static int run_text(const model_run *run, const perplexity_settings *settings, c
     int status = check_lengths(run, settings, ids, &tokens, &p.window);
     if (status != EXIT_DONE) return status;
     p.path = settings->decode || settings->model.cache.select != OCTAVO_SELECT_NONE ? OCTAVO_PATH_DECODE : OCTAVO_PATH_AUTO;
-    p.logprob = malloc((size_t)(settings->model.chunk + 1) * sizeof *p.logprob);
-    if (!p.logprob) return cli_refuse("there is no memory for %" PRId64 " predictions", settings->model.chunk);
+    p.logprob = malloc((size_t)(run->chunk + 1) * sizeof *p.logprob);
+    if (!p.logprob) return cli_refuse("there is no memory for %" PRId64 " predictions", run->chunk);
     status = model_run_session(run, p.window, 1, 0, &p.session);
     if (status == EXIT_DONE) status = run_windows(&p, ids, tokens);
     if (status == EXIT_DONE && p.path == OCTAVO_PATH_DECODE) {

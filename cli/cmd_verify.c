@@ -101,7 +101,7 @@ static int verify_sequence(const model_run *run, const verify_settings *settings
 
 static int verify_all(const model_run *run, const verify_settings *settings, const model_ids *ids, const float *theirs, verify_sums *sums)
 {
-    const int64_t vocab = run->config->vocab, piece = ids->tokens < settings->model.chunk + 1 ? ids->tokens : settings->model.chunk + 1;
+    const int64_t vocab = run->config->vocab, piece = ids->tokens < run->chunk + 1 ? ids->tokens : run->chunk + 1;
     octavo_session *session = NULL;
     progress_bar bar;
     float *ours = malloc((size_t)(piece * vocab) * sizeof *ours);

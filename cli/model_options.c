@@ -19,7 +19,7 @@ void model_options_rows(model_options *options, option rows[MODEL_OPTION_ROWS + 
         { "device", 0, OPTION_TEXT, "NAME", "default cpu", &options->device, 0, 0 },
         { "threads", 't', OPTION_INTEGER, "N", "default: as many as OpenMP uses", &options->threads, 1, 4096 },
         { "context", 'c', OPTION_INTEGER, "TOKENS", "room of a sequence (default: what is needed)", &options->context, 1, INT32_MAX },
-        { "chunk", 0, OPTION_INTEGER, "TOKENS", "prompts run in pieces of so many (default 1024)", &options->chunk, 1, 1 << 20 },
+        { "chunk", 0, OPTION_INTEGER, "TOKENS", "prompts run in pieces of so many (default 1024,\non a GPU 4096)", &options->chunk, 1, 1 << 20 },
         { "linear", 0, OPTION_TEXT, "TYPE", "as-stored f32 bf16 fp8 int8", &options->linear_word, 0, 0 },
         { "attention", 0, OPTION_TEXT, "TYPE", "of prompts: exact fp8 sage sage1 (default exact)", &options->attention_word, 0, 0 },
         { "decode-attention", 0, OPTION_TEXT, "TYPE", "of single tokens: exact fp8 (default exact)", &options->decode_word, 0, 0 },

@@ -21,7 +21,7 @@ typedef struct model_options {
 
 #define MODEL_OPTIONS_INIT                                                                                                  \
     { .device = "cpu", .linear_word = "as-stored", .attention_word = "exact", .decode_word = "exact", .sage_word = "block",  \
-      .cache = CACHE_OPTIONS_INIT, .chunk = 1024 }
+      .cache = CACHE_OPTIONS_INIT }
 
 enum { MODEL_OPTION_ROWS = 10 + CACHE_OPTION_ROWS };
 

@@ -16,6 +16,7 @@ int model_run_open(model_run *run, const model_options *options)
         octavo_model_open(run->device, options->model, &open, &run->model) != OCTAVO_OK)
         return cli_refuse_last();
     run->config = octavo_model_config_of(run->model);
+    run->chunk = options->chunk ? options->chunk : octavo_session_chunk_default(run->model);
     for (int32_t i = 0; i < options->dense_count; i++)
         if (options->dense_layers[i] >= run->config->layers)
             return cli_refuse("option --dense-layers names layer %d, but the model's layers are 0 to %d", options->dense_layers[i],
@@ -70,14 +71,14 @@ int model_run_session(const model_run *run, int64_t tokens, int32_t sequences, i
         .rule = cache->select, .compensate = cache->compensate, .delta = (float)cache->delta, .epsilon = (float)cache->epsilon,
         .dense_layers = options->dense_layers, .dense_count = options->dense_count,
     };
-    config.chunk_tokens = (int32_t)options->chunk;
+    config.chunk_tokens = (int32_t)run->chunk;
     config.threads = (int32_t)options->threads;
     return octavo_session_create(run->model, &config, session) == OCTAVO_OK ? EXIT_DONE : cli_refuse_last();
 }
 
 int64_t model_run_piece(const model_run *run, int64_t left)
 {
-    return left <= run->options->chunk + 1 ? left : run->options->chunk;
+    return left <= run->chunk + 1 ? left : run->chunk;
 }
 
 int model_run_prefill(const model_run *run, octavo_session *session, int32_t sequence, const int32_t *ids, int64_t count, progress_bar *bar)
@@ -136,7 +137,7 @@ json_t *model_run_settings(const model_run *run)
                      "decode_attention", octavo_attention_precision_name(options->decode_attention),
                      "select", octavo_select_rule_name(cache->select), "compensate", cache_compensation_name(cache->compensate),
                      "delta", cache->delta, "epsilon", cache->epsilon, "block", (json_int_t)cache->block, "sub_block", (json_int_t)cache->sub_block,
-                     "dense_layers", dense_list(options), "chunk", (json_int_t)options->chunk, "threads", (json_int_t)options->threads,
+                     "dense_layers", dense_list(options), "chunk", (json_int_t)run->chunk, "threads", (json_int_t)options->threads,
                      "device", octavo_device_name(run->device), "isa", octavo_device_isa(run->device));
 }
 

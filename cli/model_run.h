@@ -14,6 +14,7 @@ typedef struct model_run {
     octavo_model *model;
     const octavo_model_config *config; /* the model's */
     octavo_tokenizer *tokenizer;       /* NULL: not asked for */
+    int64_t chunk;                     /* tokens of a piece of a prompt */
 } model_run;
 
 /* All return EXIT_DONE, or EXIT_REFUSED after a sentence. A zeroed run may be given to close. */
@@ -26,7 +27,7 @@ void model_run_close(model_run *run);
 int model_run_session(const model_run *run, int64_t tokens, int32_t sequences, int64_t pool_tokens, octavo_session **session);
 
 /* Tokens of the next call while `left` are left: a piece, but never so that a single token remains, which would go through decode.
- * At most one more than options->chunk. */
+ * At most one more than run->chunk. */
 int64_t model_run_piece(const model_run *run, int64_t left);
 
 /* Runs `count` tokens through prefill in pieces, so that progress can be shown; the pieces are the session's own. */

@@ -286,6 +286,7 @@ static void test_refusals(void **state)
     size_t bytes = 0;
     assert_int_equal(octavo_session_memory_bytes(model, &config, &bytes), OCTAVO_OK);
     assert_true(bytes > 0);
+    assert_int_equal(octavo_session_chunk_default(model), 1024);
     config.max_tokens = of->max_tokens + 1;
     assert_int_equal(octavo_session_create(model, &config, &session), OCTAVO_E_RANGE);
     assert_null(session);

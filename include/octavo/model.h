@@ -117,10 +117,13 @@ typedef struct octavo_session_config {
     octavo_sage_scales sage_scales;
     octavo_attention_precision decode_attention; /* of single tokens: exact or fp8, which is not for certified */
     octavo_session_select select;           /* of single tokens                                              */
-    int32_t chunk_tokens;      /* prompts run in pieces of so many tokens; 0: 1024                           */
+    int32_t chunk_tokens;      /* prompts run in pieces of so many tokens; 0: octavo_session_chunk_default() */
     int32_t threads;           /* 0: the default                                                             */
 } octavo_session_config;
 #define OCTAVO_SESSION_CONFIG_INIT OCTAVO_INIT_STRUCT(octavo_session_config)
+
+/* Tokens of a piece of a prompt where nothing else is asked for: 1024, on a GPU 4096. NULL: as on a CPU. */
+OCTAVO_API int32_t octavo_session_chunk_default(const octavo_model *model);
 
 /* Device memory that such a session takes, before it is claimed. */
 OCTAVO_API octavo_status octavo_session_memory_bytes(const octavo_model *model, const octavo_session_config *config, size_t *bytes);

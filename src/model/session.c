@@ -7,7 +7,7 @@
 
 enum {
     ALIGN = 64,
-    CHUNK_TOKENS = 1024,
+    CHUNK_TOKENS = 1024, CHUNK_TOKENS_GPU = 4096,
     BLOCK_TOKENS = 64,
     LOGIT_BYTES = 64 << 20, /* of logits at a time */
     LOGIT_ROWS_MIN = 16
@@ -39,6 +39,11 @@ static octavo_status check_model(const octavo_model_config *model)
     return OCTAVO_OK;
 }
 
+int32_t octavo_session_chunk_default(const octavo_model *model)
+{
+    return model && octavo_model_weights(model)->embedding.device_kind != OCTAVO_DEVICE_CPU ? CHUNK_TOKENS_GPU : CHUNK_TOKENS;
+}
+
 /* Defaults filled in, contradictions refused. */
 static octavo_status resolve(const octavo_model *model, const octavo_session_config *given, octavo_session_config *config)
 {
@@ -56,7 +61,7 @@ static octavo_status resolve(const octavo_model *model, const octavo_session_con
                            config->max_sequences, (long long)config->pool_tokens, config->chunk_tokens, config->threads);
     if (!config->max_tokens) config->max_tokens = of->max_tokens;
     if (!config->max_sequences) config->max_sequences = 1;
-    if (!config->chunk_tokens) config->chunk_tokens = CHUNK_TOKENS;
+    if (!config->chunk_tokens) config->chunk_tokens = octavo_session_chunk_default(model);
     if (config->chunk_tokens > config->max_tokens) config->chunk_tokens = (int32_t)config->max_tokens;
     if (!config->block_tokens) config->block_tokens = BLOCK_TOKENS;
     const int exact = octavo_model_linear(model) == OCTAVO_LINEAR_F32;
