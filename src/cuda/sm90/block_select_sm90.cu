@@ -240,7 +240,7 @@ template <class SIZE> static __global__ void __launch_bounds__(SIZE::THREADS, 10
         const unit_bounds bounds = { earnest ? seen.from : 0, earnest ? seen.to : 0, earnest ? seen.seen : 0 };
         const int units = earnest ? (int)c.units : 0;
         cluster_report(), cluster_wait(); /* all blocks are there to be told */
-        if (earnest) wait_for_kernel_before(), next_kernel_may_start();
+        if (earnest) next_kernel_may_start(), wait_for_kernel_before(); /* it fetches what is older than the scan */
         decide<SIZE>(c, bounds, units, &of, &shared);
         put_states<SIZE>(c, bounds, units, of, shared);
     }
