@@ -104,6 +104,7 @@ int bench_call_init(bench_call *call, const octavo_exec *exec, const bench_store
     call->params.delta = rule->delta;
     call->params.epsilon = rule->epsilon;
     call->params.precision = rule->precision;
+    call->params.splits = rule->splits;
     call->params.skip_ratio = call->skip_ratio;
     call->params.skip_ratio_first = call->skip_ratio_first;
     call->params.dropped_mass = call->dropped_mass;

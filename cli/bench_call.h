@@ -11,6 +11,7 @@ typedef struct bench_rule {
     octavo_compensation compensate;
     float delta, epsilon;
     octavo_attention_precision precision;
+    octavo_decode_splits splits;
 } bench_rule;
 
 /* A batch of queries with everything that a call returns. Owns its arrays, borrows the store. */

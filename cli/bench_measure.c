@@ -44,7 +44,7 @@ static octavo_page_config page_config(const bench_run *run, octavo_k_format k, o
 static bench_rule asked_rule(const bench_settings *settings)
 {
     return (bench_rule){ settings->cache.select, settings->cache.compensate, (float)settings->cache.delta, (float)settings->cache.epsilon,
-                         settings->attention };
+                         settings->attention, settings->cache.splits };
 }
 
 static int check_memory(const bench_run *run, int64_t longest)

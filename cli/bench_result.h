@@ -30,7 +30,7 @@ typedef struct bench_result {
     char data_hash[RESULT_NAME_BYTES + 1];
     char dtype[RESULT_NAME_BYTES];
     char cache_k[RESULT_NAME_BYTES], cache_v[RESULT_NAME_BYTES], select[RESULT_NAME_BYTES], compensate[RESULT_NAME_BYTES];
-    char attention[RESULT_NAME_BYTES];
+    char attention[RESULT_NAME_BYTES], splits[RESULT_NAME_BYTES];
     double delta, epsilon;
     int64_t block, sub_block, q_heads, kv_heads, head_dim, v_dim, queries, batch, max_tokens, repeat, threads;
     char device[RESULT_NAME_BYTES];

@@ -29,6 +29,7 @@ const result_field RESULT_SETTINGS[] = {
     TEXT(bench_result, select, FIELD_ALWAYS),
     TEXT(bench_result, compensate, FIELD_ALWAYS),
     TEXT(bench_result, attention, FIELD_ALWAYS),
+    TEXT(bench_result, splits, FIELD_ALWAYS),
     NUMBER(bench_result, delta, FIELD_ALWAYS, 0, LARGEST),
     NUMBER(bench_result, epsilon, FIELD_ALWAYS, 0, 1),
     INTEGER(bench_result, block, FIELD_ALWAYS, 1, COUNT_MOST),

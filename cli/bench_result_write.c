@@ -76,6 +76,7 @@ void bench_result_print(const bench_result *result, FILE *stream)
     fprintf(stream, "K %s, V %s, %s, select %s", result->cache_k, result->cache_v, result->attention, result->select);
     if (strcmp(result->select, "delta") == 0) fprintf(stream, " %g nats", result->delta);
     if (strcmp(result->select, "mass") == 0 || strcmp(result->select, "certified") == 0) fprintf(stream, " %g", result->epsilon);
+    if (strcmp(result->splits, "fill") != 0) fprintf(stream, ", %s splits", result->splits);
     fprintf(stream, ", compensate %s; %" PRId64 "/%" PRId64 " heads of %" PRId64 ", block %" PRId64 "/%" PRId64 ", %" PRId64 " queries\n",
             result->compensate, result->q_heads, result->kv_heads, result->head_dim, result->block, result->sub_block, result->queries);
     fprintf(stream, "%s, %s, %" PRId64 " threads, read speed %.1f GB/s\n\n", result->cpu, result->isa, result->threads, result->read_gbps);

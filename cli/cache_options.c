@@ -13,6 +13,7 @@ void cache_options_rows(cache_options *cache, const char *k_help, const char *v_
         { "delta", 0, OPTION_NUMBER, "NATS", "of the rule delta (default 5.545, 8 ln 2)", &cache->delta, 0, 0 },
         { "epsilon", 0, OPTION_NUMBER, "E", "of the rules mass and certified (default 0.1)", &cache->epsilon, 0, 0 },
         { "compensate", 0, OPTION_TEXT, "HOW", "none mean (default none)", &cache->compensate_word, 0, 0 },
+        { "splits", 0, OPTION_TEXT, "HOW", "of a sequence on a GPU: fill it, or fixed: the same bits in any\nbatch and every run (default fill)", &cache->splits_word, 0, 0 },
         { "block", 0, OPTION_INTEGER, "TOKENS", "a block of the cache (default 64)", &cache->block, 1, 65536 },
         { "sub-block", 0, OPTION_INTEGER, "TOKENS", "what is kept or dropped (default: the block)", &cache->sub_block, 1, 65536 },
     };
@@ -31,6 +32,7 @@ int cache_options_check(cache_options *cache)
     if (cache->v_word && octavo_v_format_parse(cache->v_word, &cache->v_format) != OCTAVO_OK)
         return cli_refuse("option --cache-v: %s", octavo_last_error());
     if (octavo_select_rule_parse(cache->select_word, &cache->select) != OCTAVO_OK) return cli_refuse("option --select: %s", octavo_last_error());
+    if (octavo_decode_splits_parse(cache->splits_word, &cache->splits) != OCTAVO_OK) return cli_refuse("option --splits: %s", octavo_last_error());
     if (strcmp(cache->compensate_word, "mean") == 0)
         cache->compensate = OCTAVO_COMPENSATE_MEAN;
     else if (strcmp(cache->compensate_word, "none") == 0)

@@ -37,6 +37,7 @@ static void describe(const bench_run *run, bench_result *result)
     copy_text(result->select, sizeof result->select, octavo_select_rule_name(settings->cache.select));
     copy_text(result->compensate, sizeof result->compensate, cache_compensation_name(settings->cache.compensate));
     copy_text(result->attention, sizeof result->attention, octavo_attention_precision_name(settings->attention));
+    copy_text(result->splits, sizeof result->splits, octavo_decode_splits_name(settings->cache.splits));
     copy_text(result->device, sizeof result->device, octavo_device_name(run->exec.device));
     copy_text(result->isa, sizeof result->isa, octavo_device_isa(run->exec.device));
     copy_text(result->version, sizeof result->version, octavo_version());

@@ -228,10 +228,10 @@ static json_t *side_object(const model_bench *bench, bench_side side)
 static int print_json(const model_bench *bench)
 {
     const side_result *exact = &bench->results[SIDE_EXACT], *asked = &bench->results[SIDE_ASKED];
-    return model_print_json(json_pack("{s:s s:I s:I s:I s:o s:o s:o s:f s:o s:o s:f s:f s:o s:f s:o}", "schema", MODEL_SCHEMA,
+    return model_print_json(json_pack("{s:s s:I s:I s:I s:f s:o s:o s:o s:f s:o s:o s:f s:f s:o s:f s:o}", "schema", MODEL_SCHEMA,
         "tokens", (json_int_t)bench->settings->tokens, "batch", (json_int_t)bench->settings->batch,
         "weight_bytes_per_token", (json_int_t)octavo_model_bytes_per_token(bench->run->model),
-        "prefill_product_tflops", timed_there(bench, bench->prefill_product_tflops),
+        "prefill_tokens_per_second", asked->prefill_tokens_per_second, "prefill_product_tflops", timed_there(bench, bench->prefill_product_tflops),
         "peak_tflops", timed_there(bench, bench->peak_tflops),
         "prefill_product_share", timed_there(bench, bench->prefill_product_tflops / bench->peak_tflops),
         "read_gbps", bench->read_gbps, "exact", side_object(bench, SIDE_EXACT), "asked", side_object(bench, SIDE_ASKED),

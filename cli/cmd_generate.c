@@ -54,7 +54,7 @@ static int parse(int argc, char **argv, generate_settings *settings, int *status
     static const char *const SAMPLING_HELP[SAMPLING_OPTION_ROWS] = {
         "0 takes the likeliest token (default: the model's\ngeneration_config.json, else 0.8)", "only the K likeliest tokens; 0: all (else 40)",
         "only the likeliest that reach P together (else 0.95)", "only those with P times the largest probability (else 0.05)",
-        "of SplitMix64; the same seed gives the same text (default 1)",
+        "of SplitMix64 (default 1); the same seed gives the same text,\non a GPU with --select if splits are fixed",
     };
     option rows[MODEL_OPTION_ROWS + 1];
     *settings = (generate_settings){ .tokens = 256, .model = MODEL_OPTIONS_INIT,

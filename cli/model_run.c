@@ -68,7 +68,7 @@ int model_run_session(const model_run *run, int64_t tokens, int32_t sequences, i
     config.sage_scales = options->sage_scales;
     config.decode_attention = options->decode_attention;
     config.select = (octavo_session_select){
-        .rule = cache->select, .compensate = cache->compensate, .delta = (float)cache->delta, .epsilon = (float)cache->epsilon,
+        .rule = cache->select, .compensate = cache->compensate, .splits = cache->splits, .delta = (float)cache->delta, .epsilon = (float)cache->epsilon,
         .dense_layers = options->dense_layers, .dense_count = options->dense_count,
     };
     config.chunk_tokens = (int32_t)run->chunk;
@@ -130,12 +130,13 @@ json_t *model_run_settings(const model_run *run)
     snprintf(name, sizeof name, "%s", model_path_name(options->model));
     for (char *c = name; *c; c++)
         if ((unsigned char)*c < 0x20 || (unsigned char)*c >= 0x7f) *c = '?'; /* a path need not be UTF-8 */
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:I, s:I, s:o, s:I, s:I, s:s, s:s}",
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:I, s:I, s:o, s:I, s:I, s:s, s:s}",
                      "model", name, "linear", octavo_linear_precision_name(octavo_model_linear(run->model)),
                      "cache_k", octavo_k_format_name(k_format(run)), "cache_v", octavo_v_format_name(v_format(run)),
                      "attention", octavo_attention_precision_name(options->attention), "sage_scales", model_sage_scales_name(options->sage_scales),
                      "decode_attention", octavo_attention_precision_name(options->decode_attention),
                      "select", octavo_select_rule_name(cache->select), "compensate", cache_compensation_name(cache->compensate),
+                     "splits", octavo_decode_splits_name(cache->splits),
                      "delta", cache->delta, "epsilon", cache->epsilon, "block", (json_int_t)cache->block, "sub_block", (json_int_t)cache->sub_block,
                      "dense_layers", dense_list(options), "chunk", (json_int_t)run->chunk, "threads", (json_int_t)options->threads,
                      "device", octavo_device_name(run->device), "isa", octavo_device_isa(run->device));

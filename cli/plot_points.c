@@ -22,9 +22,9 @@ static void describe(plot_point *point)
         snprintf(point->block, sizeof point->block, "block %" PRId64, r->block);
     else
         snprintf(point->block, sizeof point->block, "block %" PRId64 "/%" PRId64, r->block, r->sub_block);
-    snprintf(point->curve, sizeof point->curve, "K %s, V %s, %s%s%s", r->cache_k, r->cache_v,
+    snprintf(point->curve, sizeof point->curve, "K %s, V %s, %s%s%s%s", r->cache_k, r->cache_v,
              strcmp(r->select, "none") == 0 ? "dense" : r->select, strcmp(r->compensate, "none") == 0 ? "" : " compensated",
-             strcmp(r->attention, "exact") == 0 ? "" : ", fp8 products");
+             strcmp(r->attention, "exact") == 0 ? "" : ", fp8 products", strcmp(r->splits, "fill") == 0 ? "" : ", fixed splits");
 }
 
 plot_point *plot_points_of(const bench_result *results, size_t result_count, size_t *count)

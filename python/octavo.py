@@ -8,7 +8,7 @@
     result = cache.decode([sequence], q, select="mass", epsilon=0.1)   # q [1, q_tokens, q_heads, head_dim]
     print(result.out, result.skip_ratio, result.bytes_read)
     codes, scales = device.quantize(x, "e4m3", per="token")            # x [rows, cols]
-    y = device.dequantize(codes, scales, per="token")
+    y = device.dequantize(codes, scales, "e4m3", per="token")
     exact = device.decode(q, k, v)                                     # the caller's own tensors, in place
     out = device.prefill(q, k, v, precision="fp8").out                 # many queries; causal, or mask="full"
 
@@ -35,6 +35,7 @@ K_FORMATS = {"bf16": 1, "f16": 2, "e4m3": 3, "e5m2": 4, "int8": 5, "e4m3x2": 6, 
 V_FORMATS = {"bf16": 1, "f16": 2, "e4m3": 3, "int8": 4, "f32": 5}
 ATTENTION = {"exact": 0, "fp8": 1, "sage1": 2, "sage2": 3}
 MASKS = {"causal": 0, "full": 1}
+SPLITS = {"fill": 0, "fixed": 1}
 NESTED = {"e4m3": "e4m3x2", "e5m2": "e5m2x2"}
 EVERYTHING = ("lse", "kept", "skip_ratio", "dropped_mass", "bytes_read")
 RULES = {"none": 0, "base": 1, "delta": 2, "mass": 3, "certified": 4}
@@ -96,7 +97,7 @@ class _Decode(_Sized):
     _fields_ = [("struct_size", c_size_t), ("q", _Tensor), ("kv", POINTER(_View)), ("softmax_scale", c_float), ("soft_cap", c_float),
                 ("window", c_int64), ("sink_tokens", c_int64), ("sink_logits", c_void_p), ("precision", c_int32), ("select", c_int32),
                 ("compensate", c_int32), ("delta", c_float), ("epsilon", c_float), ("thresholds", c_void_p), ("keep_first_blocks", c_int32), ("keep_last_blocks", c_int32),
-                ("out", _Tensor), ("lse", c_void_p), ("kept", c_void_p), ("skip_ratio", c_void_p), ("skip_ratio_first", c_void_p),
+                ("splits", c_int32), ("out", _Tensor), ("lse", c_void_p), ("kept", c_void_p), ("skip_ratio", c_void_p), ("skip_ratio_first", c_void_p),
                 ("dropped_mass", c_void_p), ("bytes_read", c_void_p)]
 
 
@@ -412,7 +413,8 @@ class Cache:
     def decode(self, sequences, q, layer=0, dtype=None, **options):
         """Attention of the newest q.shape[1] tokens of each sequence. Options: select ("none", "base", "delta", "mass", "certified"), delta,
         thresholds, epsilon, compensate (True), keep_first_blocks, keep_last_blocks, window, sink_tokens, sink_logits, soft_cap,
-        softmax_scale, precision ("exact", "fp8"), out, results (what is wanted beside out; all of it)."""
+        softmax_scale, precision ("exact", "fp8"), splits ("fill"; "fixed": a sequence's bits are the same in any batch), out, results
+        (what is wanted beside out; all of it)."""
         rows = self._rows_of(sequences, q)
         view, host, execution = _View(), (c_int32 * len(sequences))(*sequences), self.device._exec(q)
         _call("octavo_kvcache_flush", byref(execution), self._cache)
@@ -452,7 +454,7 @@ def _decode(device, view, q, dtype, options):
     select = options.pop("select", "none")
     given = {name: _address(options.pop(name, None)) for name in ("sink_logits", "thresholds")}
     params = _Decode(q=q_view, kv=ctypes.pointer(view), out=out_view, select=RULES[select], compensate=int(options.pop("compensate", select != "none")),
-                     precision=ATTENTION[options.pop("precision", "exact")],
+                     precision=ATTENTION[options.pop("precision", "exact")], splits=SPLITS[options.pop("splits", "fill")],
                      **given, **{name: _address(getattr(result, name)) for name in EVERYTHING}, **options)
     _run(device, "octavo_attention_decode", q, params)
     del keep, keep_out

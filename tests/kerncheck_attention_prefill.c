@@ -1,7 +1,7 @@
 /* kerncheck_attention_prefill.c - attention of many queries in every precision, under the PREFILL budget. */
 #include "budget.h"
 #include "kerncheck.h"
-#include "kernel/prefill_eight.h"
+#include "kernel/prefill_terms.h"
 #include "ref/prefill_operands_ref.h"
 
 enum { DIM_MAX = 512, DEVICE_DIM = 256 };
@@ -324,8 +324,8 @@ int kc_check_attention_prefill(const kc_pair *pair)
     at.half_weights = pair->device && c->view.v_format == OCTAVO_V_F16 && (p->precision == OCTAVO_ATTENTION_EXACT || p->precision == OCTAVO_ATTENTION_SAGE1);
     kc_describe(" %s scales=%d flags=%u %s%s%s", octavo_attention_precision_name(p->precision), (int)p->sage_scales, p->flags,
                 p->mask == OCTAVO_MASK_FULL ? "full" : "causal", p->sink_logits ? " sink logits" : "", c->view.k_mean ? " k_mean" : "");
-    const size_t bytes = octavo_attention_prefill_kernel_workspace(p), eight = octavo_prefill_eight_layout_of(p).bytes;
-    const kc_outcome outcome = kc_run(pair, KC_attention_prefill, p, pair->device && eight > bytes ? eight : bytes);
+    const size_t bytes = octavo_attention_prefill_kernel_workspace(p), gpu = octavo_prefill_gpu_workspace(p);
+    const kc_outcome outcome = kc_run(pair, KC_attention_prefill, p, pair->device && gpu > bytes ? gpu : bytes);
     if (outcome != KC_COMPARE) return outcome == KC_SETTLED;
     return compare(&at);
 }

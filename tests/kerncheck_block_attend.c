@@ -52,7 +52,7 @@ int kc_check_block_attend(const kc_pair *pair)
     }
     if (!pair->bench && !plain && kc_chance(30)) p.scores = draw_scores(&c, kept, &scores);
     kc_draw_splits(&c, pair, &p.splits, &p.split_units);
-    if (plain) p.split_units = 0, p.splits = kc_between(1, 40);
+    if (plain) p.split_units = 0, p.splits = kc_chance(40) ? 1 : kc_between(1, 40);
     const int64_t parts = octavo_row_elements(&c.in) * p.splits;
     p.part_out = kc_array("part_out", OCTAVO_F32, parts * c.view.v_dim);
     p.part_lse = kc_array("part_lse", OCTAVO_F32, parts);

@@ -268,12 +268,14 @@ double *kc_true_scores(const kc_decode *c)
 void kc_draw_mask(const kc_decode *c, uint8_t *kept, int percent)
 {
     for (int64_t b = 0; b < c->view.batch; b++)
-        for (int64_t head = 0; head < c->view.kv_heads; head++)
+        for (int64_t head = 0; head < c->view.kv_heads; head++) {
+            const int of_head = percent > 0 && kc_chance(50) ? (int)kc_between(0, 100) : percent; /* some keep more than others */
             for (int64_t u = 0; u < c->units; u++) {
                 const octavo_unit_view seen = octavo_unit_seen(&c->view, kc_length(c, b), c->q_tokens, c->in.window, c->in.sink_tokens, u);
                 const int fixed = octavo_unit_fixed(&c->view, kc_length(c, b), u, 0, 0);
-                const int drop = seen == OCTAVO_UNIT_WHOLE && !fixed && kc_chance(percent);
+                const int drop = seen == OCTAVO_UNIT_WHOLE && !fixed && kc_chance(of_head);
                 kept[(b * c->view.kv_heads + head) * c->units + u] =
                     seen == OCTAVO_UNIT_INVISIBLE ? OCTAVO_UNIT_UNSEEN : drop ? OCTAVO_UNIT_DROPPED : OCTAVO_UNIT_KEPT;
             }
+        }
 }

@@ -354,6 +354,63 @@ static void test_threads_do_not_matter(void **state)
     fixture_destroy(f);
 }
 
+/* A sequence in a batch and by itself: the same bits, whatever lies beside it. */
+static void test_batch_does_not_matter(void **state)
+{
+    (void)state;
+    static const octavo_select_rule RULES[] = { OCTAVO_SELECT_NONE, OCTAVO_SELECT_DELTA, OCTAVO_SELECT_MASS, OCTAVO_SELECT_CERTIFIED };
+    fixture_shape shape = PLAIN;
+    shape.tokens = 5000, shape.batch = 3, shape.k_format = OCTAVO_K_E4M3X2, shape.v_format = OCTAVO_V_INT8;
+    fixture *f = fixture_create(&shape, 83);
+    const int64_t heads = shape.kv_heads * shape.group, row = heads * shape.v_dim;
+    float *whole = fixture_memory((size_t)(shape.batch * row) * sizeof *whole), *lse = fixture_memory((size_t)(shape.batch * heads) * sizeof *lse);
+    plant_peaks(f, 0.2f);
+    f->lengths[1] = 700;
+    f->params.splits = OCTAVO_SPLITS_FIXED, f->params.epsilon = 0.1f, f->params.delta = 2.0f;
+    const octavo_tensor q = f->params.q;
+    for (size_t i = 0; i < sizeof RULES / sizeof *RULES; i++) {
+        f->params.select = RULES[i], f->params.q = q, f->params.out.shape[0] = f->view.batch = shape.batch, f->view.sequences = NULL;
+        fixture_decode(f);
+        memcpy(whole, f->out, (size_t)(shape.batch * row) * sizeof *whole), memcpy(lse, f->lse, (size_t)(shape.batch * heads) * sizeof *lse);
+        for (int32_t b = 0; b < shape.batch; b++) {
+            f->view.batch = f->params.q.shape[0] = f->params.out.shape[0] = 1, f->view.sequences = &b;
+            f->params.q.data = (float *)q.data + b * heads * shape.head_dim;
+            fixture_decode(f);
+            assert_memory_equal(whole + b * row, f->out, (size_t)row * sizeof *whole);
+            assert_memory_equal(lse + b * heads, f->lse, (size_t)heads * sizeof *lse);
+        }
+    }
+    free(whole), free(lse);
+    fixture_destroy(f);
+}
+
+/* The first key stands 12 nats above 128 K others that hold 45 % of the weight together: a weight of eight bits beside the sink's would be 0. */
+static void test_sink_above_a_tail(void **state)
+{
+    (void)state;
+    enum { KEYS = 1 << 17 };
+    static const struct { octavo_k_format k; octavo_v_format v; octavo_attention_precision precision; } CASES[] = {
+        { OCTAVO_K_BF16, OCTAVO_V_F16, OCTAVO_ATTENTION_EXACT },  { OCTAVO_K_E4M3, OCTAVO_V_E4M3, OCTAVO_ATTENTION_EXACT },
+        { OCTAVO_K_INT4X2, OCTAVO_V_INT8, OCTAVO_ATTENTION_EXACT }, { OCTAVO_K_BF16, OCTAVO_V_BF16, OCTAVO_ATTENTION_FP8 },
+        { OCTAVO_K_E4M3, OCTAVO_V_E4M3, OCTAVO_ATTENTION_FP8 },
+    };
+    const double tail = (KEYS - 1) * exp(-12.0), share = tail / (1.0 + tail);
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        fixture_shape shape = PLAIN;
+        shape.batch = 1, shape.tokens = KEYS, shape.kv_heads = 1, shape.group = 2, shape.head_dim = shape.v_dim = 16;
+        shape.k_format = CASES[i].k, shape.v_format = CASES[i].v;
+        fixture *f = fixture_create(&shape, 85);
+        for (int64_t e = 0; e < KEYS * 16; e++) f->k[e] = e == 0 ? 4.0f : 0.0f, f->v[e] = e < 16 ? 0.0f : 1.0f;
+        for (int64_t e = 0; e < 2 * 16; e++) f->q[e] = e % 16 == 0 ? 3.0f : 0.0f;
+        fixture_encode(f);
+        f->params.softmax_scale = 1.0f, f->params.precision = CASES[i].precision;
+        fixture_decode(f);
+        for (int64_t e = 0; e < 2 * 16; e++) assert_true(fabs((double)f->out[e] - share) < 0.01 * share);
+        for (int64_t h = 0; h < 2; h++) assert_true(fabs((double)f->lse[h] - (12.0 + log1p(tail))) < 0.02);
+        fixture_destroy(f);
+    }
+}
+
 static void refuses(fixture *f, octavo_status expected, const char *word)
 {
     const octavo_status status = octavo_attention_decode(&f->exec, &f->params);
@@ -379,6 +436,12 @@ static void test_refusals(void **state)
     refuses(f, OCTAVO_E_UNSUPPORTED, "nested"), f->params = good;
     f->params.precision = OCTAVO_ATTENTION_SAGE2, refuses(f, OCTAVO_E_UNSUPPORTED, "sage2, expected exact or fp8"), f->params = good;
     f->params.precision = (octavo_attention_precision)7, refuses(f, OCTAVO_E_ARGUMENT, "octavo_attention_precision"), f->params = good;
+    f->params.splits = (octavo_decode_splits)2, refuses(f, OCTAVO_E_ARGUMENT, "octavo_decode_splits"), f->params = good;
+    f->params.q.device_kind = OCTAVO_DEVICE_CUDA, refuses(f, OCTAVO_E_ARGUMENT, "q lies in GPU memory"), f->params = good;
+    f->params.out.device_kind = OCTAVO_DEVICE_CUDA, refuses(f, OCTAVO_E_ARGUMENT, "out lies in GPU memory"), f->params = good;
+    f->view.device_kind = OCTAVO_DEVICE_CUDA, refuses(f, OCTAVO_E_ARGUMENT, "kv lies in GPU memory"), f->view.device_kind = OCTAVO_DEVICE_CPU;
+    f->params.q.shape[2] = INT64_MAX / 8 * 2, refuses(f, OCTAVO_E_RANGE, "overflows"), f->params = good;
+    f->view.max_tokens = INT64_C(1) << 31, refuses(f, OCTAVO_E_SHAPE, "max_tokens"), f->view.max_tokens = 200;
     f->params.window = 8, f->params.keep_first_blocks = 1, refuses(f, OCTAVO_E_ARGUMENT, "window"), f->params = good;
     f->params.out.data = f->q, refuses(f, OCTAVO_E_ARGUMENT, "overlaps q"), f->params = good;
     f->params.out.data = f->view.v.data, refuses(f, OCTAVO_E_ARGUMENT, "overlaps"), f->params = good;
@@ -399,7 +462,8 @@ int main(void)
         cmocka_unit_test(test_fp8),                 cmocka_unit_test(test_fp8_rounds_as_a_cache),
         cmocka_unit_test(test_certified_holds),     cmocka_unit_test(test_delta),
         cmocka_unit_test(test_merge_of_splits),     cmocka_unit_test(test_smoothing_is_exact),
-        cmocka_unit_test(test_threads_do_not_matter), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_threads_do_not_matter), cmocka_unit_test(test_batch_does_not_matter),
+        cmocka_unit_test(test_sink_above_a_tail),   cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

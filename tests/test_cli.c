@@ -94,6 +94,7 @@ static void test_wrong_use(void **state)
         { "bench decode --synthetic tokens=64 --cache-v int4x2", "int4x2" },
         { "bench decode --synthetic tokens=64 --compensate twice", "'twice'" },
         { "bench decode --synthetic tokens=64 --attention fp9", "'fp9'" },
+        { "bench decode --synthetic tokens=64 --splits some", "splits is 'some', expected fill or fixed" },
         { "bench decode --synthetic tokens=64 --attention sage", "expected exact or fp8" },
         { "bench decode --synthetic tokens=64 --attention fp8 --cache-k int8x2 --select certified", "fp8 with select certified" },
         { "bench decode --synthetic tokens=64 --block 64 --sub-block 24", "--sub-block is 24" },

@@ -312,13 +312,14 @@ static void test_decode_attention(void **state)
 static void test_selection(void **state)
 {
     (void)state;
-    static const char OPTIONS[] = "--last 12 --cache-k e4m3x2 --cache-v bf16 --block 4 --select mass --epsilon 0.3 --compensate mean";
+    static const char OPTIONS[] = "--last 12 --cache-k e4m3x2 --cache-v bf16 --block 4 --select mass --epsilon 0.3 --compensate mean --splits fixed";
     char dense[256];
     json_t *root = perplexity(OPTIONS);
     const double skipped = number(root, "skip_ratio"), bytes = number(root, "cache_bytes_per_token"), loss = number(root, "mean_loss");
     assert_true(skipped > 0 && skipped < 1);
     assert_true(fabs(loss - golden_mean_loss(TINY_TOKENS - 12, TINY_TOKENS)) < 0.5);
     assert_string_equal(text(json_object_get(root, "settings"), "compensate"), "mean");
+    assert_string_equal(text(json_object_get(root, "settings"), "splits"), "fixed");
     json_decref(root);
     snprintf(dense, sizeof dense, "%s --dense-layers 0", OPTIONS);
     root = perplexity(dense);

@@ -183,6 +183,60 @@ static void test_sink_above_a_tail(void **state)
         }
 }
 
+/* Causal, with more queries than keys: the first see nothing, the next one key; lengths past the view are held to it. */
+static void test_more_queries_than_keys(void **state)
+{
+    (void)state;
+    static const int64_t DIMS[] = { 64, 96, 128, 256 };
+    for (size_t i = 0; i < sizeof DIMS / sizeof *DIMS; i++)
+        for (int precision = OCTAVO_ATTENTION_EXACT; precision <= OCTAVO_ATTENTION_SAGE2; precision++) {
+            scene f = make(2, 5, 3, 2, DIMS[i]);
+            f.params.precision = (octavo_attention_precision)precision, f.params.mask = OCTAVO_MASK_CAUSAL;
+            f.lengths[0] = 99, f.lengths[1] = -7;
+            run(&f);
+            for (int64_t row = 0; row < f.queries; row++) assert_nothing(&f, 1, row);
+            assert_nothing(&f, 0, 0), assert_nothing(&f, 0, 1);
+            if (precision == OCTAVO_ATTENTION_EXACT || precision == OCTAVO_ATTENTION_SAGE1) assert_one_key(&f, 0, 2); /* V as it is stored */
+            drop(&f);
+        }
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    static const int64_t SHAPE[] = { 1, 5, 1, 64 };
+    octavo_exec exec = OCTAVO_EXEC_INIT;
+    octavo_page_config page = OCTAVO_PAGE_CONFIG_INIT;
+    octavo_kv_view view = OCTAVO_KV_VIEW_INIT;
+    octavo_prefill_params p = OCTAVO_PREFILL_PARAMS_INIT;
+    const int32_t length = 5;
+    enum { ROOM = 1 << 20 };
+    if (!gpu) skip();
+    exec.device = gpu;
+    void *memory = send(&exec, NULL, ROOM), *out = send(&exec, NULL, ROOM), *lengths = send(&exec, &length, sizeof length);
+    octavo_tensor tensor = tensor_of(memory, OCTAVO_BF16, SHAPE);
+    page.k_format = OCTAVO_K_BF16, page.v_format = OCTAVO_V_BF16, page.kv_heads = 1, page.head_dim = 64;
+    assert_int_equal(octavo_kv_view_over_tensors(&page, &tensor, NULL, &tensor, NULL, lengths, &view), OCTAVO_OK);
+    p.kv = &view, p.q = tensor, p.out = tensor_of(out, OCTAVO_BF16, SHAPE);
+    assert_int_equal(octavo_attention_prefill_workspace(&exec, &p, &exec.workspace_bytes), OCTAVO_OK);
+    exec.workspace = send(&exec, NULL, exec.workspace_bytes);
+    p.q.device_kind = OCTAVO_DEVICE_CPU;
+    assert_int_equal(octavo_attention_prefill(&exec, &p), OCTAVO_E_ARGUMENT);
+    assert_non_null(strstr(octavo_last_error(), "q lies in CPU memory"));
+    octavo_device_release(gpu, exec.workspace, exec.workspace_bytes);
+
+    tensor.shape[3] = 300, tensor.strides[0] = 5 * 300, tensor.strides[1] = tensor.strides[2] = 300;
+    page.head_dim = 300, view = (octavo_kv_view)OCTAVO_KV_VIEW_INIT;
+    assert_int_equal(octavo_kv_view_over_tensors(&page, &tensor, NULL, &tensor, NULL, lengths, &view), OCTAVO_OK);
+    p.q = tensor, p.out = tensor, p.out.data = out, p.mask = OCTAVO_MASK_FULL, p.precision = OCTAVO_ATTENTION_FP8;
+    assert_int_equal(octavo_attention_prefill_workspace(&exec, &p, &exec.workspace_bytes), OCTAVO_OK);
+    exec.workspace = send(&exec, NULL, exec.workspace_bytes);
+    assert_int_equal(octavo_attention_prefill(&exec, &p), OCTAVO_E_UNSUPPORTED);
+    assert_non_null(strstr(octavo_last_error(), "head_dim is 300"));
+    void *const all[] = { memory, out, lengths, exec.workspace };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) octavo_device_release(gpu, all[i], 1);
+}
+
 static int open_gpu(void **state)
 {
     (void)state;
@@ -208,6 +262,8 @@ int main(void)
         cmocka_unit_test(test_nothing_and_one_key),
         cmocka_unit_test(test_rows_outside_of_a_window),
         cmocka_unit_test(test_sink_above_a_tail),
+        cmocka_unit_test(test_more_queries_than_keys),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, open_gpu, close_gpu);
 }

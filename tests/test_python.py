@@ -154,6 +154,17 @@ def check_gpu(torch):
     print(f"liboctavo {octavo.version()}: the Python API agrees with NumPy on {torch.cuda.get_device_name()}, too")
 
 
+def check_example():
+    """What the module's first lines show runs as it stands there, on the CPU."""
+    lines = re.search(r"import torch, octavo\n(.*?)\n\n", octavo.__doc__, flags=re.S)[1].replace("cuda:0", "cpu").replace("131072", "512")
+    rng = np.random.default_rng(7)
+    names = {"octavo": octavo, "print": lambda *shown: None, "q": rng.standard_normal((1, 1, 32, 128)).astype(np.float32),
+             "k": rng.standard_normal((1, 300, 8, 128)).astype(np.float32), "v": rng.standard_normal((1, 300, 8, 128)).astype(np.float32),
+             "x": rng.standard_normal((5, 64)).astype(np.float32)}
+    exec("\n".join(line[4:] for line in lines.splitlines()), names)  # noqa: S102 - our own text
+    assert names["result"].out.shape == (1, 1, 32, 128) and distance(names["exact"].out, attention(names["q"], names["k"], names["v"])) < 1e-5
+
+
 def try_gpu():
     try:
         import torch
@@ -199,10 +210,12 @@ def main():
     assert (pruned.bytes_read < dense.bytes_read).all() and (pruned.kept == 2).any() and (pruned.dropped_mass <= 0.65).all()
     child = cache.fork(sequences[0])
     assert (cache.decode([child], q[:1]).out == cache.decode(sequences[:1], q[:1]).out).all()
+    assert (cache.decode([child], q[:1], splits="fixed").out == cache.decode(sequences, q, splits="fixed").out[:1]).all()
     cache.truncate(child, 100)
     assert distance(cache.decode([child], q[:1]).out, attention(q[:1], k[:1, :100], v[:1, :100])) < 0.02
 
     check_own_tensors(device, q, k, v)
+    check_example()
     expect_error("epsilon", lambda: cache.decode(sequences, q, select="mass", epsilon=2.0))
     expect_error("there is no device", lambda: octavo.Device("tpu"))
     expect_error("1024", lambda: cache.append(sequences, k, v))

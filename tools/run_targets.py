@@ -5,6 +5,7 @@ run_targets.py [WORD]     only rows whose name holds WORD
 Columns, separated by tabs: name, command, field, relation (<= >= ==), limit, device. Lines that begin with '#' are comments.
 command   run by sh in the root of the tree, the built program in PATH, $OCTAVO_SHARED set; rows with the same command share one run
 field     a path into the JSON that the command prints, as results[0].rel_error; A / B divides two of them; `status` is the exit status
+limit     a number, or FACTOR * NAME: times what the row of that name measures
 device    cpu; cpu+shared: needs the folder $OCTAVO_SHARED; h100: needs that GPU;
           h100+shared: both"""
 import json
@@ -20,16 +21,17 @@ RELATIONS = {"<=": lambda a, b: a <= b, ">=": lambda a, b: a >= b, "==": lambda 
 STATUS = "status"
 
 
-def read_rows(word):
-    rows = []
+def read_rows():
+    rows = {}
     for number, line in enumerate((ROOT / "bench" / "targets.tsv").read_text().splitlines(), 1):
         if not line.strip() or line.startswith("#") or line.startswith("name\t"):
             continue
         columns = line.split("\t")
         if len(columns) != 6 or columns[3] not in RELATIONS:
             sys.exit(f"bench/targets.tsv:{number}: expected name, command, field, relation, limit, device")
-        if word in columns[0]:
-            rows.append(columns)
+        if columns[0] in rows:
+            sys.exit(f"bench/targets.tsv:{number}: a second row {columns[0]}")
+        rows[columns[0]] = columns
     return rows
 
 
@@ -63,23 +65,39 @@ def measure(run, field):
     return value_at(document, over) / (value_at(document, under) if under else 1.0)
 
 
+class Runs:
+    """What commands printed; each runs once."""
+
+    def __init__(self, rows):
+        self.rows, self.of = rows, {}
+
+    def measured(self, name):
+        _, command, field, *_ = self.rows[name]
+        if command not in self.of:
+            print(f"  {command}", file=sys.stderr, flush=True)
+            self.of[command] = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        return measure(self.of[command], field)
+
+    def limit(self, text):
+        factor, _, name = (part.strip() for part in text.partition("*"))
+        return float(factor) * (self.measured(name) if name else 1.0)
+
+
 def main():
-    rows = read_rows(sys.argv[1] if len(sys.argv) > 1 else "")
+    every = read_rows()
+    rows = [row for name, row in every.items() if (sys.argv[1] if len(sys.argv) > 1 else "") in name]
     shared = pathlib.Path(os.environ.setdefault("OCTAVO_SHARED", str(ROOT.parent / "shared")))
     os.environ["PATH"] = os.environ.get("OCTAVO_BUILD", str(ROOT / "build")) + os.pathsep + os.environ["PATH"]
-    runs, met, missed, skipped = {}, 0, 0, 0
+    runs, met, missed, skipped = Runs(every), 0, 0, 0
     width = max((len(row[0]) for row in rows), default=0)
-    for name, command, field, relation, limit, device in rows:
+    for name, _, _, relation, limit, device in rows:
         if not fits(device, shared):
             print(f"{name:{width}}  {'-':>12} {relation} {limit:12} skipped: needs {device}", flush=True)
             skipped += 1
             continue
-        if command not in runs:
-            print(f"  {command}", file=sys.stderr, flush=True)
-            runs[command] = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         try:
-            measured = measure(runs[command], field)
-            good, shown, why = RELATIONS[relation](measured, float(limit)), f"{measured:.6g}", ""
+            measured, wanted = runs.measured(name), runs.limit(limit)
+            good, shown, why = RELATIONS[relation](measured, wanted), f"{measured:.6g}", f" ({wanted:.6g})" if "*" in limit else ""
         except (ValueError, KeyError, IndexError, TypeError, ZeroDivisionError) as error:
             good, shown, why = False, "?", f" ({type(error).__name__}: {error})"
         met, missed = met + good, missed + (not good)

@@ -38,6 +38,18 @@ typedef enum octavo_compensation {
 OCTAVO_API const char *octavo_select_rule_name(octavo_select_rule rule);
 OCTAVO_API octavo_status octavo_select_rule_parse(const char *name, octavo_select_rule *rule);
 
+/* How a sequence is divided among a GPU's processors, whose partial results are merged. */
+typedef enum octavo_decode_splits {
+    OCTAVO_SPLITS_FILL  = 0, /* by what the whole batch leaves idle; the last bits depend on the batch, and where parts are taken as
+                              * processors become free, on the run                                                              */
+    OCTAVO_SPLITS_FIXED = 1  /* parts of a size that kv.max_tokens alone decides: a sequence's bits are the same in any batch, alone and
+                              * in every run. It may take longer                                                                */
+} octavo_decode_splits;
+
+/* "fill", "fixed"; never NULL. */
+OCTAVO_API const char *octavo_decode_splits_name(octavo_decode_splits splits);
+OCTAVO_API octavo_status octavo_decode_splits_parse(const char *name, octavo_decode_splits *splits);
+
 /* State of a unit in a kept mask. */
 enum { OCTAVO_UNIT_UNSEEN = 0, OCTAVO_UNIT_KEPT = 1, OCTAVO_UNIT_DROPPED = 2 };
 
@@ -65,6 +77,7 @@ typedef struct octavo_decode_params {
     const float *thresholds;         /* DELTA: [batch, q_heads], against scores of the keys as stored (less k_mean); NULL: the
                                       * largest base score in the first visible block and in the block of the newest token */
     int32_t keep_first_blocks, keep_last_blocks; /* kept whatever they weigh               */
+    octavo_decode_splits splits;     /* the CPU's are always fixed                         */
 
     octavo_tensor out;      /* [batch, q_tokens, q_heads, v_dim] f32, f16, bf16; no visible key: 0         */
     float *lse;             /* [batch, q_heads, q_tokens] log of the denominator used, or NULL; none: -inf */
@@ -84,7 +97,8 @@ OCTAVO_API int64_t octavo_kv_view_units(const octavo_kv_view *view);
  * on shapes and switches only: not on lengths, nor on any data. */
 OCTAVO_API octavo_status octavo_attention_decode_workspace(const octavo_exec *exec, const octavo_decode_params *params, size_t *bytes);
 
-/* Attention of the newest tokens over a cache. The result depends on nothing but inputs and device: not on threads.
+/* Attention of the newest tokens over a cache. The result depends on nothing but inputs and device: not on threads; on a GPU with
+ * OCTAVO_SPLITS_FILL its last bits may differ from run to run.
  * OCTAVO_E_ARGUMENT, _SHAPE, _UNSUPPORTED, _RANGE: nothing was written. */
 OCTAVO_API octavo_status octavo_attention_decode(const octavo_exec *exec, const octavo_decode_params *params);
 

@@ -34,7 +34,7 @@ OCTAVO_API octavo_status octavo_context_create(const octavo_context_config *conf
 OCTAVO_API void octavo_context_destroy(octavo_context *context); /* NULL is fine */
 
 /* name: "cpu", or "cuda:N" for GPU number N. GPUs are reached through the plug-in liboctavo-cuda.so, which is looked for beside
- * liboctavo, or is the file that OCTAVO_CUDA_PATH of the environment names by its absolute path.
+ * liboctavo, or is the file that OCTAVO_CUDA_PATH of the environment names by its absolute path. OCTAVO_CUDA_LEVEL=sm80 there: kernels for any GPU alone.
  * OCTAVO_E_DEVICE: there is no such device here; OCTAVO_E_VERSION: the plug-in is of another build. */
 OCTAVO_API octavo_status octavo_device_open(octavo_context *context, const char *name, octavo_device **device);
 OCTAVO_API void octavo_device_close(octavo_device *device); /* NULL is fine */
@@ -82,8 +82,8 @@ typedef struct octavo_exec {
     void (*parallel_for)(void *user, int64_t count, octavo_task task, void *argument); /* NULL: OpenMP */
     void *parallel_user;
     int32_t threads;        /* for OpenMP; 0: its default                           */
-    int32_t *device_status; /* a word on the GPU, 0 at first, that kernels set to an octavo_status where a CPU call would have
-                             * returned it for the content of its inputs; never cleared by the library; NULL: nobody asks */
+    int32_t *device_status; /* a word on the GPU, 0 at first, set to what a CPU call returns for values that are not finite, places outside the
+                             * cache, pages outside the pool; never cleared. Lengths are held to 0..max_tokens instead. NULL: nobody asks */
 } octavo_exec;
 #define OCTAVO_EXEC_INIT OCTAVO_INIT_STRUCT(octavo_exec)
 

@@ -99,6 +99,7 @@ typedef struct octavo_session octavo_session;
 typedef struct octavo_session_select {
     octavo_select_rule rule;
     octavo_compensation compensate;
+    octavo_decode_splits splits; /* FILL: on a GPU a drawn text may differ from one run to the next */
     float delta, epsilon;
     int32_t keep_first_blocks, keep_last_blocks;
     const int32_t *dense_layers; /* [dense_count] layers that stay with NONE */

@@ -19,7 +19,7 @@ typedef enum octavo_mask {
     OCTAVO_MASK_FULL   = 1
 } octavo_mask;
 
-/* Which elements share a scale in INT8 Q and K. */
+/* Which elements share a scale in INT8 Q and K. (FP8's scales are powers of two of 64 tokens of a head, always.) */
 typedef enum octavo_sage_scales {
     OCTAVO_SAGE_PER_BLOCK  = 0, /* 64 query rows, 64 keys (default)                                     */
     OCTAVO_SAGE_PER_TOKEN  = 1,
@@ -58,7 +58,8 @@ typedef struct octavo_prefill_params {
 /* Depends on shapes and switches only: not on lengths, nor on any data. */
 OCTAVO_API octavo_status octavo_attention_prefill_workspace(const octavo_exec *exec, const octavo_prefill_params *params, size_t *bytes);
 
-/* OCTAVO_E_SHAPE: a causal mask with fewer keys than queries. OCTAVO_E_UNSUPPORTED: smoothing with soft_cap (the shift would not be
+/* OCTAVO_E_SHAPE: a causal mask with fewer keys than queries; on a GPU, where only kernels read lengths, the first queries see nothing
+ * instead, and more queries than q_tokens count as q_tokens. OCTAVO_E_UNSUPPORTED: smoothing with soft_cap (the shift would not be
  * constant), a rotation of a head_dim that is no power of two. */
 OCTAVO_API octavo_status octavo_attention_prefill(const octavo_exec *exec, const octavo_prefill_params *params);
 

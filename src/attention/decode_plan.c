@@ -69,7 +69,7 @@ octavo_status octavo_decode_plan_make(const octavo_decode_params *params, int32_
         .part_kept = OCTAVO_PLAN_ABSENT, .part_dropped = OCTAVO_PLAN_ABSENT,
     };
     plan->splits = (plan->units + plan->split_units - 1) / plan->split_units;
-    if (processors > 0) plan->split_units = 0, plan->splits = gpu_splits(heads, plan->units, processors);
+    if (processors > 0 && params->splits == OCTAVO_SPLITS_FILL) plan->split_units = 0, plan->splits = gpu_splits(heads, plan->units, processors);
     const int two_pass = params->select == OCTAVO_SELECT_MASS || params->select == OCTAVO_SELECT_CERTIFIED;
     const int certified = params->select == OCTAVO_SELECT_CERTIFIED;
     int64_t end = 0, unit_values = 0, token_values = 0, parts = 0;

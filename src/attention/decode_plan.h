@@ -22,7 +22,8 @@ typedef struct octavo_decode_plan {
 octavo_status octavo_decode_validate(const octavo_exec *exec, const octavo_decode_params *params);
 
 /* The plan of a valid call. It depends on shapes, switches and the device only, not on data or threads. `processors`: of a GPU,
- * whose kernels divide each sequence among as many splits as fill it; 0 on the CPU, where splits depend on max_tokens alone.
+ * whose kernels divide each sequence among as many splits as fill it; 0 on the CPU, where splits depend on max_tokens alone, as they
+ * do on a GPU where they are asked to be fixed.
  * OCTAVO_E_RANGE: the workspace would not fit in memory. */
 octavo_status octavo_decode_plan_make(const octavo_decode_params *params, int32_t processors, octavo_decode_plan *plan);
 

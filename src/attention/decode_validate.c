@@ -37,6 +37,8 @@ static octavo_status check_numbers(const octavo_decode_params *params)
     if (params->keep_first_blocks < 0 || params->keep_last_blocks < 0)
         return octavo_fail(OCTAVO_E_ARGUMENT, "keep_first_blocks is %d and keep_last_blocks %d, expected 0 or more",
                            params->keep_first_blocks, params->keep_last_blocks);
+    if (params->splits != OCTAVO_SPLITS_FILL && params->splits != OCTAVO_SPLITS_FIXED)
+        return octavo_fail(OCTAVO_E_ARGUMENT, "splits is %d, expected one of octavo_decode_splits", (int)params->splits);
     if (params->window > 0 && params->window < params->kv->block_tokens && (params->keep_first_blocks || params->keep_last_blocks))
         return octavo_fail(OCTAVO_E_ARGUMENT, "window is %lld, expected at least block_tokens = %d where blocks are always kept",
                            (long long)params->window, params->kv->block_tokens);

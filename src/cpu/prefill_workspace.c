@@ -1,6 +1,6 @@
 /* prefill_workspace.c - how a prefill call is cut, and how much workspace it takes, the same for every CPU level. */
 #include "cpu/prefill_tasks.h"
-#include "kernel/prefill_eight.h"
+#include "kernel/prefill_terms.h"
 
 static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -75,9 +75,9 @@ octavo_prefill_layout octavo_prefill_layout_of(const octavo_prefill_params *p, o
 
 size_t octavo_attention_prefill_kernel_workspace(const octavo_attention_prefill_params *p)
 {
-    const int on_gpu = p->kv->device_kind == OCTAVO_DEVICE_CUDA && p->precision != OCTAVO_ATTENTION_EXACT;
+    const int on_gpu = p->kv->device_kind == OCTAVO_DEVICE_CUDA;
     const size_t pairs = octavo_prefill_layout_of(p, PREFILL_PAIR_OPERANDS).bytes, wide = octavo_prefill_layout_of(p, PREFILL_WIDE_OPERANDS).bytes;
     const size_t levels = pairs > wide ? pairs : wide, reference = octavo_prefill_ref_layout_of(p).bytes, most = levels > reference ? levels : reference;
-    const size_t eight = on_gpu ? octavo_prefill_eight_layout_of(p).bytes : 0;
-    return most > eight ? most : eight;
+    const size_t gpu = on_gpu ? octavo_prefill_gpu_workspace(p) : 0;
+    return most > gpu ? most : gpu;
 }

@@ -4,6 +4,8 @@
 #include "cuda/cuda_install.h"
 #include "octavo/version.h"
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <new>
 
 static const octavo_cuda_host *host; /* set once, by the entry, before anything else is called */
@@ -16,7 +18,7 @@ octavo_status octavo_cuda_check(cudaError_t error, const char *what)
     cudaGetLastError(); /* an error that is not sticky ends here */
     const octavo_status status = error == cudaErrorMemoryAllocation ? OCTAVO_E_NOMEM : OCTAVO_E_DEVICE;
     if (error == cudaErrorNoKernelImageForDevice)
-        return octavo_cuda_fail(status, "%s: the GPU is older than compute capability 8.0, for which there are kernels", what);
+        return octavo_cuda_fail(status, "%s: this build of the backend holds no code for the GPU, see OCTAVO_CUDA_CODE of its CMake configuration", what);
     return octavo_cuda_fail(status, "%s: %s", what, cudaGetErrorString(error));
 }
 
@@ -90,18 +92,26 @@ static octavo_status device_info(int index, octavo_device_info *info)
     return OCTAVO_OK;
 }
 
+/* What OCTAVO_CUDA_LEVEL of the environment allows: everything, or sm80 alone. */
+static octavo_status level_allowed(bool *sm90)
+{
+    const char *most = std::getenv("OCTAVO_CUDA_LEVEL");
+    *sm90 = !most || !*most || !std::strcmp(most, "sm90");
+    if (*sm90 || !std::strcmp(most, "sm80")) return OCTAVO_OK;
+    return octavo_cuda_fail(OCTAVO_E_ARGUMENT, "OCTAVO_CUDA_LEVEL is '%s', expected sm80 or sm90", most);
+}
+
 static octavo_status install(int index, octavo_kernels *kernels, const char **level)
 {
     octavo_device_info info = {};
+    bool sm90;
+    OCTAVO_CUDA_TRY(level_allowed(&sm90));
     OCTAVO_CUDA_TRY(device_info(index, &info));
-    if (info.compute_major < 8)
-        return octavo_cuda_fail(OCTAVO_E_DEVICE, "cuda:%d (%s) has compute capability %d.%d, expected 8.0 or later", index, info.name,
-                                info.compute_major, info.compute_minor);
     ON_DEVICE(index);
     octavo_cuda_blas_open();
     octavo_install_sm80(kernels);
     *level = "sm80";
-    if (info.compute_major == 9) octavo_install_sm90(kernels), *level = "sm90";
+    if (info.compute_major == 9 && sm90) octavo_install_sm90(kernels), *level = "sm90";
     return OCTAVO_OK;
 }
 

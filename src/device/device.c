@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CPU_ALIGN = 4096, NAME_BYTES = 32 };
+enum { CPU_ALIGN = 4096, NAME_BYTES = 32, COMPUTE_LEAST = 8 /* compute capability that kernels are written for */ };
 
 struct octavo_device {
     octavo_context *context;
@@ -42,6 +42,9 @@ static octavo_status open_cuda(octavo_device *device, int index)
     }
     if (index >= count) return octavo_fail(OCTAVO_E_DEVICE, "there is no device cuda:%d here, expected cuda:0 to cuda:%d", index, count - 1);
     OCTAVO_TRY(device->cuda->device_info(index, &info));
+    if (info.compute_major < COMPUTE_LEAST)
+        return octavo_fail(OCTAVO_E_DEVICE, "cuda:%d (%s) has compute capability %d.%d, expected %d.0 or later", index, info.name, info.compute_major,
+                           info.compute_minor, COMPUTE_LEAST);
     OCTAVO_TRY(device->cuda->install(index, &device->kernels, &device->isa));
     device->index = index;
     device->processors = info.multiprocessors;

@@ -220,6 +220,7 @@ static octavo_status decode(const forward *f, int32_t layer, const octavo_kv_vie
     p.softmax_scale = f->config->softmax_scale;
     p.window = f->config->windows[layer];
     p.precision = session->config.decode_attention;
+    p.splits = select->splits;
     if (!session->dense[layer]) {
         p.select = select->rule;
         p.compensate = select->compensate;

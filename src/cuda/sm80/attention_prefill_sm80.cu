@@ -79,7 +79,7 @@ static int k_terms_of(octavo_k_format format)
     return format == OCTAVO_K_F16 || format == OCTAVO_K_E4M3X2 || format == OCTAVO_K_E5M2X2 || format == OCTAVO_K_INT8X2 ? 2 : 1;
 }
 
-static prefill_call call_of(const octavo_exec *exec, const octavo_attention_prefill_params *p)
+prefill_call octavo_prefill_call_of(const octavo_exec *exec, const octavo_attention_prefill_params *p)
 {
     const octavo_kv_view *kv = p->kv;
     prefill_call call = {};
@@ -96,7 +96,7 @@ static prefill_call call_of(const octavo_exec *exec, const octavo_attention_pref
 octavo_status octavo_attention_prefill_cuda(const octavo_exec *exec, const octavo_attention_prefill_params *p)
 {
     const octavo_kv_view *kv = p->kv;
-    const prefill_call call = call_of(exec, p);
+    const prefill_call call = octavo_prefill_call_of(exec, p);
     bool done = false;
     if (kv->batch > 65535 || kv->kv_heads > 65535 || call.rows > INT32_MAX)
         return octavo_cuda_fail(OCTAVO_E_UNSUPPORTED, "kv.batch is %lld and kv_heads %d, expected at most 65535 on a GPU", (long long)kv->batch,

@@ -1,8 +1,9 @@
 /* attend_kept.cuh - the second of two passes: attention over kept units and mean rows of dropped ones, merged as dense streams are.
  *
- * Every block lists its kv head's kept units. A warp has slots for parts of them, of which the first are its own; then whoever is ready
- * takes the next one. Before its last slot is wanted for a part, mean rows of units go through it, 16 neighbours at a time: the first of
- * those come before it is known which units are dropped, while the kernel that decides it runs. */
+ * Every block lists its kv head's kept units. A warp has two slots for parts of them: the next one is on its way while one is multiplied.
+ * The first two are its own; then whoever is ready takes the next one. Before its second slot is wanted for a part, mean rows of units go
+ * through it, 16 neighbours at a time: the first of those come before it is known which units are dropped, while the kernel that decides
+ * it, or even the scan before that, runs. */
 #ifndef OCTAVO_CUDA_SM90_ATTEND_KEPT_CUH
 #define OCTAVO_CUDA_SM90_ATTEND_KEPT_CUH
 
@@ -191,19 +192,19 @@ static __device__ __forceinline__ void attend_means(const kept_call &d, const st
  * the kernel that decides. */
 template <class KIND> static __global__ void __launch_bounds__(STREAM_THREADS, 2) attend_kept(const __grid_constant__ kept_call d)
 {
-    constexpr int KEY = KIND::KEY, SLOTS = KIND::SLOTS;
+    constexpr int KEY = KIND::KEY;
     extern __shared__ __align__(1024) uint8_t memory[];
-    __shared__ __align__(128) uint8_t sides[KIND::ALL_SLOTS][KIND::SIDE];
-    __shared__ __align__(8) uint64_t barriers[KIND::ALL_SLOTS];
+    __shared__ __align__(128) uint8_t sides[KIND::SLOTS][KIND::SIDE];
+    __shared__ __align__(8) uint64_t barriers[KIND::SLOTS];
     __shared__ uint32_t sums[2][STREAM_WARPS];
     const stream_call &c = d.of;
     const int warp = threadIdx.x / 32, t = threadIdx.x % 4;
     stream_block k = { (int)blockIdx.y, (int)blockIdx.x, (int)blockIdx.z, 0, 0, c.page_table,
                        shared_address(memory), shared_address(sides), shared_address(barriers) };
 
-    /* 1: what is older than the kernel before this one, which decides for each unit */
+    /* 1: what is older than the scan; the kernel after that decides for each unit */
     if (threadIdx.x == 0) prefetch_map(&c.k), prefetch_map(&c.v), prefetch_map(&d.more);
-    if (threadIdx.x < KIND::ALL_SLOTS) mbarrier_init(k.full + 8 * threadIdx.x, 1), mbarrier_init_done();
+    if (threadIdx.x < KIND::SLOTS) mbarrier_init(k.full + 8 * threadIdx.x, 1), mbarrier_init_done();
     for (int i = threadIdx.x; i < (int)sizeof sides / 4; i += STREAM_THREADS) ((uint32_t *)sides)[i] = 0; /* exponents of 0 where there are none */
     fence_for_engines();
     uint32_t asked[KEPT_DIM / 16][2];
@@ -226,7 +227,7 @@ template <class KIND> static __global__ void __launch_bounds__(STREAM_THREADS, 2
     mean_rows rows[KIND::MEANS];
 #pragma unroll
     for (int i = 0; i < KIND::MEANS; i++) {
-        rows[i].tile = k.ring + (warp + (SLOTS - 1) * STREAM_WARPS) * KIND::SLOT + i * MEAN_TILE_BYTES;
+        rows[i].tile = k.ring + (warp + STREAM_WARPS) * KIND::SLOT + i * MEAN_TILE_BYTES;
         if (d.log_mass) ask_for_mean_rows(d, k, at, (first + i * stride) * TILE_TOKENS, rows[i]);
     }
     copy_commit();
@@ -237,7 +238,7 @@ template <class KIND> static __global__ void __launch_bounds__(STREAM_THREADS, 2
     wait_for_kernel_before();
 
     /* 2: the list */
-    part_supply supply = { { -1, 0 }, 0, SLOTS * stride, 0 };
+    part_supply supply = { { -1, 0 }, 0, 2 * stride, 0 };
     if (threadIdx.x % 32 == 0) supply.number = atomicAdd(c.counts + k.b * d.of.kv_heads + k.head, (stream_count)1);
 #pragma unroll
     for (int i = 0; i < KIND::MEANS; i++)
@@ -245,27 +246,20 @@ template <class KIND> static __global__ void __launch_bounds__(STREAM_THREADS, 2
     list_states(d.kept + (int64_t)(k.b * d.of.kv_heads + k.head) * d.units, sums, &list);
     supply.parts = list.kept * KIND::PARTS, supply.next = part_of<KIND>(d, k, list, first);
 
-    /* 3: parts, as many on their way as there are slots */
-    kept_part held[SLOTS]; /* the oldest first */
-#pragma unroll
-    for (int i = 0; i < SLOTS; i++) held[i] = { -1, 0 };
-    int slot = warp, parity = 0;
+    /* 3: parts: more of them on their way would only wait for each other */
+    int token = supply.next.token, slot = warp, other = warp + STREAM_WARPS, parity = 0;
+    if (token >= 0) ask_for_kept<KIND>(d, k, at, supply.next, slot);
+    supply.next = part_of<KIND>(d, k, list, first + stride);
+    if (d.log_mass) attend_means(d, k, at, list, stride * TILE_TOKENS, rows, of);
 #pragma unroll 1
-    for (int round = -SLOTS; round < 0 || held[0].token >= 0; round++) {
-        if (round == -1 && d.log_mass) attend_means(d, k, at, list, stride * TILE_TOKENS, rows, of);
-        if (held[0].token >= 0) {
-            mbarrier_wait(k.full + 8 * slot, parity);
-            attend_kept_part<KIND>(d, k, queries, seen, held[0].token, slot, of);
-            __syncwarp();
-        }
-#pragma unroll
-        for (int i = 0; i + 1 < SLOTS; i++) held[i] = held[i + 1];
-        held[SLOTS - 1] = supply.next;
-        if (supply.next.token >= 0) ask_for_kept<KIND>(d, k, at, supply.next, slot);
-        if (round < -1) supply.next = part_of<KIND>(d, k, list, first + (round + SLOTS + 1) * stride);
-        else take_next_part<KIND>(d, k, list, supply);
-        slot += STREAM_WARPS;
-        if (slot >= KIND::ALL_SLOTS) slot -= KIND::ALL_SLOTS, parity ^= round >= 0;
+    while (token >= 0) {
+        mbarrier_wait(k.full + 8 * slot, parity);
+        const int next = supply.next.token, used = slot;
+        if (next >= 0) ask_for_kept<KIND>(d, k, at, supply.next, other);
+        take_next_part<KIND>(d, k, list, supply);
+        attend_kept_part<KIND>(d, k, queries, seen, token, slot, of);
+        __syncwarp();
+        slot = other, other = used, token = next, parity ^= slot == warp;
     }
     next_kernel_may_start();
 

@@ -206,12 +206,26 @@ static bool fits_eight(const octavo_attention_prefill_params *p)
     return fits_all(p) && kind && !octavo_prefill_eight_layout_of(p).per_token;
 }
 
+/* The call over bf16 numbers in the workspace, where there is a kernel for it. */
+static octavo_status run_terms(const octavo_exec *exec, const prefill_call &call, bool *done)
+{
+    enum { GRID_MOST = 65535 };
+    const octavo_prefill_terms_layout at = octavo_prefill_terms_layout_of(&call.p);
+    if (at.terms == 0 || call.kv.batch > GRID_MOST || call.kv.kv_heads > GRID_MOST) return OCTAVO_OK;
+    prefill_call plain = octavo_prefill_terms_call(exec, call, at);
+    plain.p.kv = &plain.kv;
+    *done = fits_exact(&plain.p) || fits_sage1(&plain.p);
+    return *done ? octavo_prefill_terms_sm90(exec, call, at, plain) : OCTAVO_OK;
+}
+
 octavo_status octavo_attention_prefill_sm90(const octavo_exec *exec, const octavo_attention_prefill_params *p)
 {
-    prefill_call call = {};
-    call.p = *p, call.kv = *p->kv, call.device_status = exec->device_status, call.group = p->q.shape[2] / p->kv->kv_heads;
+    const prefill_call call = octavo_prefill_call_of(exec, p);
     const bool empty = p->q.shape[0] * p->q.shape[1] * p->q.shape[2] == 0 || p->kv->max_tokens == 0, sage1 = !empty && fits_sage1(p);
+    bool done = false;
     if (!empty && fits_exact(p)) return octavo_prefill_exact_sm90(exec, call);
+    if (!empty) OCTAVO_CUDA_TRY(run_terms(exec, call, &done));
+    if (done) return OCTAVO_OK;
     if (!sage1 && (empty || !fits_eight(p))) return octavo_attention_prefill_cuda(exec, p);
     OCTAVO_CUDA_TRY(octavo_prefill_encode(exec, call, octavo_prefill_eight_layout_of(p)));
     return sage1 ? octavo_prefill_sage1_sm90(exec, call) : octavo_prefill_eight_sm90(exec, call);

@@ -13,7 +13,7 @@ template <int KEY, int VALUE>
 static octavo_status launch_kept(const octavo_exec *exec, kept_call *call, const octavo_kv_view *kv, bool *done)
 {
     typedef kept_kind<KEY, VALUE> KIND;
-    const size_t declared = KIND::ALL_SLOTS * (KIND::SIDE + 8) + 1024;
+    const size_t declared = KIND::SLOTS * (KIND::SIDE + 8) + 1024;
     const size_t pages = kv->page_table ? sizeof(int32_t) * (size_t)octavo_cuda_ceil(kv->max_tokens, kv->block_tokens) : 0;
     const size_t least = KIND::LIST_AT + (size_t)(call->units + call->units / STATES_EACH + 1) * sizeof(uint16_t);
     call->holds_pages = least + pages + declared <= KEPT_MEMORY_BESIDE;

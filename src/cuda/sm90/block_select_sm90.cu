@@ -15,9 +15,16 @@ static __device__ __forceinline__ void store_pair(uint32_t to, float a, float b)
     asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(to), "f"(a), "f"(b) : "memory");
 }
 
-enum { THREADS = 512, WARPS = THREADS / WARP, ROWS_MOST = 4, COPIES = 8 /* so that lanes do not all add to the same words */ };
+enum { ROWS_MOST = 4, COPIES = 8 /* so that lanes do not all add to the same words */ };
 enum { EPSILON = 1 << 22, TOO_MUCH = EPSILON + 1, FOUR = 4 };
-enum { UNITS_EACH_MOST = 8, CELLS = 9 /* all rows' masses of a thread's part of 8 THREADS units: three rows have nine */ };
+
+/* A kernel for up to UNITS units: of its block's row a thread has EACH masses; of the units for which it writes what comes of it, all rows'. */
+template <int EACH_, int THREADS_> struct select_size {
+    static constexpr int EACH = EACH_, THREADS = THREADS_, WARPS = THREADS / WARP, UNITS = EACH * THREADS;
+    static constexpr int CELLS = EACH == 8 ? 9 : 6; /* three rows have the most: rounded up to three */
+    static_assert((int64_t)(WARP / COPIES) * WARPS * EACH * TOO_MUCH < (int64_t)1 << 32, "what a word of shares adds up to");
+};
+
 static constexpr float FLOAT_ONES = 0x1p23f; /* a float of which the last bit counts one */
 
 /* What a row says: units of `from` and lighter bins may go, on the grid below `whole`. */
@@ -25,16 +32,16 @@ struct row_verdict {
     float whole, from;
 };
 
-struct select_shared {
-    __align__(16) uint32_t shares[BINS * COPIES]; /* added up a bin, at most WARP / COPIES * WARPS * UNITS_EACH_MOST * TOO_MUCH < 2^32 each */
+template <class SIZE> struct select_shared {
+    __align__(16) uint32_t shares[BINS * COPIES]; /* added up a bin */
     uint32_t sums[BINS];
-    log_sum parts[WARPS];
+    log_sum parts[SIZE::WARPS];
     __align__(8) row_verdict said[ROWS_MOST]; /* by every block of the cluster */
 };
 
 /* Of its block's row a thread has the masses of neighbours; of all rows, those of the units for which it writes what comes of it. */
-template <int EACH> struct held_units {
-    float mass[EACH], cells[CELLS];
+template <class SIZE> struct held_units {
+    float mass[SIZE::EACH], cells[SIZE::CELLS];
 };
 
 /* Units that the rule may drop lie between two of them; from a third on none is seen. */
@@ -49,10 +56,14 @@ static __device__ __forceinline__ unit_bounds unit_bounds_of(const select_call &
     return { h.held_below * per_block, whole < held ? whole : held, ((int)h.length + sub - 1) / sub };
 }
 
-static __device__ __forceinline__ int written_unit(int rows, int slot) { return (slot * rows + (int)cluster_rank()) * THREADS + (int)threadIdx.x; }
-
-template <int EACH> static __device__ __forceinline__ void read_masses(const select_call &c, const unit_bounds &bounds, int units, held_units<EACH> *of)
+template <class SIZE> static __device__ __forceinline__ int written_unit(int rows, int slot)
 {
+    return (slot * rows + (int)cluster_rank()) * SIZE::THREADS + (int)threadIdx.x;
+}
+
+template <class SIZE> static __device__ __forceinline__ void read_masses(const select_call &c, const unit_bounds &bounds, int units, held_units<SIZE> *of)
+{
+    constexpr int EACH = SIZE::EACH;
     const int rows = (int)c.rows, first = (int)threadIdx.x * EACH;
     const float *masses = c.p.log_mass + (int64_t)(blockIdx.x / (unsigned)rows) * c.rows * c.units, *own = masses + cluster_rank() * c.units + first;
     const bool wide = (uintptr_t)own % sizeof(float4) == 0 && first + EACH <= units;
@@ -67,8 +78,8 @@ template <int EACH> static __device__ __forceinline__ void read_masses(const sel
         for (int i = 0; i < EACH; i++) of->mass[i] = first + i < units ? own[i] : NOTHING;
     int slot = 0, row = 0;
 #pragma unroll
-    for (int i = 0; i < CELLS; i++) {
-        const int unit = written_unit(rows, slot);
+    for (int i = 0; i < SIZE::CELLS; i++) {
+        const int unit = written_unit<SIZE>(rows, slot);
         of->cells[i] = unit < units ? masses[row * c.units + unit] : 0.0f;
         slot += row + 1 == rows, row = row + 1 == rows ? 0 : row + 1;
     }
@@ -78,8 +89,9 @@ template <int EACH> static __device__ __forceinline__ void read_masses(const sel
 }
 
 /* log of the row's whole mass; every thread gets it. */
-template <int EACH> static __device__ __forceinline__ float log_whole_of(const held_units<EACH> &of, float sink, select_shared *shared)
+template <class SIZE> static __device__ __forceinline__ float log_whole_of(const held_units<SIZE> &of, float sink, select_shared<SIZE> *shared)
 {
+    constexpr int EACH = SIZE::EACH, WARPS = SIZE::WARPS;
     const int lane = threadIdx.x % WARP;
     log_sum part = { of.mass[0], 0.0f };
 #pragma unroll
@@ -104,10 +116,11 @@ static __device__ __forceinline__ float lightness(float mass, float whole)
 }
 
 /* Shares of what may go, added up a bin. */
-template <int EACH>
-static __device__ __forceinline__ void add_shares(const select_call &c, const unit_bounds &bounds, float whole, const held_units<EACH> &of,
-                                                  select_shared *shared)
+template <class SIZE>
+static __device__ __forceinline__ void add_shares(const select_call &c, const unit_bounds &bounds, float whole, const held_units<SIZE> &of,
+                                                  select_shared<SIZE> *shared)
 {
+    constexpr int EACH = SIZE::EACH;
     const float scale = fminf((float)EPSILON / c.p.epsilon, 0x1p120f);
     uint32_t *own = shared->shares + threadIdx.x % COPIES;
 #pragma unroll
@@ -121,17 +134,20 @@ static __device__ __forceinline__ void add_shares(const select_call &c, const un
 }
 
 /* Adds up the copies, two threads a bin. */
-static __device__ __forceinline__ void sum_bins(select_shared *shared)
+template <class SIZE> static __device__ __forceinline__ void sum_bins(select_shared<SIZE> *shared)
 {
-    static_assert(THREADS == 2 * BINS && COPIES == 2 * FOUR, "a thread adds up four copies");
-    const uint4 part = ((const uint4 *)shared->shares)[threadIdx.x];
-    const uint32_t most = TOO_MUCH, sum = min(part.x, most) + min(part.y, most) + min(part.z, most) + min(part.w, most);
-    const uint32_t both = sum + __shfl_xor_sync(WHOLE_WARP, sum, 1);
-    if (threadIdx.x % 2 == 0) shared->sums[threadIdx.x / 2] = min(both, most);
+    static_assert(COPIES == 2 * FOUR && 2 * BINS % SIZE::THREADS == 0, "a thread adds up four copies");
+#pragma unroll
+    for (int i = threadIdx.x; i < 2 * BINS; i += SIZE::THREADS) {
+        const uint4 part = ((const uint4 *)shared->shares)[i];
+        const uint32_t most = TOO_MUCH, sum = min(part.x, most) + min(part.y, most) + min(part.z, most) + min(part.w, most);
+        const uint32_t both = sum + __shfl_xor_sync(WHOLE_WARP, sum, 1);
+        if (i % 2 == 0) shared->sums[i / 2] = min(both, most);
+    }
 }
 
 /* The first bin from which on all of the row's units may go, by a warp whose lanes hold neighbours among the bins, the lightest first. */
-static __device__ __forceinline__ float first_bin(const select_shared &shared)
+template <class SIZE> static __device__ __forceinline__ float first_bin(const select_shared<SIZE> &shared)
 {
     enum { LANE_BINS = BINS / WARP };
     const int lane = threadIdx.x % WARP;
@@ -158,13 +174,13 @@ static __device__ __forceinline__ float sink_of_row(const select_call &c, int ro
 }
 
 /* Decides for the block's row and tells all blocks of the cluster, which have met afterwards. */
-template <int EACH>
-static __device__ __forceinline__ void decide(const select_call &c, const unit_bounds &bounds, int units, held_units<EACH> *of, select_shared *shared)
+template <class SIZE>
+static __device__ __forceinline__ void decide(const select_call &c, const unit_bounds &bounds, int units, held_units<SIZE> *of, select_shared<SIZE> *shared)
 {
     const int row = (int)cluster_rank();
-    read_masses<EACH>(c, bounds, units, of);
-    const float whole = log_whole_of<EACH>(*of, sink_of_row(c, row), shared);
-    if (whole != NOTHING) add_shares<EACH>(c, bounds, whole, *of, shared);
+    read_masses<SIZE>(c, bounds, units, of);
+    const float whole = log_whole_of<SIZE>(*of, sink_of_row(c, row), shared);
+    if (whole != NOTHING) add_shares<SIZE>(c, bounds, whole, *of, shared);
     __syncthreads();
     sum_bins(shared);
     __syncthreads();
@@ -180,23 +196,23 @@ static __device__ __forceinline__ void decide(const select_call &c, const unit_b
 }
 
 /* Writes the states of those of the thread's units that are below `units`, decided with what all rows have said. */
-template <int EACH>
-static __device__ __forceinline__ void put_states(const select_call &c, const unit_bounds &bounds, int units, const held_units<EACH> &of,
-                                                  const select_shared &shared)
+template <class SIZE>
+static __device__ __forceinline__ void put_states(const select_call &c, const unit_bounds &bounds, int units, const held_units<SIZE> &of,
+                                                  const select_shared<SIZE> &shared)
 {
     const int rows = (int)c.rows;
     uint32_t keeps = 0;
     int slot = 0, row = 0;
 #pragma unroll
-    for (int i = 0; i < CELLS; i++) {
+    for (int i = 0; i < SIZE::CELLS; i++) {
         const row_verdict said = shared.said[row];
         keeps |= (floorf(lightness(of.cells[i], said.whole)) < said.from ? 1u : 0u) << slot;
         slot += row + 1 == rows, row = row + 1 == rows ? 0 : row + 1;
     }
     uint8_t *to = c.p.kept + (int64_t)(blockIdx.x / (unsigned)rows) * c.units;
 #pragma unroll 1
-    for (slot = 0; written_unit(rows, slot) < units; slot++) {
-        const int unit = written_unit(rows, slot);
+    for (slot = 0; written_unit<SIZE>(rows, slot) < units; slot++) {
+        const int unit = written_unit<SIZE>(rows, slot);
         const bool stays = keeps >> slot & 1u || unit < bounds.from || unit >= bounds.to;
         to[unit] = unit >= bounds.seen ? OCTAVO_UNIT_UNSEEN : stays ? OCTAVO_UNIT_KEPT : OCTAVO_UNIT_DROPPED;
     }
@@ -207,43 +223,50 @@ struct mass_call {
     int rehearsals; /* 0 or 1 */
 };
 
+enum { THREADS_BESIDE = 512 /* of a multiprocessor, for which there is room beside the scan */ };
+
 /* Grid: batch * kv heads clusters of a block a row. Of the few microseconds fetching the code and the parameters from memory is a large part:
  * blocks that have a place while the scan still runs go through all of it once, with no units. */
-template <int EACH> static __global__ void __launch_bounds__(THREADS, 2) select_by_mass(const __grid_constant__ mass_call call)
+template <class SIZE> static __global__ void __launch_bounds__(SIZE::THREADS, 1024 / SIZE::THREADS) select_by_mass(const __grid_constant__ mass_call call)
 {
-    __shared__ select_shared shared;
+    __shared__ select_shared<SIZE> shared;
     const select_call &c = call.of;
     const unit_bounds seen = unit_bounds_of(c); /* the kernel before is the scan: this is older */
-    held_units<EACH> of;
-    ((uint4 *)shared.shares)[threadIdx.x] = make_uint4(0, 0, 0, 0);
+    held_units<SIZE> of;
+    for (int i = threadIdx.x; i < 2 * BINS; i += SIZE::THREADS) ((uint4 *)shared.shares)[i] = make_uint4(0, 0, 0, 0);
 #pragma unroll 1
     for (int rehearsals = call.rehearsals; rehearsals >= 0; rehearsals--) {
         const bool earnest = rehearsals == 0;
         const unit_bounds bounds = { earnest ? seen.from : 0, earnest ? seen.to : 0, earnest ? seen.seen : 0 };
         const int units = earnest ? (int)c.units : 0;
         cluster_report(), cluster_wait(); /* all blocks are there to be told */
-        if (earnest) wait_for_kernel_before(), next_kernel_may_start();
-        decide<EACH>(c, bounds, units, &of, &shared);
-        put_states<EACH>(c, bounds, units, of, shared);
+        if (earnest) next_kernel_may_start(), wait_for_kernel_before(); /* it fetches what is older than the scan */
+        decide<SIZE>(c, bounds, units, &of, &shared);
+        put_states<SIZE>(c, bounds, units, of, shared);
     }
 }
 
-template <int EACH> static octavo_status launch(const octavo_exec *exec, const select_call &of)
+template <class SIZE> static octavo_status launch(const octavo_exec *exec, const select_call &of)
 {
     const dim3 grid((unsigned)(of.kv.batch * of.kv.kv_heads * of.rows));
     octavo_cuda_machine machine;
     bool started = false;
     OCTAVO_CUDA_TRY(octavo_cuda_machine_of(&machine));
-    OCTAVO_CUDA_TRY(octavo_cuda_share_processors(select_by_mass<EACH>, "block_select"));
-    const mass_call call = { of, (int)grid.x <= machine.processors ? 1 : 0 /* beside the scan there is room for a block */ };
-    return octavo_cuda_launch_clusters(select_by_mass<EACH>, "block_select", grid, (int)of.rows, THREADS, 0, exec, call, &started);
+    OCTAVO_CUDA_TRY(octavo_cuda_share_processors(select_by_mass<SIZE>, "block_select"));
+    const mass_call call = { of, (int)grid.x <= machine.processors * (THREADS_BESIDE / SIZE::THREADS) ? 1 : 0 };
+    return octavo_cuda_launch_clusters(select_by_mass<SIZE>, "block_select", grid, (int)of.rows, SIZE::THREADS, 0, exec, call, &started);
 }
 
 octavo_status octavo_block_select_sm90(const octavo_exec *exec, const octavo_block_select_params *p)
 {
     const select_call call = select_call_of(p);
-    enum { FEW = 4, MANY = UNITS_EACH_MOST }; /* units a thread */
-    const bool fits = p->rule == OCTAVO_SELECT_MASS && call.rows <= ROWS_MOST && p->window == 0 && call.units <= MANY * THREADS;
+    typedef select_size<4, 128> few;
+    typedef select_size<4, 256> some;
+    typedef select_size<4, 512> more;
+    typedef select_size<8, 512> most;
+    const bool fits = p->rule == OCTAVO_SELECT_MASS && call.rows <= ROWS_MOST && p->window == 0 && call.units <= most::UNITS;
     if (!fits) return octavo_block_select_cuda(exec, p);
-    return call.units <= FEW * THREADS ? launch<FEW>(exec, call) : launch<MANY>(exec, call);
+    if (call.units <= few::UNITS) return launch<few>(exec, call);
+    if (call.units <= some::UNITS) return launch<some>(exec, call);
+    return call.units <= more::UNITS ? launch<more>(exec, call) : launch<most>(exec, call);
 }

@@ -8,12 +8,12 @@ enum { KEPT_DIM = 128, KEPT_UNIT = 64 /* tokens */, MEAN_TILE_BYTES = TILE_TOKEN
 
 /* A kernel: K's format with both planes, V's. */
 template <int KEY_KIND, int VALUE_KIND> struct kept_kind {
-    static constexpr int KEY = KEY_KIND, VALUE = VALUE_KIND, TILES = 2, SLOTS = 2 /* of a warp */, ALL_SLOTS = SLOTS * STREAM_WARPS;
+    static constexpr int KEY = KEY_KIND, VALUE = VALUE_KIND, TILES = 2, SLOTS = 2 * STREAM_WARPS;
     static constexpr int TOKENS = TILES * TILE_TOKENS, PARTS = KEPT_UNIT / TOKENS; /* of a part; of a unit */
     static constexpr int K_ROW = PIECE * key_pieces(KEY, KEPT_DIM), MORE_AT = TOKENS * K_ROW, V_AT = 2 * MORE_AT;
     static constexpr int SLOT = V_AT + TOKENS * KEPT_DIM;
     static constexpr int SIDE = 128, V_SIDE = 64; /* scales beside a slot, V's from there on */
-    static constexpr int MEANS = 2, LIST_AT = ALL_SLOTS * SLOT; /* tiles of mean rows in a warp's last slot, before that is wanted */
+    static constexpr int MEANS = 2, LIST_AT = SLOTS * SLOT; /* tiles of mean rows in a warp's second slot, before that is wanted */
     static_assert(MEANS * MEAN_TILE_BYTES <= SLOT, "");
 };
 
@@ -73,9 +73,9 @@ template <class KIND> static __device__ __forceinline__ void ask_for_kept(const 
     if (threadIdx.x % 32 == 0) {
         const int scales = whole ? (d.of.k_scale.data ? KIND::TOKENS * K_WIDTH : 0) + (d.of.v_scale.data ? KIND::TOKENS * V_WIDTH : 0) : 0;
         mbarrier_report_and_expect(full, KIND::SLOT + scales);
-        copy_box_5(to, &d.of.k, full, 0, at, k.head, page, row);
-        copy_box_5(to + KIND::MORE_AT, &d.more, full, 0, at, k.head, page, row);
-        copy_box_5(to + KIND::V_AT, &d.of.v, full, 0, at, k.head, page, row);
+        copy_box_5_once(to, &d.of.k, full, 0, at, k.head, page, row);
+        copy_box_5_once(to + KIND::MORE_AT, &d.more, full, 0, at, k.head, page, row);
+        copy_box_5_once(to + KIND::V_AT, &d.of.v, full, 0, at, k.head, page, row);
     }
     ask_for_part_scales<K_WIDTH, KIND::TOKENS>(d, k, &d.of.k_scale, base.k_scale, part, whole, side, full);
     ask_for_part_scales<V_WIDTH, KIND::TOKENS>(d, k, &d.of.v_scale, base.v_scale, part, whole, side + KIND::V_SIDE, full);

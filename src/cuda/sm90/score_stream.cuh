@@ -303,15 +303,6 @@ static __device__ __forceinline__ void score_unit(const score_stream_call &c, co
 
 /* ---- the ring ---- */
 
-/* As copy_run, of bytes that nobody reads again soon: what is small and read by many stays in the second-level cache, code not least. */
-static __device__ __forceinline__ void copy_run_once(uint32_t to, const void *from, uint32_t bytes, uint32_t barrier)
-{
-    uint64_t policy;
-    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;"
-                 ::"r"(to), "l"(from), "r"(bytes), "r"(barrier), "l"(policy) : "memory");
-}
-
 struct stream_source {
     const uint8_t *keys, *scales; /* of page 0 */
     const int32_t *table;         /* of the sequence; NULL: pages in order */
@@ -348,8 +339,8 @@ static __device__ __forceinline__ void ask_for_unit(const score_stream_call &c, 
     if (lane) return;
     const uint32_t keys = whole ? (uint32_t)at::KEYS : (uint32_t)(left * at::ROW);
     mbarrier_report_and_expect(barrier, keys + (scaled && whole ? (uint32_t)at::SCALES : 0u));
-    copy_run_once(to, from.keys + page * from.page_bytes + (int64_t)in_page * at::KEYS, keys, barrier);
-    if (scaled && whole) copy_run_once(to + at::KEYS, scales, at::SCALES, barrier);
+    copy_bytes_once(to, from.keys + page * from.page_bytes + (int64_t)in_page * at::KEYS, keys, barrier);
+    if (scaled && whole) copy_bytes_once(to + at::KEYS, scales, at::SCALES, barrier);
 }
 
 /* The pool of a kv head is there, whatever its word was. */

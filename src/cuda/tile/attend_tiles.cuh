@@ -336,7 +336,7 @@ static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS,
     extern __shared__ __align__(128) uint8_t memory[];
     __shared__ attend_shared shared;
     const octavo_kv_view *kv = &c.of.kv;
-    if (!c.p.kept) wait_for_kernel_before(); /* else that is the kernel which wrote the mask: everything older is there */
+    if (!c.p.kept) wait_for_kernel_before(); /* else that is the kernel which wrote the mask: lengths and queries are older than the scan before it */
     attend_block k = { (int)blockIdx.z / kv->kv_heads, (int)blockIdx.z % kv->kv_heads, blockIdx.z, (int64_t)blockIdx.x * 8 * COLS,
                        (int)blockIdx.y, 0, {} };
     k.length = (int)sequence_length(kv, k.b);
