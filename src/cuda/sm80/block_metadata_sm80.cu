@@ -37,7 +37,7 @@ static __global__ void __launch_bounds__(THREADS) stored_means(const __grid_cons
 {
     const int64_t unit = (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP, b = blockIdx.z;
     if ((unit + 1) * kv.sub_block_tokens > sequence_length(&kv, b)) return;
-    put_unit_mean(&kv, find_token(&kv, b, blockIdx.y, unit * kv.sub_block_tokens));
+    put_unit_mean_warp(&kv, find_token(&kv, b, blockIdx.y, unit * kv.sub_block_tokens));
 }
 
 octavo_status octavo_block_metadata_cuda(const octavo_exec *exec, const octavo_block_metadata_params *p)

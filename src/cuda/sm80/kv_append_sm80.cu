@@ -51,20 +51,18 @@ static __global__ void __launch_bounds__(THREADS) append_rows(const __grid_const
     put_value(kv, at, row);
     if (!c.means || c.tokens > 1 || (token + 1) % kv->sub_block_tokens) return;
     __syncwarp(); /* what it stored is there for all of it */
-    put_unit_mean(kv, find_token(kv, b, head, token + 1 - kv->sub_block_tokens));
+    put_unit_mean_warp(kv, find_token(kv, b, head, token + 1 - kv->sub_block_tokens));
 }
 
-/* Grid: a warp a unit, of those that the new tokens touch, and head of the batch. */
+/* Grid: a block a unit, of those that the new tokens touch, and head of the batch; few units have to be done soon. */
 static __global__ void __launch_bounds__(THREADS) append_means(const __grid_constant__ append_call c)
 {
     wait_for_kernel_before();
     const octavo_kv_view *kv = &c.kv;
-    const int64_t n = (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP, head = n % kv->kv_heads, u = n / kv->kv_heads % c.units;
-    const int64_t b = n / kv->kv_heads / c.units, sub = kv->sub_block_tokens;
-    if (b >= kv->batch) return;
+    const int64_t n = blockIdx.x, head = n % kv->kv_heads, u = n / kv->kv_heads % c.units, b = n / kv->kv_heads / c.units, sub = kv->sub_block_tokens;
     const int64_t first = c.p.positions[b], unit = first / sub + u, last = unit * sub + sub - 1;
     if (first < 0 || last < first || last >= first + c.tokens || last >= kv->max_tokens) return;
-    put_unit_mean(kv, find_token(kv, b, head, unit * sub));
+    put_unit_mean_block(kv, find_token(kv, b, head, unit * sub));
 }
 
 octavo_status octavo_kv_append_cuda(const octavo_exec *exec, const octavo_kv_append_params *p)
@@ -72,7 +70,7 @@ octavo_status octavo_kv_append_cuda(const octavo_exec *exec, const octavo_kv_app
     const octavo_kv_view *kv = p->kv;
     const int64_t tokens = p->k.data ? p->k.shape[1] : p->v.shape[1], heads = kv->batch * kv->kv_heads, units = tokens / kv->sub_block_tokens + 1;
     const append_call call = { *p, *kv, tokens, units, p->v.data && kv->v_mean.data, exec->device_status };
-    const dim3 rows((unsigned)octavo_cuda_ceil(heads * tokens, WARPS), 2), means((unsigned)octavo_cuda_ceil(heads * units, WARPS));
+    const dim3 rows((unsigned)octavo_cuda_ceil(heads * tokens, WARPS), 2), means((unsigned)(heads * units));
     OCTAVO_CUDA_TRY(octavo_cuda_launch(append_rows, "kv_append", rows, THREADS, 0, exec, call));
     return call.means && tokens > 1 ? octavo_cuda_launch(append_means, "kv_append", means, THREADS, 0, exec, call) : OCTAVO_OK;
 }

@@ -98,6 +98,19 @@ static __device__ __forceinline__ float value_code(const octavo_kv_view *kv, con
     return 0.0f;
 }
 
+/* The same of one that has been read. */
+static __device__ __forceinline__ float value_of_code(octavo_v_format format, uint32_t code)
+{
+    switch (format) {
+    case OCTAVO_V_F32:  return __uint_as_float(code);
+    case OCTAVO_V_BF16: return octavo_bf16_to_float((uint16_t)code);
+    case OCTAVO_V_F16:  return octavo_fp16_to_float((uint16_t)code);
+    case OCTAVO_V_E4M3: return octavo_e4m3_to_float((uint8_t)code);
+    case OCTAVO_V_INT8: return (float)(int8_t)code;
+    }
+    return 0.0f;
+}
+
 static __device__ __forceinline__ float channel_factor(const octavo_kv_view *kv, int64_t head, int64_t i)
 {
     return kv->v_channel_scale ? kv->v_channel_scale[head * kv->v_dim + i] : 1.0f;
