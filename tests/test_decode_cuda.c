@@ -383,7 +383,8 @@ static void test_refusals(void **state)
     assert_int_equal(octavo_kv_view_over_tensors(&page, &wide, NULL, &wide, NULL, t.at[LENGTHS], &view), OCTAVO_OK);
     p.kv = &view, p.q = tensor_there((void *)(uintptr_t)0x800000, OCTAVO_F32, &wide), p.out = tensor_there((void *)(uintptr_t)0x900000, OCTAVO_F32, &wide);
     memcpy(p.q.shape, q_shape, sizeof q_shape), memcpy(p.out.shape, q_shape, sizeof q_shape);
-    refuses(&t, &p, OCTAVO_E_UNSUPPORTED, "head_dim is 5000"), p = t.params;
+    t.exec.workspace_bytes = (size_t)1 << 40; /* nothing is written there either */
+    refuses(&t, &p, OCTAVO_E_UNSUPPORTED, "head_dim is 5000"), p = t.params, t.exec.workspace_bytes = t.bytes[WORKSPACE];
     call(&t);
     drop(&t);
     fixture_destroy(f);
