@@ -53,6 +53,14 @@ template <int LEFT> static __device__ __forceinline__ void copy_wait() { asm vol
  * now on is read after what it has read. */
 static __device__ __forceinline__ void fence_for_device() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
 
+/* Adds, behind all that this thread wrote or knows of and before all that it reads from now on; what the word held. */
+static __device__ __forceinline__ unsigned long long add_for_device(unsigned long long *word, unsigned long long x)
+{
+    unsigned long long before;
+    asm volatile("atom.add.acq_rel.gpu.u64 %0, [%1], %2;" : "=l"(before) : "l"(word), "l"(x) : "memory");
+    return before;
+}
+
 /* The next kernel of the stream may start its blocks; what this one writes is not yet to be read. */
 static __device__ __forceinline__ void next_kernel_may_start()
 {

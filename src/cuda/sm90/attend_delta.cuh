@@ -29,8 +29,8 @@ struct unit_order {
 };
 enum { ORDERS = 4 /* more than there are bases at a time */ };
 
-/* So many units of a team, on average, before the end it asks for one base at a time: what is kept then has less to wait for. */
-enum { LAST_ROUNDS = 4 };
+/* Up to so many units of a team the next kernel's blocks may begin beside this one's; of longer calls they begin when units run out. */
+enum { SHORT_ROUNDS = 16 };
 
 /* What the team's first lane knows of the units to come: one with its page on its way, and the number of the one after it. */
 struct unit_supply {
@@ -93,7 +93,7 @@ static __device__ __forceinline__ void ask_for_next(const delta_call &d, const s
         } else {
             if (q.bases == KIND::BASES) return;
             const unit_order order = orders[q.asked % ORDERS];
-            if (order.unit >= units || (q.bases > 0 && order.unit >= units - LAST_ROUNDS * d.of.splits * KIND::TEAMS)) return;
+            if (order.unit >= units || (q.bases > 0 && order.unit >= units - d.last_units)) return;
             ask_for_base<KIND::BASE, KIND::MEANS>(d, k, order.unit * KIND::SPAN + w.member, order.page, to);
             push_item(q, 4 * order.unit, free, order.page);
             q.asked++, q.bases++;
@@ -218,6 +218,7 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
     const bool there = !d.thresholds && warp < 2 * steps && step * STEP_TOKENS < k.length;
     if (there) ask_for_base<BASE, false>(d, k, step * STEP_TOKENS, page_of_token(d, k, step * STEP_TOKENS), slot_of<KIND>(w, KIND::SLOTS - 1));
     if (!d.thresholds) __syncthreads();
+    if (units <= SHORT_ROUNDS * stride) next_kernel_may_start();
     delta_queue<KIND> q = {};
     q.part = 1, q.asked = BASES, q.free = (1u << KIND::SLOTS) - 1;
     auto ask_for_first = [&](int i) {

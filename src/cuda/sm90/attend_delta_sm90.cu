@@ -3,9 +3,15 @@
 #include "cuda/sm90/stream_launch.cuh"
 #include "cuda/sm90/attend_delta.cuh"
 
+/* So many units of a team, on average, before the end it asks for one base at a time, so that what is kept then has less to wait for. Teams
+ * that share a unit always do where few blocks share a head: the less is on its way, the more equal are their shares of the memory's speed. */
+enum { LAST_ROUNDS = 4, LAST_ROUNDS_SHARED = 16, ALL_ROUNDS = 1 << 20, FEW_SPLITS = 2 };
+
 template <class KIND> static octavo_status launch_delta(const octavo_exec *exec, delta_call *call, const octavo_kv_view *kv)
 {
     constexpr int VALUE_TOKENS = STEP_TOKENS / value_parts(KIND::VALUE);
+    const int shared = call->of.splits <= FEW_SPLITS ? ALL_ROUNDS : LAST_ROUNDS_SHARED;
+    call->last_units = (KIND::TEAM > 1 ? shared : LAST_ROUNDS) * call->of.splits * KIND::TEAMS;
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->k[0], DELTA_DIM, STEP_TOKENS, &call->of.k));
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->k[1], DELTA_DIM, STEP_TOKENS, &call->more));
     OCTAVO_CUDA_TRY(octavo_stream_map(kv, &kv->v, SLOT_BYTES / VALUE_TOKENS, VALUE_TOKENS, &call->of.v));

@@ -249,13 +249,10 @@ static __device__ __forceinline__ float2 add_warps(const stream_results<DIM> &al
 {
     float2 o = make_float2(0.0f, 0.0f);
     *base = UNSET, *sum = 0.0f;
-    const int warps = (int)blockDim.x / 32;
 #pragma unroll
-    for (int w = 0; w < STREAM_WARPS; w++)
-        if (w < warps) *base = fmaxf(*base, all.base[w][r]);
+    for (int w = 0; w < STREAM_WARPS; w++) *base = fmaxf(*base, all.base[w][r]);
 #pragma unroll
     for (int w = 0; w < STREAM_WARPS; w++) {
-        if (w >= warps) break;
         const float weight = exp2_fast(all.base[w][r] - *base);
         const float2 x = *(const float2 *)&all.out[w][r][d];
         o.x = fmaf(x.x, weight, o.x), o.y = fmaf(x.y, weight, o.y), *sum = fmaf(all.sum[w][r], weight, *sum);
@@ -279,10 +276,9 @@ static __device__ __forceinline__ stream_count counted(stream_count *word, strea
 static __device__ __forceinline__ bool is_last_block(const stream_call &c, int group, int splits)
 {
     const stream_count one = (stream_count)1 << DONE_SHIFT;
-    fence_for_device();
-    const stream_count before = counted(c.counts + group, atomicAdd(c.counts + group, one), one);
+    stream_count before = add_for_device(c.counts + group, one);
+    if (before >> TAG_SHIFT != COUNTS_TAG) before = counted(c.counts + group, before, one), fence_for_device();
     if ((int)(before >> DONE_SHIFT & 0xffffu) != splits - 1) return false;
-    fence_for_device();
     c.counts[group] = COUNTS_TAG << TAG_SHIFT; /* nobody waits for it */
     return true;
 }
@@ -303,7 +299,7 @@ static __device__ __forceinline__ void merge_splits(const stream_call &c, const 
     };
     ask(threadIdx.x, 0);
 #pragma unroll 1
-    for (int r = warp; r < c.rows; r += (int)blockDim.x / 32) { /* a warp a row: the splits' weights */
+    for (int r = warp; r < c.rows; r += STREAM_WARPS) { /* a warp a row: the splits' weights */
         const float first = lane < splits ? __ldcg(exponents + lane * c.rows + r) : NOTHING;
         float base = fmaxf(first, UNSET);
 #pragma unroll 1
@@ -321,12 +317,12 @@ static __device__ __forceinline__ void merge_splits(const stream_call &c, const 
     }
     __syncthreads();
 #pragma unroll 1
-    for (int i = threadIdx.x; i < items; i += blockDim.x) {
+    for (int i = threadIdx.x; i < items; i += STREAM_THREADS) {
         const int r = i / PAIRS, d = i % PAIRS * 2;
         float2 o = make_float2(0.0f, 0.0f);
 #pragma unroll 1
         for (int from = 0; from < splits; from += SPLITS_AT_ONCE) {
-            if (from > 0 || i >= (int)blockDim.x) ask(i, from);
+            if (from > 0 || i >= STREAM_THREADS) ask(i, from);
 #pragma unroll
             for (int s = 0; s < SPLITS_AT_ONCE; s++) {
                 const float weight = from + s < splits ? all.weight[r][from + s] : 0.0f;
@@ -348,7 +344,7 @@ static __device__ __forceinline__ void put_results(const stream_call &c, const s
     put_state<DIM, VALUE>(c, of, all);
     __syncthreads();
 #pragma unroll 1
-    for (int i = threadIdx.x; i < c.rows * PAIRS; i += blockDim.x) {
+    for (int i = threadIdx.x; i < c.rows * PAIRS; i += STREAM_THREADS) {
         const int r = i / PAIRS, d = i % PAIRS * 2;
         const int64_t part = ((int64_t)group * c.splits + k.split) * c.rows + r;
         float base, sum;

@@ -4,7 +4,7 @@
 
 #include "cuda/sm90/attend_stream.cuh"
 
-enum { DELTA_WARPS = 8, DELTA_THREADS = 32 * DELTA_WARPS, DELTA_DIM = 128, STEP_TOKENS = 64, STEP_TILES = STEP_TOKENS / TILE_TOKENS };
+enum { DELTA_WARPS = STREAM_WARPS, DELTA_THREADS = 32 * DELTA_WARPS, DELTA_DIM = 128, STEP_TOKENS = 64, STEP_TILES = STEP_TOKENS / TILE_TOKENS };
 enum { STEPS_MOST = DELTA_WARPS / 2 /* of a block */, SLOT_BYTES = STEP_TOKENS * DELTA_DIM, SET_BYTES = STEP_TOKENS * STREAM_ROWS * 4 };
 enum { MEAN_AT = 128 /* beside a slot, behind scales */, MEANS_BYTES = TILE_TOKENS * DELTA_DIM };
 
@@ -31,6 +31,7 @@ struct delta_call {
     float delta;                         /* in units of ln 2 */
     float residual;                      /* a code of K's second plane in codes of its first */
     int units, block_steps_shift;        /* steps of a block: 2^that  */
+    int last_units;                      /* of which a team has one base at a time on its way */
     int keep_first_blocks, keep_last_blocks;
     bool compensate;
 };
