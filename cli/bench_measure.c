@@ -72,8 +72,8 @@ int bench_check(const bench_run *run, int64_t longest)
     if (status != EXIT_DONE) return status;
     status = bench_store_init(&store, &asked, 1, 1);
     if (status != EXIT_DONE) return status;
-    if (bench_store_send(&store, &run->exec) != EXIT_DONE) return EXIT_REFUSED;
-    status = bench_call_init(&call, &run->exec, &store, &rule, 1, run->data.q_heads, run->data.dtype);
+    status = bench_store_send(&store, &run->exec);
+    if (status == EXIT_DONE) status = bench_call_init(&call, &run->exec, &store, &rule, 1, run->data.q_heads, run->data.dtype);
     bench_call_fini(&call);
     bench_store_fini(&store);
     return status;
