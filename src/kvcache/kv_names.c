@@ -1,5 +1,6 @@
 /* kv_names.c - the names of K and V formats, as the program's options spell them. */
 #include "base/error.h"
+#include "base/name_index.h"
 #include "octavo/kvcache.h"
 #include <string.h>
 
@@ -19,26 +20,22 @@ enum { K_END = sizeof k_names / sizeof *k_names, V_END = sizeof v_names / sizeof
 
 const char *octavo_k_format_name(octavo_k_format format)
 {
-    const int index = (int)format;
-    return index > 0 && index < K_END ? k_names[index] : "unknown";
+    return octavo_name_at(k_names, K_END, (int)format);
 }
 
 const char *octavo_v_format_name(octavo_v_format format)
 {
-    const int index = (int)format;
-    return index > 0 && index < V_END ? v_names[index] : "unknown";
+    return octavo_name_at(v_names, V_END, (int)format);
 }
 
 /* Index of `name` among names[1..end), or the failure that lists them. */
 static octavo_status parse(const char *what, const char *name, const char *const *names, int end, int *index)
 {
     if (!name) return octavo_fail(OCTAVO_E_ARGUMENT, "the name of a %s format is NULL", what);
+    *index = octavo_name_index(names, end, name);
+    if (*index > 0) return OCTAVO_OK;
     char known[NAMES_BYTES] = "";
     for (int i = 1; i < end; i++) {
-        if (!strcmp(name, names[i])) {
-            *index = i;
-            return OCTAVO_OK;
-        }
         if (i > 1) strncat(known, ", ", sizeof known - strlen(known) - 1);
         strncat(known, names[i], sizeof known - strlen(known) - 1);
     }

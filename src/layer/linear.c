@@ -2,11 +2,11 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/extent.h"
+#include "base/name_index.h"
 #include "base/tensor_match.h"
 #include "device/device.h"
 #include "octavo/linear.h"
 #include <stdio.h>
-#include <string.h>
 
 /* Columns up to which int32 holds every sum of products of int8: 127 * 128 * columns < 2^31. */
 enum { INT8_COLUMNS = 131072, NAME_BYTES = 32, PACKED_ALIGN = 64 };
@@ -18,19 +18,17 @@ enum { PRECISIONS = sizeof precision_names / sizeof *precision_names };
 
 const char *octavo_linear_precision_name(octavo_linear_precision precision)
 {
-    return (unsigned)precision < PRECISIONS ? precision_names[precision] : "unknown";
+    return octavo_name_at(precision_names, PRECISIONS, (int)precision);
 }
 
 octavo_status octavo_linear_precision_parse(const char *name, octavo_linear_precision *precision)
 {
     if (!precision) return octavo_fail(OCTAVO_E_ARGUMENT, "precision is NULL, expected where to put it");
     if (!name) return octavo_fail(OCTAVO_E_ARGUMENT, "the name of a linear precision is NULL");
-    for (int i = 0; i < PRECISIONS; i++)
-        if (!strcmp(name, precision_names[i])) {
-            *precision = (octavo_linear_precision)i;
-            return OCTAVO_OK;
-        }
-    return octavo_fail(OCTAVO_E_ARGUMENT, "'%s' is no linear precision, expected one of f32, bf16, fp8, int8", name);
+    const int index = octavo_name_index(precision_names, PRECISIONS, name);
+    if (index < 0) return octavo_fail(OCTAVO_E_ARGUMENT, "'%s' is no linear precision, expected one of f32, bf16, fp8, int8", name);
+    *precision = (octavo_linear_precision)index;
+    return OCTAVO_OK;
 }
 
 static octavo_status check_precision(octavo_linear_precision precision)
