@@ -59,6 +59,14 @@ static inline float fixture_as_bf16(float x)
     return x;
 }
 
+/* The bits of that. */
+static inline uint16_t fixture_bf16_code(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (uint16_t)(bits >> 16);
+}
+
 static inline void *fixture_memory(size_t bytes)
 {
     void *memory = NULL;

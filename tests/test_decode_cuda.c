@@ -1,10 +1,7 @@
 /* test_decode_cuda.c - decode on a GPU through the public API: the CPU's answers in every shape, graphs over lengths that change, batches, refusals. */
 #define _POSIX_C_SOURCE 200809L
-#include "attention_fixture.h"
+#include "gpu_fixture.h"
 #include <stdio.h>
-
-static octavo_context *context;
-static octavo_device *gpu; /* NULL: there is none */
 
 enum { POOL, Q, LENGTHS, TABLE, SEQUENCES, SINKS, OUT, LSE, KEPT, DROPPED, SKIP, BYTES, WORKSPACE, ARRAYS };
 
@@ -31,19 +28,8 @@ static uint16_t *queries_of(const fixture *f)
 {
     const size_t count = q_elements(&f->shape);
     uint16_t *codes = fixture_memory(count * sizeof *codes);
-    for (size_t i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, &f->q[i], sizeof bits);
-        codes[i] = (uint16_t)(bits >> 16);
-    }
+    for (size_t i = 0; i < count; i++) codes[i] = fixture_bf16_code(f->q[i]);
     return codes;
-}
-
-static octavo_tensor tensor_there(void *data, octavo_dtype dtype, const octavo_tensor *like)
-{
-    octavo_tensor tensor = octavo_tensor_view(data, dtype, 4, like->shape);
-    tensor.device_kind = OCTAVO_DEVICE_CUDA;
-    return tensor;
 }
 
 /* The call's arrays on the GPU, sized for the fixture as it is; run_there() copies its params. */
@@ -85,7 +71,7 @@ static void prepare(there *t)
 {
     const fixture *f = t->f;
     t->params = f->params, t->params.kv = &t->view;
-    t->params.q = tensor_there(t->at[Q], OCTAVO_BF16, &f->params.q), t->params.out = tensor_there(t->at[OUT], OCTAVO_F32, &f->params.out);
+    t->params.q = tensor_there(t->at[Q], OCTAVO_BF16, f->params.q.shape), t->params.out = tensor_there(t->at[OUT], OCTAVO_F32, f->params.out.shape);
     if (f->params.lse) t->params.lse = t->at[LSE];
     if (f->params.kept) t->params.kept = t->at[KEPT];
     if (f->params.dropped_mass) t->params.dropped_mass = t->at[DROPPED];
@@ -381,32 +367,13 @@ static void test_refusals(void **state)
     octavo_kv_view view = OCTAVO_KV_VIEW_INIT;
     page.k_format = OCTAVO_K_F32, page.v_format = OCTAVO_V_F32, page.kv_heads = 1, page.head_dim = 5000;
     assert_int_equal(octavo_kv_view_over_tensors(&page, &wide, NULL, &wide, NULL, t.at[LENGTHS], &view), OCTAVO_OK);
-    p.kv = &view, p.q = tensor_there((void *)(uintptr_t)0x800000, OCTAVO_F32, &wide), p.out = tensor_there((void *)(uintptr_t)0x900000, OCTAVO_F32, &wide);
+    p.kv = &view, p.q = tensor_there((void *)(uintptr_t)0x800000, OCTAVO_F32, wide.shape), p.out = tensor_there((void *)(uintptr_t)0x900000, OCTAVO_F32, wide.shape);
     memcpy(p.q.shape, q_shape, sizeof q_shape), memcpy(p.out.shape, q_shape, sizeof q_shape);
     t.exec.workspace_bytes = (size_t)1 << 40; /* nothing is written there either */
     refuses(&t, &p, OCTAVO_E_UNSUPPORTED, "head_dim is 5000"), p = t.params, t.exec.workspace_bytes = t.bytes[WORKSPACE];
     call(&t);
     drop(&t);
     fixture_destroy(f);
-}
-
-static int open_gpu(void **state)
-{
-    (void)state;
-    if (octavo_context_create(NULL, &context) != OCTAVO_OK) return 1;
-    if (octavo_device_open(context, "cuda:0", &gpu) != OCTAVO_OK) {
-        print_message("no GPU is tried: %s\n", octavo_last_error());
-        gpu = NULL;
-    }
-    return 0;
-}
-
-static int close_gpu(void **state)
-{
-    (void)state;
-    octavo_device_close(gpu);
-    octavo_context_destroy(context);
-    return 0;
 }
 
 int main(void)

@@ -109,12 +109,7 @@ static void assert_same(side sides[2], const kind *of, int64_t batch, const int3
     float *out[] = { fixture_memory((size_t)(rows * of->dim) * sizeof(float)), fixture_memory((size_t)(rows * of->dim) * sizeof(float)) };
     uint16_t *q = fixture_memory((size_t)(rows * of->dim) * sizeof *q);
     uint64_t seed = 99;
-    for (int64_t e = 0; e < rows * of->dim; e++) {
-        const float x = 2.0f * fixture_as_bf16(fixture_normal(&seed));
-        uint32_t bits;
-        memcpy(&bits, &x, sizeof bits);
-        q[e] = (uint16_t)(bits >> 16);
-    }
+    for (int64_t e = 0; e < rows * of->dim; e++) q[e] = fixture_bf16_code(2.0f * fixture_normal(&seed));
     for (int32_t layer = 0; layer < LAYERS; layer++) {
         for (int i = 0; i < 2; i++) decode(&sides[i], of, layer, batch, sequences, q, out[i]);
         for (int64_t r = 0; r < rows; r++) {

@@ -1,10 +1,7 @@
 /* test_prefill_cuda.c - attention of many queries on a GPU where the answer is known: nothing is seen, one key, a sink above a long tail. */
 #define _POSIX_C_SOURCE 200809L
-#include "attention_fixture.h"
+#include "gpu_fixture.h"
 #include <stdio.h>
-
-static octavo_context *context;
-static octavo_device *gpu; /* NULL: there is none */
 
 /* A call over bf16 tensors: q [batch, queries, heads, dim], k and v [batch, keys, 1, dim], as bits; out [batch, queries, heads, dim]. */
 typedef struct scene {
@@ -18,13 +15,6 @@ typedef struct scene {
 static size_t query_count(const scene *f) { return (size_t)(f->batch * f->queries * f->heads); }
 static size_t key_count(const scene *f) { return (size_t)(f->batch * f->keys); }
 
-static uint16_t bf16_of(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return (uint16_t)(bits >> 16);
-}
-
 static float of_bf16(uint16_t code)
 {
     const uint32_t bits = (uint32_t)code << 16;
@@ -35,7 +25,7 @@ static float of_bf16(uint16_t code)
 
 static void fill(uint16_t *to, size_t count, uint64_t *seed)
 {
-    for (size_t i = 0; i < count; i++) to[i] = bf16_of(fixture_normal(seed));
+    for (size_t i = 0; i < count; i++) to[i] = fixture_bf16_code(fixture_normal(seed));
 }
 
 /* Normal data. */
@@ -65,13 +55,6 @@ static void *send(const octavo_exec *exec, const void *from, size_t bytes)
     return to;
 }
 
-static octavo_tensor tensor_of(void *data, octavo_dtype dtype, const int64_t shape[4])
-{
-    octavo_tensor tensor = octavo_tensor_view(data, dtype, 4, shape);
-    tensor.device_kind = OCTAVO_DEVICE_CUDA;
-    return tensor;
-}
-
 /* The call on the GPU; out and lse come back. */
 static void run(scene *f)
 {
@@ -88,10 +71,10 @@ static void run(scene *f)
     exec.device = gpu;
     for (int i = 0; i < WORKSPACE; i++) there[i] = send(&exec, from[i], bytes[i]);
     page.k_format = OCTAVO_K_BF16, page.v_format = OCTAVO_V_BF16, page.kv_heads = 1, page.head_dim = page.v_dim = (int32_t)f->dim;
-    const octavo_tensor k = tensor_of(there[K], OCTAVO_BF16, keys), v = tensor_of(there[V], OCTAVO_BF16, keys);
+    const octavo_tensor k = tensor_there(there[K], OCTAVO_BF16, keys), v = tensor_there(there[V], OCTAVO_BF16, keys);
     assert_int_equal(octavo_kv_view_over_tensors(&page, &k, NULL, &v, NULL, there[LENGTHS], &view), OCTAVO_OK);
-    params.kv = &view, params.lse = there[LSE], params.q = tensor_of(there[Q], OCTAVO_BF16, queries);
-    params.out = tensor_of(there[OUT], OCTAVO_F32, queries);
+    params.kv = &view, params.lse = there[LSE], params.q = tensor_there(there[Q], OCTAVO_BF16, queries);
+    params.out = tensor_there(there[OUT], OCTAVO_F32, queries);
     assert_int_equal(octavo_attention_prefill_workspace(&exec, &params, &bytes[WORKSPACE]), OCTAVO_OK);
     exec.workspace = there[WORKSPACE] = send(&exec, NULL, bytes[WORKSPACE]), exec.workspace_bytes = bytes[WORKSPACE];
     if (octavo_attention_prefill(&exec, &params) != OCTAVO_OK) fail_msg("%s", octavo_last_error());
@@ -133,18 +116,27 @@ static void assert_one_key(const scene *f, int64_t b, int64_t i)
     }
 }
 
+/* Every precision with heads for which there are kernels of their own, and others. */
+static void for_every_kind(void (*check)(int64_t dim, octavo_attention_precision precision))
+{
+    static const int64_t DIMS[] = { 64, 96, 128, 256 };
+    for (size_t i = 0; i < sizeof DIMS / sizeof *DIMS; i++)
+        for (int precision = OCTAVO_ATTENTION_EXACT; precision <= OCTAVO_ATTENTION_SAGE2; precision++) check(DIMS[i], (octavo_attention_precision)precision);
+}
+
+static void check_nothing_and_one_key(int64_t dim, octavo_attention_precision precision)
+{
+    scene f = make(2, 5, 1, 2, dim);
+    f.params.precision = precision, f.lengths[1] = 0;
+    run(&f);
+    for (int64_t row = 0; row < f.queries; row++) assert_one_key(&f, 0, row), assert_nothing(&f, 1, row);
+    drop(&f);
+}
+
 static void test_nothing_and_one_key(void **state)
 {
     (void)state;
-    static const int64_t DIMS[] = { 64, 96, 128, 256 };
-    for (size_t i = 0; i < sizeof DIMS / sizeof *DIMS; i++)
-        for (int precision = OCTAVO_ATTENTION_EXACT; precision <= OCTAVO_ATTENTION_SAGE2; precision++) {
-            scene f = make(2, 5, 1, 2, DIMS[i]);
-            f.params.precision = (octavo_attention_precision)precision, f.lengths[1] = 0;
-            run(&f);
-            for (int64_t row = 0; row < f.queries; row++) assert_one_key(&f, 0, row), assert_nothing(&f, 1, row);
-            drop(&f);
-        }
+    for_every_kind(check_nothing_and_one_key);
 }
 
 /* Rows that stand before the first key, of which a window shows them none, beside one that sees it. */
@@ -170,8 +162,8 @@ static void test_sink_above_a_tail(void **state)
     for (int64_t dim = 64; dim <= 256; dim *= 2)
         for (int precision = OCTAVO_ATTENTION_EXACT; precision <= OCTAVO_ATTENTION_SAGE2; precision++) {
             scene f = make(1, 3, KEYS, 1, dim);
-            for (int64_t i = 0; i < KEYS * dim; i++) f.k[i] = bf16_of(i == 0 ? 4.0f : 0.0f), f.v[i] = bf16_of(i < dim ? 0.0f : 1.0f);
-            for (int64_t i = 0; i < 3 * dim; i++) f.q[i] = bf16_of(i % dim == 0 ? 3.0f : 0.0f);
+            for (int64_t i = 0; i < KEYS * dim; i++) f.k[i] = fixture_bf16_code(i == 0 ? 4.0f : 0.0f), f.v[i] = fixture_bf16_code(i < dim ? 0.0f : 1.0f);
+            for (int64_t i = 0; i < 3 * dim; i++) f.q[i] = fixture_bf16_code(i % dim == 0 ? 3.0f : 0.0f);
             f.params.precision = (octavo_attention_precision)precision, f.params.softmax_scale = 1.0f;
             run(&f);
             for (int64_t i = 0; i < 3 * dim; i++)
@@ -184,21 +176,22 @@ static void test_sink_above_a_tail(void **state)
 }
 
 /* Causal, with more queries than keys: the first see nothing, the next one key; lengths past the view are held to it. */
+static void check_more_queries_than_keys(int64_t dim, octavo_attention_precision precision)
+{
+    scene f = make(2, 5, 3, 2, dim);
+    f.params.precision = precision, f.params.mask = OCTAVO_MASK_CAUSAL;
+    f.lengths[0] = 99, f.lengths[1] = -7;
+    run(&f);
+    for (int64_t row = 0; row < f.queries; row++) assert_nothing(&f, 1, row);
+    assert_nothing(&f, 0, 0), assert_nothing(&f, 0, 1);
+    if (precision == OCTAVO_ATTENTION_EXACT || precision == OCTAVO_ATTENTION_SAGE1) assert_one_key(&f, 0, 2); /* V as it is stored */
+    drop(&f);
+}
+
 static void test_more_queries_than_keys(void **state)
 {
     (void)state;
-    static const int64_t DIMS[] = { 64, 96, 128, 256 };
-    for (size_t i = 0; i < sizeof DIMS / sizeof *DIMS; i++)
-        for (int precision = OCTAVO_ATTENTION_EXACT; precision <= OCTAVO_ATTENTION_SAGE2; precision++) {
-            scene f = make(2, 5, 3, 2, DIMS[i]);
-            f.params.precision = (octavo_attention_precision)precision, f.params.mask = OCTAVO_MASK_CAUSAL;
-            f.lengths[0] = 99, f.lengths[1] = -7;
-            run(&f);
-            for (int64_t row = 0; row < f.queries; row++) assert_nothing(&f, 1, row);
-            assert_nothing(&f, 0, 0), assert_nothing(&f, 0, 1);
-            if (precision == OCTAVO_ATTENTION_EXACT || precision == OCTAVO_ATTENTION_SAGE1) assert_one_key(&f, 0, 2); /* V as it is stored */
-            drop(&f);
-        }
+    for_every_kind(check_more_queries_than_keys);
 }
 
 static void test_refusals(void **state)
@@ -214,10 +207,10 @@ static void test_refusals(void **state)
     if (!gpu) skip();
     exec.device = gpu;
     void *memory = send(&exec, NULL, ROOM), *out = send(&exec, NULL, ROOM), *lengths = send(&exec, &length, sizeof length);
-    octavo_tensor tensor = tensor_of(memory, OCTAVO_BF16, SHAPE);
+    octavo_tensor tensor = tensor_there(memory, OCTAVO_BF16, SHAPE);
     page.k_format = OCTAVO_K_BF16, page.v_format = OCTAVO_V_BF16, page.kv_heads = 1, page.head_dim = 64;
     assert_int_equal(octavo_kv_view_over_tensors(&page, &tensor, NULL, &tensor, NULL, lengths, &view), OCTAVO_OK);
-    p.kv = &view, p.q = tensor, p.out = tensor_of(out, OCTAVO_BF16, SHAPE);
+    p.kv = &view, p.q = tensor, p.out = tensor_there(out, OCTAVO_BF16, SHAPE);
     assert_int_equal(octavo_attention_prefill_workspace(&exec, &p, &exec.workspace_bytes), OCTAVO_OK);
     exec.workspace = send(&exec, NULL, exec.workspace_bytes);
     p.q.device_kind = OCTAVO_DEVICE_CPU;
@@ -235,25 +228,6 @@ static void test_refusals(void **state)
     assert_non_null(strstr(octavo_last_error(), "head_dim is 300"));
     void *const all[] = { memory, out, lengths, exec.workspace };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) octavo_device_release(gpu, all[i], 1);
-}
-
-static int open_gpu(void **state)
-{
-    (void)state;
-    if (octavo_context_create(NULL, &context) != OCTAVO_OK) return 1;
-    if (octavo_device_open(context, "cuda:0", &gpu) != OCTAVO_OK) {
-        print_message("no GPU is tried: %s\n", octavo_last_error());
-        gpu = NULL;
-    }
-    return 0;
-}
-
-static int close_gpu(void **state)
-{
-    (void)state;
-    octavo_device_close(gpu);
-    octavo_context_destroy(context);
-    return 0;
 }
 
 int main(void)
