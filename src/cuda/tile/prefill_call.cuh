@@ -17,6 +17,7 @@ struct prefill_call {
     bool k_wide, v_wide;           /* rows may be read eight elements at a time       */
 };
 
+/* What every kernel of a call is told. */
 prefill_call octavo_prefill_call_of(const octavo_exec *exec, const octavo_attention_prefill_params *p);
 
 /* Where a block works. */
