@@ -265,15 +265,40 @@ static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 2 : 3) prefill_enc
 
 /* ---- the call ---- */
 
-static bool is_wide(const octavo_section *section)
+static bool is_wide(const octavo_section *section, int bytes)
 {
     return ((uintptr_t)section->data | (uintptr_t)section->page_bytes | (uintptr_t)section->sequence_bytes | (uintptr_t)section->head_bytes |
-            (uintptr_t)section->token_bytes) % 16 == 0;
+            (uintptr_t)section->token_bytes) % (uintptr_t)bytes == 0;
 }
 
 static bool runs(const octavo_kv_view *kv, const octavo_section *section)
 {
     return kv->block_tokens % TOKENS == 0 || (!kv->page_table && section->page_bytes == section->token_bytes * kv->block_tokens);
+}
+
+/* Bytes of an element of K or V, eight of which may be read at a time; 0: they may not. */
+static int eights_of(const octavo_section *base, const octavo_section *more, int bytes, int32_t dim)
+{
+    const bool wide = is_wide(base, 8 * bytes) && (!more || is_wide(more, 8 * bytes));
+    return wide && dim % EIGHT == 0 && bytes <= 2 ? bytes : 0;
+}
+
+static int key_bytes(octavo_k_format format)
+{
+    return format == OCTAVO_K_F32 ? 4 : format == OCTAVO_K_BF16 || format == OCTAVO_K_F16 ? 2 : 1;
+}
+
+/* Formats with nibbles, or sums that only double precision holds, are read one element at a time. */
+static void set_eights(const octavo_attention_prefill_params *p, prefill_stored *as)
+{
+    const octavo_kv_view *kv = p->kv;
+    const octavo_tensor *q = &p->q;
+    const bool joined = as->planes > 1, odd = kv->k_format == OCTAVO_K_INT4X2 || (kv->k_format == OCTAVO_K_E5M2X2 && joined);
+    bool wide = q->dtype != OCTAVO_F32 && (uintptr_t)q->data % 16 == 0 && kv->head_dim % EIGHT == 0;
+    for (int i = 0; i < 3; i++) wide = wide && q->strides[i] % EIGHT == 0;
+    as->eights[PREFILL_Q] = wide ? 2 : 0;
+    as->eights[PREFILL_K] = odd ? 0 : eights_of(&kv->k[0], joined ? &kv->k[1] : nullptr, key_bytes(kv->k_format), kv->head_dim);
+    as->eights[PREFILL_V] = eights_of(&kv->v, nullptr, (int)octavo_v_element_bytes(kv->v_format), kv->v_dim);
 }
 
 static prefill_stored stored_of(const octavo_attention_prefill_params *p)
@@ -285,10 +310,11 @@ static prefill_stored stored_of(const octavo_attention_prefill_params *p)
     as.bytes[PREFILL_V] = kv->v_format == OCTAVO_V_F32 ? 4 : 2, as.halves[PREFILL_V] = kv->v_format == OCTAVO_V_F16;
     as.codes[PREFILL_K] = octavo_prefill_takes_k_codes(p), as.codes[PREFILL_V] = octavo_prefill_takes_v_codes(p);
     as.planes = octavo_prefill_k_planes(p);
+    set_eights(p, &as);
     return as;
 }
 
-static encode_from source_of(const octavo_attention_prefill_params *p)
+static encode_from source_of(const octavo_attention_prefill_params *p, const prefill_stored &as)
 {
     const octavo_kv_view *kv = p->kv;
     const octavo_tensor *q = &p->q;
@@ -296,8 +322,9 @@ static encode_from source_of(const octavo_attention_prefill_params *p)
     const bool f16 = q->dtype == OCTAVO_F16 && kv->k_format == OCTAVO_K_F16 && kv->v_format == OCTAVO_V_F16;
     bool wide = (uintptr_t)q->data % 16 == 0 && kv->head_dim % EIGHT == 0 && kv->v_dim % EIGHT == 0 && !kv->v_channel_scale;
     for (int i = 0; i < 3; i++) wide = wide && q->strides[i] % EIGHT == 0;
-    wide = wide && is_wide(&kv->k[0]) && is_wide(&kv->v) && runs(kv, &kv->k[0]) && runs(kv, &kv->v);
-    return wide && bf16 ? FROM_BF16 : wide && f16 ? FROM_F16 : FROM_ANY;
+    wide = wide && is_wide(&kv->k[0], 16) && is_wide(&kv->v, 16) && runs(kv, &kv->k[0]) && runs(kv, &kv->v);
+    if (wide && (bf16 || f16)) return bf16 ? FROM_BF16 : FROM_F16;
+    return as.eights[PREFILL_Q] && as.eights[PREFILL_K] && as.eights[PREFILL_V] ? FROM_EIGHTS : FROM_ANY;
 }
 
 template <int DIM, encode_from FROM> static octavo_status launch(const octavo_exec *exec, const prefill_encode_call &call)
@@ -357,9 +384,10 @@ octavo_status octavo_prefill_encode(const octavo_exec *exec, const prefill_call 
         return octavo_cuda_fail(OCTAVO_E_UNSUPPORTED, "kv.head_dim is %d and v_dim %d for %lld heads of %lld sequences, expected at most %d for 65535 of 65535 on a GPU",
                                 of.kv.head_dim, of.kv.v_dim, (long long)heads, (long long)p->q.shape[0], (int)PREFILL_EIGHT_DIM);
     set_whole_most(&call);
-    switch (source_of(p)) {
-    case FROM_BF16: return launch_dim<FROM_BF16>(exec, call);
-    case FROM_F16:  return launch_dim<FROM_F16>(exec, call);
-    default:        return launch_dim<FROM_ANY>(exec, call);
+    switch (source_of(p, call.as)) {
+    case FROM_BF16:   return launch_dim<FROM_BF16>(exec, call);
+    case FROM_F16:    return launch_dim<FROM_F16>(exec, call);
+    case FROM_EIGHTS: return launch_dim<FROM_EIGHTS>(exec, call);
+    default:          return launch_dim<FROM_ANY>(exec, call);
     }
 }

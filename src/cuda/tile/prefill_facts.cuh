@@ -7,7 +7,7 @@
 #include "cuda/ptx/ptx_copy.cuh"
 #include "cuda/tile/prefill_stored.cuh"
 
-enum { TOKENS = OCTAVO_PREFILL_BLOCK, THREADS = 256, EIGHT = 8, AHEAD = 8 };
+enum { TOKENS = OCTAVO_PREFILL_BLOCK, THREADS = 256, AHEAD = 8 };
 enum { FACT_SUM, FACT_MOST, FACT_LEAST, FACTS };
 
 /* The largest magnitude that a scale of a whole head is made for, given or found; at NULL: fewer tokens share one. */
@@ -62,8 +62,9 @@ template <prefill_operand WHAT, encode_from FROM>
 static __device__ __forceinline__ void find_facts(const prefill_encode_call &c, const prefill_place &at, const octavo_span &seen, int64_t block, int d, int dim,
                                                   eight_facts *facts)
 {
+    enum { EACH = FROM == FROM_EIGHTS ? 4 : 1 };
     const int64_t first = block * TOKENS, end = first + TOKENS;
-    if (FROM != FROM_ANY && end <= seen.end && (end <= seen.sink_end || first >= seen.near_begin)) {
+    if (FROM != FROM_ANY && FROM != FROM_EIGHTS && end <= seen.end && (end <= seen.sink_end || first >= seen.near_begin)) {
         const uint8_t *from = prefill_row_of(c.of, c.as, WHAT, at, first).base;
         const int64_t step = WHAT == PREFILL_V ? c.of.kv.v.token_bytes : c.of.kv.k[0].token_bytes;
         if (!from) return;
@@ -79,12 +80,18 @@ static __device__ __forceinline__ void find_facts(const prefill_encode_call &c, 
         return;
     }
 #pragma unroll 1
-    for (int64_t token = first; token < end; token++) {
-        float x[1][EIGHT];
-        if (!octavo_span_sees(&seen, token)) continue;
-        const prefill_row row[1] = { prefill_row_of(c.of, c.as, WHAT, at, token) };
+    for (int64_t token = first; token < end; token += EACH) {
+        float x[EACH][EIGHT];
+        prefill_row row[EACH];
+#pragma unroll
+        for (int j = 0; j < EACH; j++) {
+            row[j] = { nullptr, nullptr, 0.0f };
+            if (octavo_span_sees(&seen, token + j)) row[j] = prefill_row_of(c.of, c.as, WHAT, at, token + j);
+        }
         prefill_load_eights<FROM>(c.of, c.as, WHAT, at.head, row, d, dim, x);
-        add_token(facts, x[0]);
+#pragma unroll
+        for (int j = 0; j < EACH; j++)
+            if (octavo_span_sees(&seen, token + j)) add_token(facts, x[j]);
     }
 }
 
