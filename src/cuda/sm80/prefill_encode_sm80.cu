@@ -288,16 +288,15 @@ static int key_bytes(octavo_k_format format)
     return format == OCTAVO_K_F32 ? 4 : format == OCTAVO_K_BF16 || format == OCTAVO_K_F16 ? 2 : 1;
 }
 
-/* Formats with nibbles, or sums that only double precision holds, are read one element at a time. */
 static void set_eights(const octavo_attention_prefill_params *p, prefill_stored *as)
 {
     const octavo_kv_view *kv = p->kv;
     const octavo_tensor *q = &p->q;
-    const bool joined = as->planes > 1, odd = kv->k_format == OCTAVO_K_INT4X2 || (kv->k_format == OCTAVO_K_E5M2X2 && joined);
+    const int32_t row = kv->k_format == OCTAVO_K_INT4X2 ? kv->head_dim / 2 : kv->head_dim; /* elements that lie side by side */
     bool wide = q->dtype != OCTAVO_F32 && (uintptr_t)q->data % 16 == 0 && kv->head_dim % EIGHT == 0;
     for (int i = 0; i < 3; i++) wide = wide && q->strides[i] % EIGHT == 0;
     as->eights[PREFILL_Q] = wide ? 2 : 0;
-    as->eights[PREFILL_K] = odd ? 0 : eights_of(&kv->k[0], joined ? &kv->k[1] : nullptr, key_bytes(kv->k_format), kv->head_dim);
+    as->eights[PREFILL_K] = eights_of(&kv->k[0], as->planes > 1 ? &kv->k[1] : nullptr, key_bytes(kv->k_format), row);
     as->eights[PREFILL_V] = eights_of(&kv->v, nullptr, (int)octavo_v_element_bytes(kv->v_format), kv->v_dim);
 }
 

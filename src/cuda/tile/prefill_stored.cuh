@@ -94,23 +94,39 @@ template <encode_from FROM> static __device__ __forceinline__ void unpack_eight(
     }
 }
 
-/* Eight codes of K's planes, or of V, by the reference's own steps. */
-static __device__ __forceinline__ void join_eight(const prefill_call &c, const prefill_stored &as, prefill_operand what, const prefill_row &row, const uint2 &base,
-                                                  const uint2 &more, float (&x)[8])
+/* Which nibbles of int4x2's bytes hold elements from d on, and where these bytes begin. */
+static __device__ __forceinline__ int nibble_shift(const prefill_call &c, int d) { return 2 * d < c.kv.head_dim ? 0 : 4; }
+static __device__ __forceinline__ int first_byte(const prefill_call &c, prefill_operand what, int d)
+{
+    return what == PREFILL_K && c.kv.k_format == OCTAVO_K_INT4X2 && nibble_shift(c, d) ? d - c.kv.head_dim / 2 : d;
+}
+
+/* Four codes of both planes. */
+static __device__ __forceinline__ uint32_t join_nibbles_word(uint32_t base, uint32_t more, int shift)
+{
+    return (base >> shift & 0x0F0F0F0Fu) << 4 | (more >> shift & 0x0F0F0F0Fu);
+}
+
+/* Eight codes of K's planes, or of V, from element d on, by the reference's own steps. */
+static __device__ __forceinline__ void join_eight(const prefill_call &c, const prefill_stored &as, prefill_operand what, const prefill_row &row, const uint4 &raw, int d,
+                                                  float (&x)[8])
 {
     const octavo_k_format format = c.kv.k_format;
-    const bool int8 = what == PREFILL_V ? c.kv.v_format == OCTAVO_V_INT8 : format == OCTAVO_K_INT8 || format == OCTAVO_K_INT8X2;
-    const bool e5m2 = what == PREFILL_K && (format == OCTAVO_K_E5M2 || format == OCTAVO_K_E5M2X2), joined = what == PREFILL_K && row.more;
+    const bool nibbles = what == PREFILL_K && format == OCTAVO_K_INT4X2, joined = what == PREFILL_K && row.more && !nibbles;
+    const bool int8 = what == PREFILL_V ? c.kv.v_format == OCTAVO_V_INT8 : nibbles || format == OCTAVO_K_INT8 || format == OCTAVO_K_INT8X2;
+    const bool e5m2 = what == PREFILL_K && (format == OCTAVO_K_E5M2 || format == OCTAVO_K_E5M2X2);
     const float unit = format == OCTAVO_K_E4M3X2 && c.kv.k_residual_exponent ? 0.0625f : 1.0f, factor = as.codes[what] ? 1.0f : row.factor;
     const code_kind kind = int8 ? CODE_INT8 : e5m2 ? CODE_E5M2 : CODE_E4M3;
-    uint32_t pairs[4], rest[4];
-    code_pairs(kind, { base.x, base.y }, pairs);
-    if (joined) code_pairs(kind, { more.x, more.y }, rest);
+    uint32_t codes[2] = { raw.x, raw.y }, pairs[4], rest[4];
+    if (nibbles) codes[0] = join_nibbles_word(raw.x, raw.z, nibble_shift(c, d)), codes[1] = join_nibbles_word(raw.y, raw.w, nibble_shift(c, d));
+    code_pairs(kind, codes, pairs);
+    if (joined) code_pairs(kind, { raw.z, raw.w }, rest);
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         const float code = i % 2 ? f16_high(pairs[i / 2]) : f16_low(pairs[i / 2]);
         const float second = !joined ? 0.0f : i % 2 ? f16_high(rest[i / 2]) : f16_low(rest[i / 2]);
         if (joined && int8) x[i] = (254.0f * code + second) * factor / 254.0f;
+        else if (joined && e5m2) x[i] = (float)(((double)code + (double)second) * (double)factor);
         else x[i] = (joined ? fmaf(second, unit, code) : code) * factor;
     }
 }
@@ -128,13 +144,13 @@ static __device__ __forceinline__ void load_aligned_eights(const prefill_call &c
         if (as.eights[what] == 2) {
             raw[i] = load_once_16(row[i].base + 2 * d);
         } else {
-            *(uint2 *)&raw[i].x = *(const uint2 *)(row[i].base + d);
-            if (row[i].more) *(uint2 *)&raw[i].z = *(const uint2 *)(row[i].more + d);
+            *(uint2 *)&raw[i].x = *(const uint2 *)(row[i].base + first_byte(c, what, d));
+            if (row[i].more) *(uint2 *)&raw[i].z = *(const uint2 *)(row[i].more + first_byte(c, what, d));
         }
     }
 #pragma unroll
     for (int i = 0; i < COUNT; i++) {
-        if (as.eights[what] == 1) join_eight(c, as, what, row[i], make_uint2(raw[i].x, raw[i].y), make_uint2(raw[i].z, raw[i].w), x[i]);
+        if (as.eights[what] == 1) join_eight(c, as, what, row[i], raw[i], d, x[i]);
         else if (as.halves[what]) unpack_eight<FROM_F16>(raw[i], x[i]);
         else unpack_eight<FROM_BF16>(raw[i], x[i]);
     }
