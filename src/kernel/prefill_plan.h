@@ -105,12 +105,12 @@ OCTAVO_KERNEL_INLINE int octavo_prefill_rotates(const octavo_prefill_params *p)
     return p->precision == OCTAVO_ATTENTION_FP8 && p->flags & OCTAVO_PREFILL_ROTATE;
 }
 
-/* 1: the stored codes of K are the operand, with the scales that they are stored with. */
+/* 1: the stored codes of K are the operand, with the scales that they are stored with: in FP8 where those of V are, too. */
 OCTAVO_KERNEL_INLINE int octavo_prefill_takes_k_codes(const octavo_prefill_params *p)
 {
     const octavo_k_format format = p->kv->k_format;
     if (p->precision == OCTAVO_ATTENTION_FP8)
-        return !octavo_prefill_rotates(p) && (format == OCTAVO_K_E4M3 || format == OCTAVO_K_E4M3X2);
+        return !octavo_prefill_rotates(p) && p->kv->v_format == OCTAVO_V_E4M3 && (format == OCTAVO_K_E4M3 || format == OCTAVO_K_E4M3X2);
     return octavo_prefill_is_sage(p) && !octavo_prefill_smooths_k(p) && octavo_k_scale_bytes(format) == 2;
 }
 
