@@ -23,7 +23,7 @@ template <int DIM, eight_kind KIND> struct eight_shape {
     enum { WIDE_V = KIND == EIGHT_SAGE1 || KIND == EIGHT_SAGE1_F16, V_STRIDE = WIDE_V ? 2 * DIM + PIECE : KEYS + PIECE };
     enum { STRIDE = DIM + PIECE, PIECES = DIM / PIECE };
     enum { Q_BYTES = ROWS * STRIDE, K_BYTES = KEYS * STRIDE, V_BYTES = (WIDE_V ? KEYS : DIM) * V_STRIDE };
-    enum { STAGE = K_BYTES + V_BYTES, BYTES = Q_BYTES + STAGES * STAGE, BLOCKS = DIM > 128 ? 1 : 2 /* a processor */ };
+    enum { STAGE = K_BYTES + V_BYTES, BYTES = Q_BYTES + STAGES * STAGE, BLOCKS = DIM > 128 ? 1 : DIM > 64 ? 2 : 3 /* a processor */ };
 };
 
 /* What the codes of a stage's keys count. */

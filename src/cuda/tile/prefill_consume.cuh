@@ -108,7 +108,7 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
     ring_place k_at = { 0, 0 }, v_at = { 0, 0 }, tasks_at = { 0, 0 };
     uint32_t q_parity = 0, weight[L::KEYS / 16][4];
     typename P::score_type score[L::KEYS / 2];
-    float power[L::KEYS / 2], sum[L::DIM / 2];
+    float power[L::KEYS / 2], sum[L::DIM / 2], down[2];
     P products(c, base, group);
     enum { TURNS = takes_turns<L::DIM>::TURNS };
     if (TURNS && group == L::GROUPS - 1) turn_end<L::GROUPS>();
@@ -131,7 +131,6 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
             int flags = ring_fact(facts + 4);
             wgmma_wait<0>();
             wgmma_pin(score);
-            float down[2];
             weigh_anew<P>(power, score, products, &rows, down, facts, spans, flags & TILE_MASKED);
             ring_report(base + L::K_EMPTY + 8 * k_at.stage);
             ring_advance<L::STAGES>(&k_at);
@@ -150,7 +149,6 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
                 flags = ring_fact(facts + 4);
                 wgmma_wait<1>();
                 wgmma_pin(score);
-                float down[2];
                 /* a wait in each branch: the assembler would bring one behind them forward, before the weights */
                 if (weigh_tile(power, score, products, &rows, down, k, facts, spans, flags & TILE_MASKED)) {
                     wgmma_wait<0>();
