@@ -156,7 +156,7 @@ static void test_rows_outside_of_a_window(void **state)
 /* Sums of f16 are those of the kernels for every GPU; scales of a token are theirs alone, on whichever GPU. */
 static void ask_f16_sums(scene *f)
 {
-    f->params.precision = OCTAVO_ATTENTION_SAGE1, f->params.sage_scales = OCTAVO_SAGE_PER_TOKEN, f->params.flags = OCTAVO_PREFILL_F16_SUMS;
+    f->params.precision = OCTAVO_ATTENTION_SAGE1, f->params.scales = OCTAVO_PREFILL_PER_TOKEN, f->params.flags = OCTAVO_PREFILL_F16_SUMS;
 }
 
 /* The first key stands 12 nats above 128 K others that hold 45 % of the weight together: a weight of eight bits beside the sink's is 0, and a
