@@ -20,7 +20,7 @@ typedef enum octavo_mask {
 } octavo_mask;
 
 /* Which elements share a scale: of Q, K and V in FP8, where scales are powers of two; of INT8 Q and K in SAGE1 and SAGE2, whose E4M3 V has one a
- * channel. What is read as it is stored (FP8: E4M3 V, and an E4M3 K beside it) keeps the scales that it is stored with. */
+ * channel. What is read as it is stored keeps the scales that it is stored with. */
 typedef enum octavo_prefill_scales {
     OCTAVO_PREFILL_PER_BLOCK  = 0, /* 64 query rows, 64 keys (default)                      */
     OCTAVO_PREFILL_PER_TOKEN  = 1, /* SAGE                                                  */
