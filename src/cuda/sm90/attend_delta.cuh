@@ -32,7 +32,8 @@ enum { ORDERS = 4 /* more than there are bases at a time */ };
 /* Up to so many units of a team the next kernel's blocks may begin beside this one's; of longer calls they begin when units run out. */
 enum { SHORT_ROUNDS = 16 };
 
-/* What the team's first lane knows of the units to come: one with its page on its way, and the number of the one after it. */
+/* What the team's first lane knows of the units to come: one with its page on its way, and in KIND::AHEAD the number of the one after it,
+ * else only as long as the next one is being asked for: the fewer are taken that others could begin with, the sooner the last one ends. */
 struct unit_supply {
     unit_order next;
     stream_count number;
@@ -45,15 +46,18 @@ static __device__ __forceinline__ int page_of_token(const delta_call &d, const s
     return !k.table || token >= d.of.max_tokens ? block : k.table[block];
 }
 
-/* The number that was asked for becomes a unit; asks for its page and for another number. */
+static __device__ __forceinline__ void take_number(const delta_call &d, const stream_block &k, unit_supply &of)
+{
+    if (of.next.unit < of.units) of.number = atomicAdd(d.of.counts + k.b * d.of.kv_heads + k.head, (stream_count)1);
+}
+
+/* The number that was taken becomes a unit; asks for its page. */
 template <class KIND> static __device__ __forceinline__ void next_order(const delta_call &d, const stream_block &k, unit_supply &of)
 {
     stream_count *word = d.of.counts + k.b * d.of.kv_heads + k.head;
     if (of.next.unit >= of.units) return;
     of.next.unit = of.begin < of.units ? of.begin + (int)(counted(word, of.number, 1) & ((1u << DONE_SHIFT) - 1)) : of.units;
-    if (of.next.unit >= of.units) return;
-    of.next.page = page_of_token(d, k, of.next.unit * KIND::SPAN);
-    of.number = atomicAdd(word, (stream_count)1);
+    if (of.next.unit < of.units) of.next.page = page_of_token(d, k, of.next.unit * KIND::SPAN);
 }
 
 /* An item at the queue's end. */
@@ -209,7 +213,7 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
     for (int i = 0; i <= BASES; i++) first_pages[i] = page_of_token(d, k, (first + i * stride) * SPAN);
     unit_supply supply = { { first + BASES * stride, first_pages[BASES] }, 0, (BASES + 1) * stride, 0 };
     const bool supplies = lane == 0 && w.member == 0;
-    if (supplies && (int64_t)supply.begin * SPAN < c.max_tokens) supply.number = atomicAdd(c.counts + k.b * c.kv_heads + k.head, (stream_count)1);
+    if (KIND::AHEAD && supplies && (int64_t)supply.begin * SPAN < c.max_tokens) supply.number = atomicAdd(c.counts + k.b * c.kv_heads + k.head, (stream_count)1);
     uint32_t asked[DELTA_DIM / 16][2];
     ask_for_row<DELTA_DIM, BASE>(c, k, asked);
     k.length = clamped_length(c, raw_length);
@@ -258,7 +262,8 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
         if (part == 0) {
             if (supplies) {
                 orders[team][(q.decided + BASES) % ORDERS] = supply.next;
-                next_order<KIND>(d, k, supply);
+                if (KIND::AHEAD) next_order<KIND>(d, k, supply);
+                take_number(d, k, supply);
             }
             q.decided++;
             __syncwarp();
@@ -273,6 +278,7 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
         __syncwarp();
         pop_item(q);
         ask_for_next<KIND>(d, k, w, orders[team], units, q);
+        if (!KIND::AHEAD && part == 0 && supplies) next_order<KIND>(d, k, supply);
     }
     if (w.dropped > 0) finish_dropped(w, of);
     next_kernel_may_start();
