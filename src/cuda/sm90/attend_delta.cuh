@@ -32,8 +32,8 @@ enum { ORDERS = 4 /* more than there are bases at a time */ };
 /* Up to so many units of a team the next kernel's blocks may begin beside this one's; of longer calls they begin when units run out. */
 enum { SHORT_ROUNDS = 16 };
 
-/* What the team's first lane knows of the units to come: one with its page on its way, and in KIND::AHEAD the number of the one after it,
- * else only as long as the next one is being asked for: the fewer are taken that others could begin with, the sooner the last one ends. */
+/* What the team's first lane knows of the units to come: one with its page on its way, and in KIND::AHEAD the number of the one after it. The
+ * fewer are taken ahead of their time, the sooner the last one ends. */
 struct unit_supply {
     unit_order next;
     stream_count number;
@@ -98,7 +98,7 @@ static __device__ __forceinline__ void ask_for_next(const delta_call &d, const s
             if (q.bases == KIND::BASES) return;
             const unit_order order = orders[q.asked % ORDERS];
             if (order.unit >= units || (q.bases > 0 && order.unit >= units - d.last_units)) return;
-            ask_for_base<KIND::BASE, KIND::MEANS>(d, k, order.unit * KIND::SPAN + w.member, order.page, to);
+            ask_for_base<KIND::BASE, KIND::MEANS, false>(d, k, order.unit * KIND::SPAN + w.member, order.page, to);
             push_item(q, 4 * order.unit, free, order.page);
             q.asked++, q.bases++;
         }
@@ -220,14 +220,14 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
     const int units = (k.length + SPAN - 1) / SPAN, newest = k.length > 0 ? (k.length - 1) >> c.shift : 0, steps = 1 << d.block_steps_shift;
     const int step = warp < steps ? warp : newest * steps + warp - steps; /* of the first block or the newest */
     const bool there = !d.thresholds && warp < 2 * steps && step * STEP_TOKENS < k.length;
-    if (there) ask_for_base<BASE, false>(d, k, step * STEP_TOKENS, page_of_token(d, k, step * STEP_TOKENS), slot_of<KIND>(w, KIND::SLOTS - 1));
+    if (there) ask_for_base<BASE, false, true>(d, k, step * STEP_TOKENS, page_of_token(d, k, step * STEP_TOKENS), slot_of<KIND>(w, KIND::SLOTS - 1));
     if (!d.thresholds) __syncthreads();
     if (units <= SHORT_ROUNDS * stride) next_kernel_may_start();
     delta_queue<KIND> q = {};
     q.part = 1, q.asked = BASES, q.free = (1u << KIND::SLOTS) - 1;
     auto ask_for_first = [&](int i) {
         if (first + i * stride >= units) return;
-        ask_for_base<BASE, KIND::MEANS>(d, k, (first + i * stride) * SPAN + w.member, first_pages[i], slot_of<KIND>(w, i));
+        ask_for_base<BASE, KIND::MEANS, false>(d, k, (first + i * stride) * SPAN + w.member, first_pages[i], slot_of<KIND>(w, i));
         push_item(q, 4 * (first + i * stride), i, first_pages[i]), q.bases++;
     };
 #pragma unroll

@@ -109,8 +109,8 @@ static __device__ __forceinline__ stored_token mean_of(const delta_call &d, cons
     return { k.row, page, k.head, token / STEP_TOKENS & ((1 << d.block_steps_shift) - 1) };
 }
 
-/* The base, with the unit's mean row where it may be dropped, and a hint that its p will be wanted. */
-template <int BASE, bool MEAN>
+/* The base, with the unit's mean row where it may be dropped, and a hint that its p will be wanted. AGAIN: others read it, too. */
+template <int BASE, bool MEAN, bool AGAIN>
 static __device__ __forceinline__ void ask_for_base(const delta_call &d, const stream_block &k, int token, int page, const delta_slot &to)
 {
     const step_place at = place_of(d, k, token, page);
@@ -121,7 +121,7 @@ static __device__ __forceinline__ void ask_for_base(const delta_call &d, const s
         if (means) copy_bytes(to.side + MEAN_AT, stored_at(&d.v_mean, mean), DELTA_DIM, to.full);
     }
     ask_for_scales<key_width(BASE)>(d, k, &d.of.k_scale, at, to); /* what is small first */
-    if (threadIdx.x % 32 == 0) copy_box_5(to.data, &d.of.k, to.full, 0, at.at, k.head, k.table ? at.page : 0, at.row);
+    if (threadIdx.x % 32 == 0) (AGAIN ? copy_box_5 : copy_box_5_once)(to.data, &d.of.k, to.full, 0, at.at, k.head, k.table ? at.page : 0, at.row);
     if (means && threadIdx.x % 32 == 1) prefetch_line(stored_at(&d.v_mean_scale, mean));
 }
 
@@ -135,11 +135,11 @@ static __device__ __forceinline__ void ask_for_part(const delta_call &d, const s
     if (threadIdx.x % 32 == 0) {
         mbarrier_report_and_expect(to.full, SLOT_BYTES + (part == 1 ? scale_bytes(&d.of.k_scale, at, key_width(BASE))
                                                                     : scale_bytes(&d.of.v_scale, at, value_width(VALUE))));
-        if (part == 1) copy_box_5(to.data, &d.more, to.full, 0, at.at, k.head, map_page, at.row);
+        if (part == 1) copy_box_5_once(to.data, &d.more, to.full, 0, at.at, k.head, map_page, at.row);
         else
 #pragma unroll
             for (int i = 0; i < PARTS; i++)
-                copy_box_5(to.data + i * (SLOT_BYTES / PARTS), &d.of.v, to.full, i * BOX_BYTES, at.at + in_step, k.head, map_page, at.row);
+                copy_box_5_once(to.data + i * (SLOT_BYTES / PARTS), &d.of.v, to.full, i * BOX_BYTES, at.at + in_step, k.head, map_page, at.row);
     }
     if (part == 1) ask_for_scales<key_width(BASE)>(d, k, &d.of.k_scale, at, to);
     else ask_for_scales<value_width(VALUE)>(d, k, &d.of.v_scale, at, to);
