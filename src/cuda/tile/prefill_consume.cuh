@@ -5,7 +5,7 @@
  * warp multiplies its scores once more. Without branches from each other the assembler would wait for the sums before there are weights.
  *
  * P is what scores are products of: L, TYPE (of weights and values), score_type, SCALES (of scores, in a tile), SCALED (where a score is of
- * type float and all have one scale), and
+ * type float and all have one scale; so it is where there is a CAP), and
  *   P(c, base, group)             the queries of a warpgroup;
  *   begin(c, base, task, my_row)  the queries of a task have come, the lane's are my_row and my_row + 8;
  *   ask(score, k)                 asks the matrix unit for a tile's scores;   multiply(score, k): the same for a warp alone;
@@ -58,29 +58,34 @@ template <wgmma_type TYPE, int COUNT> static __device__ __forceinline__ void pac
 /* A tile's scores, where they are masked or may be larger than any before, to weights. */
 template <typename P>
 static __device__ __forceinline__ void weigh_anew(float (&weight)[P::L::KEYS / 2], const typename P::score_type (&score)[P::L::KEYS / 2],
-                                                  softmax_rows *rows, const float (&scale)[2][P::SCALES], float (&down)[2], uint32_t facts, uint32_t spans,
-                                                  bool masked)
+                                                  softmax_rows *rows, const float (&scale)[2][P::SCALES], const prefill_cap_terms &cap, float (&down)[2], uint32_t facts,
+                                                  uint32_t spans, bool masked)
 {
     typedef weight_range<P::TYPE> R;
+    if constexpr (P::CAP == CAPPED) {
+        if (__builtin_expect(prefill_all_narrow(score, scale[0][0]), 1)) prefill_logarithms<MAP_NARROW>(weight, score, scale[0][0], cap);
+        else prefill_logarithms<MAP_WIDE>(weight, score, scale[0][0], cap);
+    } else {
 #pragma unroll
-    for (int i = 0; i < P::L::KEYS / 2; i++) weight[i] = P::SCALED ? (float)score[i] : (float)score[i] * scale[i / 2 % 2][i * P::SCALES / (P::L::KEYS / 2)];
+        for (int i = 0; i < P::L::KEYS / 2; i++) weight[i] = P::SCALED ? (float)score[i] : (float)score[i] * scale[i / 2 % 2][i * P::SCALES / (P::L::KEYS / 2)];
+    }
     if (masked) softmax_mask(weight, spans, ring_fact(facts));
-    softmax_weigh<R::LAG, R::OFFSET>(weight, rows, P::SCALED ? scale[0][0] : 1.0f, down);
+    softmax_weigh<R::LAG, R::OFFSET>(weight, rows, P::SCALED && P::CAP == UNCAPPED ? scale[0][0] : 1.0f, down);
     wgmma_pin(weight);
 }
 
 /* A tile's scores to weights. True: sums so far are to be multiplied by `down`. */
 template <typename P>
 static __device__ __forceinline__ bool weigh_tile(float (&weight)[P::L::KEYS / 2], typename P::score_type (&score)[P::L::KEYS / 2], const P &products,
-                                                  softmax_rows *rows, float (&down)[2], uint32_t k, uint32_t facts, uint32_t spans, bool masked)
+                                                  const prefill_cap_terms &cap, softmax_rows *rows, float (&down)[2], uint32_t k, uint32_t facts, uint32_t spans, bool masked)
 {
     float scale[2][P::SCALES];
     products.scale(scale, facts);
     if (P::TYPE == WGMMA_BF16 && __builtin_expect(!masked, 1)) {
-        if (__builtin_expect(softmax_guess<weight_range<P::TYPE>::LAG>(weight, score, rows, scale), 1)) return false;
+        if (__builtin_expect(softmax_guess<weight_range<P::TYPE>::LAG, P::CAP>(weight, score, rows, scale, cap), 1)) return false;
         products.multiply(score, k);
     }
-    weigh_anew<P>(weight, score, rows, scale, down, facts, spans, masked);
+    weigh_anew<P>(weight, score, rows, scale, cap, down, facts, spans, masked);
     return __any_sync(WHOLE_WARP, down[0] != 1.0f || down[1] != 1.0f);
 }
 
@@ -132,7 +137,7 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
             wgmma_pin(score);
             float scale[2][P::SCALES];
             products.scale(scale, facts);
-            weigh_anew<P>(power, score, &rows, scale, down, facts, spans, flags & TILE_MASKED);
+            weigh_anew<P>(power, score, &rows, scale, c.cap, down, facts, spans, flags & TILE_MASKED);
             ring_report(base + L::K_EMPTY + 8 * k_at.stage);
             ring_advance<L::STAGES>(&k_at);
             pack_weights<P::TYPE>(weight, power);
@@ -151,7 +156,7 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
                 wgmma_wait<1>();
                 wgmma_pin(score);
                 /* a wait in each branch: the assembler would bring one behind them forward, before the weights */
-                if (weigh_tile(power, score, products, &rows, down, k, facts, spans, flags & TILE_MASKED)) {
+                if (weigh_tile(power, score, products, c.cap, &rows, down, k, facts, spans, flags & TILE_MASKED)) {
                     wgmma_wait<0>();
                     wgmma_pin(sum);
                     softmax_rescale(sum, down);
