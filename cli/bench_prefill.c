@@ -185,7 +185,7 @@ static int stage_init(prefill_stage *s, const octavo_exec *exec, const octavo_ex
     s->params.out = tensor_of(s, HERE_OUT, s->out, data->tokens, data->q_heads);
     s->params.lse = s->there[HERE_LSE] ? s->there[HERE_LSE] : s->lse;
     s->params.kv = &s->view, s->params.mask = settings->mask, s->params.window = settings->window;
-    s->params.sage_scales = settings->scales, s->params.flags = settings->flags, s->params.soft_cap = (float)settings->soft_cap;
+    s->params.scales = settings->scales, s->params.flags = settings->flags, s->params.soft_cap = (float)settings->soft_cap;
     return status;
 }
 

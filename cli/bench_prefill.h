@@ -24,7 +24,7 @@ typedef struct prefill_settings {
     prefill_layout layouts[PREFILL_LAYOUTS];
     int64_t token_count, precision_count, layout_count;
     octavo_mask mask;
-    octavo_sage_scales scales;
+    octavo_prefill_scales scales;
     uint32_t flags;
     octavo_k_format k_format;
     octavo_v_format v_format;
@@ -41,7 +41,6 @@ typedef struct prefill_row {
     double rel_error, rel_error_max, lse_error;
 } prefill_row;
 
-const char *prefill_scales_name(octavo_sage_scales scales);
 const char *prefill_layout_name(prefill_layout layout);
 
 /* All precisions of one length in one layout into rows [precision_count]. EXIT_REFUSED after a sentence. `cpu` encodes. */

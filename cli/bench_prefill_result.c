@@ -11,12 +11,6 @@
 
 enum { LIST_BYTES = 8 * PREFILL_LAYOUTS };
 
-const char *prefill_scales_name(octavo_sage_scales scales)
-{
-    static const char *const NAMES[] = { "block", "token", "warp", "thread", "tensor" };
-    return NAMES[scales];
-}
-
 const char *prefill_layout_name(prefill_layout layout)
 {
     static const char *const NAMES[] = { "pages", "nhd", "hnd" };
@@ -48,8 +42,8 @@ static json_t *settings_object(const prefill_settings *settings)
     layout_list(settings, layouts);
     return json_pack("{s:I s:I s:I s:I s:s s:I s:f s:s s:b s:b s:b s:s s:s s:s s:f s:I s:I s:I s:I s:s}", "batch", (json_int_t)settings->batch, "q_heads",
                      (json_int_t)settings->q_heads, "kv_heads", (json_int_t)settings->kv_heads, "head_dim", (json_int_t)settings->head_dim,
-                     "mask", mask_name(settings->mask), "window", (json_int_t)settings->window, "soft_cap", settings->soft_cap, "sage_scales",
-                     prefill_scales_name(settings->scales),
+                     "mask", mask_name(settings->mask), "window", (json_int_t)settings->window, "soft_cap", settings->soft_cap, "scales",
+                     octavo_prefill_scales_name(settings->scales),
                      "smooth", !(settings->flags & OCTAVO_PREFILL_NO_SMOOTH), "smooth_v", (settings->flags & OCTAVO_PREFILL_SMOOTH_V) != 0,
                      "rotate", (settings->flags & OCTAVO_PREFILL_ROTATE) != 0, "layout", layouts, "cache_k",
                      octavo_k_format_name(settings->k_format), "cache_v", octavo_v_format_name(settings->v_format), "bias", settings->bias, "seed",
@@ -97,7 +91,7 @@ void prefill_print(const prefill_settings *settings, const octavo_device *device
 {
     fprintf(stream, "batch %" PRId64 ", %" PRId64 " query heads, %" PRId64 " kv heads of %" PRId64 ", %s, K %s, V %s, scales %s%s%s%s; %s, %" PRId64 " threads\n\n",
             settings->batch, settings->q_heads, settings->kv_heads, settings->head_dim, mask_name(settings->mask),
-            octavo_k_format_name(settings->k_format), octavo_v_format_name(settings->v_format), prefill_scales_name(settings->scales),
+            octavo_k_format_name(settings->k_format), octavo_v_format_name(settings->v_format), octavo_prefill_scales_name(settings->scales),
             settings->flags & OCTAVO_PREFILL_NO_SMOOTH ? ", not smoothed" : "",
             settings->flags & OCTAVO_PREFILL_SMOOTH_V ? ", V smoothed" : "", settings->flags & OCTAVO_PREFILL_ROTATE ? ", rotated" : "",
             octavo_device_isa(device), settings->threads);

@@ -41,16 +41,6 @@ static int parse_precisions(const char *text, prefill_settings *settings)
     }
 }
 
-static int parse_scales(const char *name, octavo_sage_scales *scales)
-{
-    for (int i = OCTAVO_SAGE_PER_BLOCK; i <= OCTAVO_SAGE_PER_TENSOR; i++)
-        if (strcmp(name, prefill_scales_name((octavo_sage_scales)i)) == 0) {
-            *scales = (octavo_sage_scales)i;
-            return EXIT_DONE;
-        }
-    return cli_refuse("option --sage-scales is '%s', expected block, token, warp, thread or tensor", name);
-}
-
 static int parse_layouts(const char *text, prefill_settings *settings)
 {
     for (const char *rest = text;;) {
@@ -73,9 +63,9 @@ static int parse_words(const prefill_words *words, prefill_settings *settings)
     settings->token_count = options_integers(words->tokens, 1, SIZE_MOST, settings->tokens, PREFILL_LENGTHS_MOST);
     if (settings->token_count < 1)
         return cli_refuse("option --tokens is '%s', expected up to %d whole numbers from 1 to %d", words->tokens, PREFILL_LENGTHS_MOST, SIZE_MOST);
-    int status = parse_precisions(words->precision, settings);
-    if (status == EXIT_DONE) status = parse_scales(words->scales, &settings->scales);
+    const int status = parse_precisions(words->precision, settings);
     if (status != EXIT_DONE) return status;
+    if (octavo_prefill_scales_parse(words->scales, &settings->scales) != OCTAVO_OK) return cli_refuse("option --scales: %s", octavo_last_error());
     if (strcmp(words->mask, "causal") != 0 && strcmp(words->mask, "full") != 0)
         return cli_refuse("option --mask is '%s', expected causal or full", words->mask);
     settings->mask = strcmp(words->mask, "full") == 0 ? OCTAVO_MASK_FULL : OCTAVO_MASK_CAUSAL;
@@ -106,7 +96,7 @@ static int parse(int argc, char **argv, prefill_settings *settings, int *status)
         { "window", 0, OPTION_INTEGER, "N", "keys that a query sees (default: all)", &settings->window, 1, SIZE_MOST },
         { "soft-cap", 0, OPTION_NUMBER, "X", "cap * tanh(score / cap) instead of scores (default: none)", &settings->soft_cap, 0, 0 },
         { "precision", 0, OPTION_TEXT, "LIST", "exact fp8 sage1 sage2 (default all four)", &words.precision, 0, 0 },
-        { "sage-scales", 0, OPTION_TEXT, "WHAT", "what shares a scale in sage: block token warp thread tensor\n(default block)", &words.scales, 0, 0 },
+        { "scales", 0, OPTION_TEXT, "WHAT", "what shares a scale: block head tensor, in sage token warp\nthread too (default block)", &words.scales, 0, 0 },
         { "no-smooth", 0, OPTION_FLAG, NULL, "sage: leaves K's mean where it is", &words.no_smooth, 0, 0 },
         { "smooth-v", 0, OPTION_FLAG, NULL, "sage2: takes the mean off V", &words.smooth_v, 0, 0 },
         { "rotate", 0, OPTION_FLAG, NULL, "fp8: rotates Q and K", &words.rotate, 0, 0 },

@@ -4,14 +4,6 @@
 #include "machine.h"
 #include <string.h>
 
-static const char *const SAGE_NAMES[] = {
-    [OCTAVO_SAGE_PER_BLOCK] = "block",   [OCTAVO_SAGE_PER_TOKEN] = "token",   [OCTAVO_SAGE_PER_WARP] = "warp",
-    [OCTAVO_SAGE_PER_THREAD] = "thread", [OCTAVO_SAGE_PER_TENSOR] = "tensor",
-};
-enum { SAGE_COUNT = sizeof SAGE_NAMES / sizeof *SAGE_NAMES };
-
-const char *model_sage_scales_name(octavo_sage_scales scales) { return SAGE_NAMES[scales]; }
-
 void model_options_rows(model_options *options, option rows[MODEL_OPTION_ROWS + 1])
 {
     const option own[] = {
@@ -23,8 +15,8 @@ void model_options_rows(model_options *options, option rows[MODEL_OPTION_ROWS + 
         { "linear", 0, OPTION_TEXT, "TYPE", "as-stored f32 bf16 fp8 int8", &options->linear_word, 0, 0 },
         { "attention", 0, OPTION_TEXT, "TYPE", "of prompts: exact fp8 sage sage1 (default exact)", &options->attention_word, 0, 0 },
         { "decode-attention", 0, OPTION_TEXT, "TYPE", "of single tokens: exact fp8 (default exact)", &options->decode_word, 0, 0 },
-        { "sage-scales", 0, OPTION_TEXT, "WHAT", "what shares a scale in sage: block token warp thread tensor\n(default block)",
-          &options->sage_word, 0, 0 },
+        { "attention-scales", 0, OPTION_TEXT, "WHAT", "what shares a scale in prompts: block head tensor, in sage\ntoken warp thread too (default block)",
+          &options->scales_word, 0, 0 },
         { "dense-layers", 0, OPTION_TEXT, "N,N", "layers whose decode reads every block", &options->dense_word, 0, 0 },
     };
     _Static_assert(sizeof own / sizeof *own + CACHE_OPTION_ROWS == MODEL_OPTION_ROWS, "count the rows");
@@ -46,14 +38,10 @@ static int parse_linear(model_options *options)
     return EXIT_DONE;
 }
 
-static int parse_sage_scales(model_options *options)
+static int parse_scales(model_options *options)
 {
-    for (int i = 0; i < SAGE_COUNT; i++)
-        if (strcmp(options->sage_word, SAGE_NAMES[i]) == 0) {
-            options->sage_scales = (octavo_sage_scales)i;
-            return EXIT_DONE;
-        }
-    return cli_refuse("option --sage-scales is '%s', expected block, token, warp, thread or tensor", options->sage_word);
+    if (octavo_prefill_scales_parse(options->scales_word, &options->attention_scales) == OCTAVO_OK) return EXIT_DONE;
+    return cli_refuse("option --attention-scales: %s", octavo_last_error());
 }
 
 static int parse_dense_layers(model_options *options)
@@ -70,7 +58,7 @@ int model_options_check(model_options *options)
 {
     if (!options->model) return cli_refuse("option --model DIR is needed");
     int status = parse_linear(options);
-    if (status == EXIT_DONE) status = parse_sage_scales(options);
+    if (status == EXIT_DONE) status = parse_scales(options);
     if (status == EXIT_DONE) status = parse_dense_layers(options);
     if (status == EXIT_DONE) status = cache_options_check(&options->cache);
     if (status == EXIT_DONE && octavo_attention_precision_parse(options->attention_word, &options->attention) != OCTAVO_OK)

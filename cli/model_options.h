@@ -9,10 +9,10 @@ enum { MODEL_DENSE_MOST = 1024 };
 
 typedef struct model_options {
     const char *model; /* a folder */
-    const char *device, *linear_word, *attention_word, *decode_word, *sage_word, *dense_word;
+    const char *device, *linear_word, *attention_word, *decode_word, *scales_word, *dense_word;
     int32_t linear; /* octavo_linear_precision, or OCTAVO_LINEAR_AS_STORED */
     octavo_attention_precision attention, decode_attention;
-    octavo_sage_scales sage_scales;
+    octavo_prefill_scales attention_scales;
     cache_options cache; /* formats 0: exact */
     int32_t dense_layers[MODEL_DENSE_MOST], dense_count;
     int64_t context; /* tokens; 0: the command decides */
@@ -20,7 +20,7 @@ typedef struct model_options {
 } model_options;
 
 #define MODEL_OPTIONS_INIT                                                                                                  \
-    { .device = "cpu", .linear_word = "as-stored", .attention_word = "exact", .decode_word = "exact", .sage_word = "block",  \
+    { .device = "cpu", .linear_word = "as-stored", .attention_word = "exact", .decode_word = "exact", .scales_word = "block",  \
       .cache = CACHE_OPTIONS_INIT }
 
 enum { MODEL_OPTION_ROWS = 10 + CACHE_OPTION_ROWS };
@@ -31,6 +31,5 @@ void model_options_rows(model_options *options, option rows[MODEL_OPTION_ROWS + 
 /* Reads the words and checks the numbers: EXIT_DONE, or EXIT_REFUSED after a sentence. */
 int model_options_check(model_options *options);
 
-const char *model_sage_scales_name(octavo_sage_scales scales);
 
 #endif

@@ -65,7 +65,7 @@ int model_run_session(const model_run *run, int64_t tokens, int32_t sequences, i
     config.block_tokens = (int32_t)cache->block;
     config.sub_block_tokens = (int32_t)cache->sub_block;
     config.attention = options->attention;
-    config.sage_scales = options->sage_scales;
+    config.attention_scales = options->attention_scales;
     config.decode_attention = options->decode_attention;
     config.select = (octavo_session_select){
         .rule = cache->select, .compensate = cache->compensate, .splits = cache->splits, .delta = (float)cache->delta, .epsilon = (float)cache->epsilon,
@@ -133,7 +133,7 @@ json_t *model_run_settings(const model_run *run)
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:I, s:I, s:o, s:I, s:I, s:s, s:s}",
                      "model", name, "linear", octavo_linear_precision_name(octavo_model_linear(run->model)),
                      "cache_k", octavo_k_format_name(k_format(run)), "cache_v", octavo_v_format_name(v_format(run)),
-                     "attention", octavo_attention_precision_name(options->attention), "sage_scales", model_sage_scales_name(options->sage_scales),
+                     "attention", octavo_attention_precision_name(options->attention), "attention_scales", octavo_prefill_scales_name(options->attention_scales),
                      "decode_attention", octavo_attention_precision_name(options->decode_attention),
                      "select", octavo_select_rule_name(cache->select), "compensate", cache_compensation_name(cache->compensate),
                      "splits", octavo_decode_splits_name(cache->splits),

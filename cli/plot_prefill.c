@@ -23,8 +23,8 @@ void plot_prefill_fini(plot_prefill *of) { free(of->points); }
 
 /* What a file's rows have in common. Options that a precision does not know are not said of it. */
 typedef struct described {
-    char scene[PLOT_LABEL_BYTES], stored[64], layout[16], sage[64];
-    int smooth_v, rotate;
+    char scene[PLOT_LABEL_BYTES], stored[64], layout[16], scales[32];
+    int smooth, smooth_v, rotate;
 } described;
 
 static int describe(json_t *root, described *of)
@@ -36,7 +36,7 @@ static int describe(json_t *root, described *of)
     const char *settings = "{s:I s:I s:I s:I s:s s:I s:s s:b s:b s:b s:s s:s s:s s:F s:I s:s}";
     json_t *machine = json_object_get(root, "machine");
     if (json_unpack(json_object_get(root, "settings"), settings, "batch", &batch, "q_heads", &q_heads, "kv_heads", &kv_heads, "head_dim", &head_dim,
-                    "mask", &mask, "window", &window, "sage_scales", &scales, "smooth", &smooth, "smooth_v", &smooth_v, "rotate", &rotate,
+                    "mask", &mask, "window", &window, "scales", &scales, "smooth", &smooth, "smooth_v", &smooth_v, "rotate", &rotate,
                     "layout", &layout, "cache_k", &k, "cache_v", &v, "bias", &bias, "threads", &threads, "device", &device) != 0 ||
         json_unpack(machine, "{s:s s:s}", "cpu", &cpu, "isa", &isa) != 0)
         return -1;
@@ -47,9 +47,8 @@ static int describe(json_t *root, described *of)
              (int64_t)batch, (int64_t)q_heads, (int64_t)kv_heads, (int64_t)head_dim, mask, wide, offset, cpu, isa, device, (int64_t)threads);
     snprintf(of->stored, sizeof of->stored, "K %.10s, V %.10s", k, v);
     snprintf(of->layout, sizeof of->layout, "%.8s", layout);
-    snprintf(of->sage, sizeof of->sage, "%s%.8s%s", strcmp(scales, "block") ? ", a scale a " : "", strcmp(scales, "block") ? scales : "",
-             smooth ? "" : ", not smoothed");
-    of->smooth_v = smooth_v, of->rotate = rotate;
+    snprintf(of->scales, sizeof of->scales, "%s%.8s", strcmp(scales, "block") ? ", a scale a " : "", strcmp(scales, "block") ? scales : "");
+    of->smooth = smooth, of->smooth_v = smooth_v, of->rotate = rotate;
     return 0;
 }
 
@@ -71,7 +70,9 @@ static int add_row(plot_prefill *of, const described *as, json_t *row)
     point.tokens = tokens, point.keys = keys, point.age = of->count;
     snprintf(point.scene, sizeof point.scene, "%s", as->scene);
     const int pages = strcmp(layout, "pages") == 0;
-    snprintf(point.curve, sizeof point.curve, "%.10s, %s%s%.8s%s%s%s", precision, as->stored, pages ? "" : ", ", pages ? "" : layout, strncmp(precision, "sage", 4) == 0 ? as->sage : "",
+    const int sage = strncmp(precision, "sage", 4) == 0;
+    snprintf(point.curve, sizeof point.curve, "%.10s, %s%s%.8s%s%s%s%s", precision, as->stored, pages ? "" : ", ", pages ? "" : layout,
+             strcmp(precision, "exact") ? as->scales : "", sage && !as->smooth ? ", not smoothed" : "",
              as->smooth_v && strcmp(precision, "sage2") == 0 ? ", V smoothed" : "", as->rotate && strcmp(precision, "fp8") == 0 ? ", rotated" : "");
     for (char *c = point.scene; *c; c++)
         if (((unsigned char)*c < 0x20 && *c != '\n') || (unsigned char)*c >= 0x7f) *c = '?';

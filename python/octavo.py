@@ -35,6 +35,7 @@ K_FORMATS = {"bf16": 1, "f16": 2, "e4m3": 3, "e5m2": 4, "int8": 5, "e4m3x2": 6, 
 V_FORMATS = {"bf16": 1, "f16": 2, "e4m3": 3, "int8": 4, "f32": 5}
 ATTENTION = {"exact": 0, "fp8": 1, "sage1": 2, "sage2": 3}
 MASKS = {"causal": 0, "full": 1}
+PREFILL_SCALES = {"block": 0, "token": 1, "warp": 2, "thread": 3, "head": 4, "tensor": 5}
 SPLITS = {"fill": 0, "fixed": 1}
 NESTED = {"e4m3": "e4m3x2", "e5m2": "e5m2x2"}
 EVERYTHING = ("lse", "kept", "skip_ratio", "dropped_mass", "bytes_read")
@@ -104,7 +105,8 @@ class _Decode(_Sized):
 class _Prefill(_Sized):
     _fields_ = [("struct_size", c_size_t), ("q", _Tensor), ("kv", POINTER(_View)), ("q_lengths", c_void_p), ("mask", c_int32),
                 ("softmax_scale", c_float), ("soft_cap", c_float), ("window", c_int64), ("sink_tokens", c_int64), ("sink_logits", c_void_p),
-                ("precision", c_int32), ("sage_scales", c_int32), ("flags", c_uint32), ("out", _Tensor), ("lse", c_void_p)]
+                ("precision", c_int32), ("scales", c_int32), ("flags", c_uint32), ("out", _Tensor), ("lse", c_void_p),
+                ("q_amax", c_void_p), ("k_amax", c_void_p), ("v_amax", c_void_p)]
 
 
 class _Quantize(_Sized):
@@ -342,7 +344,8 @@ class Device:
     def prefill(self, q, k, v, precision="exact", mask="causal", lengths=None, dtype=None, head_major=False, out=None, results=("lse",), **options):
         """Attention of q [batch, q_tokens, q_heads, head_dim] over k and v [batch, tokens, kv_heads, dim] (head_major: all of them [batch,
         heads, tokens, dim]), whose last tokens are q's own. precision: "exact", "fp8", "sage1", "sage2". Options: window, sink_tokens,
-        sink_logits, soft_cap, softmax_scale, sage_scales, flags."""
+        sink_logits, soft_cap, softmax_scale, flags, scales: "block", "head", "tensor", in sage "token", "warp", "thread" too; with fp8 a
+        head or the tensor q_amax, k_amax, v_amax: f32 arrays of the heads' or the call's largest magnitude, found where they are None."""
         view, keep = self._view(q, k, v, None, lengths, dtype, None, head_major)
         q_view, keep_q = _tensor(q, dtype)
         if out is None:
@@ -354,8 +357,9 @@ class Device:
         result = Decoded(out)
         if "lse" in results:
             result.lse = _empty(q, (q_view.shape[0], q_view.shape[2], q_view.shape[1]), "f32")
+        given = {name: _address(options.pop(name, None)) for name in ("sink_logits", "q_amax", "k_amax", "v_amax")}
         params = _Prefill(q=q_view, kv=ctypes.pointer(view), out=out_view, lse=_address(result.lse), precision=ATTENTION[precision],
-                          mask=MASKS[mask], sink_logits=_address(options.pop("sink_logits", None)), **options)
+                          mask=MASKS[mask], scales=PREFILL_SCALES[options.pop("scales", "block")], **given, **options)
         _run(self, "octavo_attention_prefill", q, params)
         del keep, keep_q, keep_out
         return result

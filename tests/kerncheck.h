@@ -70,6 +70,8 @@ void *kc_bytes(const char *name, int64_t bytes, int64_t alignment);
 octavo_tensor kc_tensor(const char *name, octavo_dtype dtype, int32_t ndim, const int64_t *shape);
 /* From here to the end of the case: blocks are aligned to 16 bytes, and tensors' strides are multiples of 8 elements. */
 void kc_align_wide(void);
+/* Does that for some cases on a device, which then should have as many elements as its kernels for many want: returns 1. */
+int kc_draw_wide(const kc_pair *pair);
 /* Memory of the test's own, which no kernel sees. */
 void *kc_scratch(int64_t bytes);
 

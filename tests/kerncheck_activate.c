@@ -48,6 +48,7 @@ int kc_check_activate(const kc_pair *pair)
     octavo_activate_params p = OCTAVO_ACTIVATE_PARAMS_INIT;
     int64_t shape[] = { kc_chance(10) ? kc_between(20, 60) : kc_between(1, 12), kc_width() };
     if (kc_chance(3)) shape[0] = 1, shape[1] = kc_between(40000, 70000);
+    if (kc_draw_wide(pair)) shape[0] = kc_between(200, 400), shape[1] = 8 * kc_between(170, 240);
     if (pair->bench) shape[0] = 64, shape[1] = 14336;
     p.activation = pair->bench ? OCTAVO_ACTIVATION_SILU : (octavo_activation)kc_between(OCTAVO_ACTIVATION_RELU, OCTAVO_ACTIVATION_GELU_TANH);
     p.gate = kc_tensor("gate", pair->bench ? OCTAVO_F32 : kc_float_dtype(), 2, shape);

@@ -14,7 +14,7 @@ typedef struct prefill_case {
     int rounds_weights; /* they may become bf16 */
     int coarse_weights; /* or even E4M3, on a GPU, whose sums then have 13 bits */
     int half_weights;   /* or f16 there, which has no range to speak of         */
-    double v_largest;   /* magnitude of all values of the kv head            */
+    double v_largest, v_off; /* magnitude of all values of the kv head; the most that a code leaves out of one */
 } prefill_case;
 
 static const octavo_tensor *q_of(const prefill_case *at) { return &at->p.q; }
@@ -40,6 +40,13 @@ static double step_of(const prefill_case *at, double value, double scale)
     return 0.5 * scale * (1.0 + 0x1p-16) + 0x1p-99;
 }
 
+/* What a code can stand for: no more than 448 times the scale, where the caller gives the largest magnitude. */
+static double held(const prefill_case *at, const float *amax, double value, double scale)
+{
+    if (!amax || at->p.precision != OCTAVO_ATTENTION_FP8) return value;
+    return fmax(-448.0 * scale, fmin(value, 448.0 * scale));
+}
+
 static int check_key(const prefill_case *at, int64_t t)
 {
     const octavo_kv_view *kv = &at->c.view;
@@ -48,12 +55,13 @@ static int check_key(const prefill_case *at, int64_t t)
     double value[DIM_MAX], rotated = 0.0, norm = 0.0, error = 0.0, largest = 0.0;
     kc_decode_k(kv, of->b, of->head, t, octavo_prefill_k_planes(&at->p), value, NULL);
     for (int64_t d = 0; d < kv->head_dim; d++) {
-        const double got = (double)of->k[t * kv->head_dim + d] * (double)of->k_scale[t], wanted = value[d] - (double)of->k_mean[d];
+        const double got = (double)of->k[t * kv->head_dim + d] * (double)of->k_scale[t];
+        const double wanted = held(at, stored ? NULL : at->p.k_amax, value[d] - (double)of->k_mean[d], (double)of->k_scale[t]);
         const double allowed = stored ? 0x1p-22 * fabs(wanted) + 0x1p-140 : step_of(at, wanted, (double)of->k_scale[t]) + 0x1p-23 * fabs(value[d]);
         norm += value[d] * value[d], rotated += got * got, error += allowed * allowed, largest = fmax(largest, fabs(value[d]));
         if (!octavo_prefill_rotates(&at->p) && !check_codes("k", got, wanted, allowed)) return 0;
     }
-    if (!octavo_prefill_rotates(&at->p)) return 1;
+    if (!octavo_prefill_rotates(&at->p) || at->p.k_amax) return 1;
     const double least = 0x1p-10 * (double)of->k_scale[t] * sqrt((double)kv->head_dim); /* small ones are rounded to a fixed step */
     return check_codes("the norm of a rotated k", sqrt(rotated), sqrt(norm), 0x1p-4 * sqrt(norm) + least + 0x1p-18 * largest);
 }
@@ -67,7 +75,7 @@ static int check_value(prefill_case *at, int64_t t)
     kc_decode_v(kv, of->b, of->head, t, value);
     for (int64_t d = 0; d < kv->v_dim; d++) {
         const double got = (double)of->v[t * kv->v_dim + d] * (double)of->v_scale[d], wanted = value[d] - (double)of->v_mean[d];
-        at->v_largest = fmax(at->v_largest, fabs(got));
+        at->v_largest = fmax(at->v_largest, fabs(got)), at->v_off = fmax(at->v_off, fabs(got - wanted));
         const double coarse = fmax(0x1p-4 * fabs(wanted), at->p.precision == OCTAVO_ATTENTION_SAGE2 ? 0x1p-10 * (double)of->v_scale[d] : 0.0);
         /* a block's smallest step is unknown here: its largest value is at least this one, and a power of two below 448 / amax */
         const double allowed = rounds ? coarse * (1.0 + 0x1p-18) : 0x1p-22 * fabs(wanted);
@@ -84,7 +92,7 @@ static int check_query(const prefill_case *at, int64_t q_head, int64_t i)
     const octavo_ref_prefill *of = &at->of;
     const int64_t dim = at->c.view.head_dim;
     for (int64_t d = 0; d < dim && !octavo_prefill_rotates(&at->p); d++) {
-        const double wanted = load_q(at, q_head, i, d), scale = (double)of->q_scale[i];
+        const double scale = (double)of->q_scale[i], wanted = held(at, at->p.q_amax, load_q(at, q_head, i, d), scale);
         if (!check_codes("q", (double)of->q[i * dim + d] * scale, wanted, step_of(at, wanted, scale) + 0x1p-23 * fabs(wanted))) return 0;
     }
     return 1;
@@ -97,7 +105,7 @@ typedef struct prefill_row {
     double *score, *error; /* [max_tokens] */
     double shift, shift_error;
     double most, mass, mass_error, keys, terms, largest;
-    double rest_error; /* of the mean of what V's codes leave out, in units of the largest value */
+    double rest_error; /* of the mean of what V's codes leave out, in units of the most that one does */
     double out[DIM_MAX], size[DIM_MAX], size_error[DIM_MAX];
 } prefill_row;
 
@@ -181,7 +189,7 @@ static void sum_row(const prefill_case *at, prefill_row *row, int64_t q_head, in
         row->out[d] += row->keys * rest, row->size[d] += row->keys * fabs(rest), row->size_error[d] += row->mass_error * fabs(rest);
     }
     /* sums of a block's and of all blocks before, of which there are three at most */
-    row->rest_error = rest_keys > 0 ? 3.0 * budget_gamma(OCTAVO_PREFILL_BLOCK + BUDGET_SLACK) * BUDGET_P_E4M3 *
+    row->rest_error = rest_keys > 0 ? 3.0 * budget_gamma(OCTAVO_PREFILL_BLOCK + BUDGET_SLACK) *
                                           (double)(blocks.end * OCTAVO_PREFILL_BLOCK) / (double)rest_keys : 0.0;
     if (sink > -INFINITY) weigh(at, row, sink, row->shift_error);
 }
@@ -191,7 +199,7 @@ static double output_budget(const prefill_case *at, const prefill_row *row, int6
     const double unit = dtype == OCTAVO_F32 ? BUDGET_U : dtype == OCTAVO_F16 ? 0x1p-11 : 0x1p-8;
     const double out = row->mass > 0.0 ? fabs(row->out[d] / row->mass) : 0.0, size = row->mass > 0.0 ? row->size[d] / row->mass : 0.0;
     const double relative = row->mass > 0.0 ? row->mass_error / row->mass : 0.0, sums = budget_gamma(row->terms + 2 * BUDGET_SLACK);
-    const double rest = octavo_prefill_rounds_v(&at->p) ? row->rest_error * at->v_largest : 0.0;
+    const double rest = octavo_prefill_rounds_v(&at->p) ? row->rest_error * fmax(BUDGET_P_E4M3 * at->v_largest, at->v_off) : 0.0;
     const double first = (row->mass > 0.0 ? row->size_error[d] / row->mass : 0.0) + out * relative + sums * (size + out) + rest;
     const double least = at->coarse_weights && row->mass > 0.0 ? 2.0 * BUDGET_E4M3_FAINT * row->largest / row->mass : 0.0; /* of twice its block's scale */
     const double faint = (BUDGET_FAINT * (1.0 + row->largest) + least) * row->terms, tiny = dtype == OCTAVO_F16 ? 0x1p-24 : 0x1p-120;
@@ -240,19 +248,19 @@ static int compare(prefill_case *at)
     octavo_ref_prefill *of = &at->of;
     place_operands(at);
     row.score = kc_scratch(kv->max_tokens * (int64_t)sizeof(double)), row.error = kc_scratch(kv->max_tokens * (int64_t)sizeof(double));
-    for (of->b = 0; of->b < kv->batch; of->b++)
-        for (of->head = 0; of->head < kv->kv_heads; of->head++) {
-            of->queries = octavo_prefill_queries(&at->p, of->b), of->seen = octavo_prefill_seen(&at->p, of->b);
-            octavo_ref_prefill_k(of), octavo_ref_prefill_v(of);
-            at->v_largest = 0.0;
-            for (int64_t t = 0; t < of->seen.end; t++)
-                if (octavo_span_sees(&of->seen, t) && (!check_key(at, t) || !check_value(at, t))) return 0;
-            for (int64_t q_head = of->head * at->c.group; q_head < (of->head + 1) * at->c.group; q_head++) {
-                octavo_ref_prefill_q(of, q_head);
-                for (int64_t i = 0; i < of->queries; i++)
-                    if (!check_query(at, q_head, i) || !check_row(at, &row, q_head, i)) return 0;
-            }
+    octavo_ref_prefill_find_most(of);
+    for (int64_t flat = 0; flat < kv->batch * kv->kv_heads; flat++) {
+        octavo_ref_prefill_enter(of, flat / kv->kv_heads, flat % kv->kv_heads);
+        octavo_ref_prefill_k(of), octavo_ref_prefill_v(of);
+        at->v_largest = at->v_off = 0.0;
+        for (int64_t t = 0; t < of->seen.end; t++)
+            if (octavo_span_sees(&of->seen, t) && (!check_key(at, t) || !check_value(at, t))) return 0;
+        for (int64_t q_head = of->head * at->c.group; q_head < (of->head + 1) * at->c.group; q_head++) {
+            octavo_ref_prefill_q(of, q_head);
+            for (int64_t i = 0; i < of->queries; i++)
+                if (!check_query(at, q_head, i) || !check_row(at, &row, q_head, i)) return 0;
         }
+    }
     return kc_finish();
 }
 
@@ -262,11 +270,32 @@ static void draw_flags(prefill_case *at, int device)
     const int32_t dim = at->c.view.head_dim;
     p->precision = (octavo_attention_precision)kc_between(OCTAVO_ATTENTION_EXACT, OCTAVO_ATTENTION_SAGE2);
     if (at->c.tiled && p->precision == OCTAVO_ATTENTION_SAGE1 && kc_chance(60)) p->precision = OCTAVO_ATTENTION_EXACT;
-    p->sage_scales = (octavo_sage_scales)kc_between(OCTAVO_SAGE_PER_BLOCK, OCTAVO_SAGE_PER_TENSOR);
+    p->scales = (octavo_prefill_scales)kc_between(OCTAVO_PREFILL_PER_BLOCK, OCTAVO_PREFILL_PER_TENSOR);
     if (kc_chance(30) || p->soft_cap > 0.0f) p->flags |= OCTAVO_PREFILL_NO_SMOOTH;
     if (kc_chance(40)) p->flags |= OCTAVO_PREFILL_SMOOTH_V;
     if (kc_chance(40) && !(dim & (dim - 1))) p->flags |= OCTAVO_PREFILL_ROTATE;
     if (device && (dim > DEVICE_DIM || at->c.view.v_dim > DEVICE_DIM)) p->precision = OCTAVO_ATTENTION_EXACT; /* what there is */
+}
+
+/* Largest magnitudes as a caller knows them: too small for some elements, too large for others. */
+static const float *draw_amax(const char *name, const prefill_case *at, int64_t heads)
+{
+    if (kc_chance(50)) return NULL;
+    const int64_t count = at->p.scales == OCTAVO_PREFILL_PER_HEAD ? heads : 1;
+    float *amax = kc_array(name, OCTAVO_F32, count);
+    for (int64_t i = 0; i < count; i++) amax[i] = kc_chance(5) ? 0.0f : ldexpf((float)kc_uniform(1.0, 2.0), (int)kc_between(-2, 4));
+    return amax;
+}
+
+static void draw_scales(prefill_case *at)
+{
+    octavo_attention_prefill_params *p = &at->p;
+    if (p->precision != OCTAVO_ATTENTION_FP8) return;
+    if (!octavo_prefill_scales_whole(p)) p->scales = OCTAVO_PREFILL_PER_BLOCK; /* what there is */
+    if (p->scales == OCTAVO_PREFILL_PER_BLOCK || kc_chance(60)) return;
+    p->q_amax = draw_amax("q_amax", at, at->c.q_heads);
+    p->k_amax = draw_amax("k_amax", at, at->c.view.kv_heads);
+    p->v_amax = draw_amax("v_amax", at, at->c.view.kv_heads);
 }
 
 static void draw_lengths(prefill_case *at)
@@ -294,6 +323,7 @@ static void set_bench(prefill_case *at)
 {
     at->c.view.k_format = OCTAVO_K_E4M3X2;
     at->p.precision = OCTAVO_ATTENTION_EXACT, at->p.flags = 0;
+    at->p.q_amax = at->p.k_amax = at->p.v_amax = NULL;
 }
 
 int kc_check_attention_prefill(const kc_pair *pair)
@@ -308,6 +338,7 @@ int kc_check_attention_prefill(const kc_pair *pair)
     p->mask = kc_chance(70) ? OCTAVO_MASK_CAUSAL : OCTAVO_MASK_FULL;
     if (c->tiled && kc_chance(15)) p->soft_cap = (float)kc_uniform(0.5, 60.0);
     draw_flags(&at, pair->device);
+    draw_scales(&at);
     draw_lengths(&at);
     if (kc_chance(c->tiled ? 4 : 20)) p->softmax_scale = -p->softmax_scale;
     if (kc_chance(c->tiled ? 5 : 15) && p->soft_cap == 0.0f) draw_means(&at);
@@ -323,7 +354,8 @@ int kc_check_attention_prefill(const kc_pair *pair)
     at.rounds_weights = p->precision != OCTAVO_ATTENTION_EXACT || (c->view.k_format != OCTAVO_K_F32 && c->view.v_format != OCTAVO_V_F32);
     at.coarse_weights = pair->device && (p->precision == OCTAVO_ATTENTION_FP8 || p->precision == OCTAVO_ATTENTION_SAGE2);
     at.half_weights = pair->device && c->view.v_format == OCTAVO_V_F16 && (p->precision == OCTAVO_ATTENTION_EXACT || p->precision == OCTAVO_ATTENTION_SAGE1);
-    kc_describe(" %s scales=%d flags=%u %s%s%s", octavo_attention_precision_name(p->precision), (int)p->sage_scales, p->flags,
+    kc_describe(" %s scales=%s%s%s%s flags=%u %s%s%s", octavo_attention_precision_name(p->precision), octavo_prefill_scales_name(p->scales),
+                p->q_amax ? " q_amax" : "", p->k_amax ? " k_amax" : "", p->v_amax ? " v_amax" : "", p->flags,
                 p->mask == OCTAVO_MASK_FULL ? "full" : "causal", p->sink_logits ? " sink logits" : "", c->view.k_mean ? " k_mean" : "");
     const size_t bytes = octavo_attention_prefill_kernel_workspace(p), gpu = octavo_prefill_gpu_workspace(p);
     const kc_outcome outcome = kc_run(pair, KC_attention_prefill, p, pair->device && gpu > bytes ? gpu : bytes);

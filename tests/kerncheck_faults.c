@@ -438,7 +438,15 @@ static octavo_status prefill_forgets_shift(const octavo_exec *exec, const octavo
 static octavo_status prefill_shares_scales(const octavo_exec *exec, const octavo_attention_prefill_params *p)
 {
     octavo_attention_prefill_params other = *p;
-    if (p->sage_scales == OCTAVO_SAGE_PER_TOKEN) other.sage_scales = OCTAVO_SAGE_PER_BLOCK;
+    if (p->scales == OCTAVO_PREFILL_PER_TOKEN) other.scales = OCTAVO_PREFILL_PER_BLOCK;
+    return real.attention_prefill(exec, &other);
+}
+
+/* The scales of a head serve where the whole call has one. */
+static octavo_status prefill_splits_scales(const octavo_exec *exec, const octavo_attention_prefill_params *p)
+{
+    octavo_attention_prefill_params other = *p;
+    if (p->scales == OCTAVO_PREFILL_PER_TENSOR && !p->q_amax && !p->k_amax && !p->v_amax) other.scales = OCTAVO_PREFILL_PER_HEAD;
     return real.attention_prefill(exec, &other);
 }
 
@@ -476,6 +484,7 @@ static octavo_status prefill_forgets_sink(const octavo_exec *exec, const octavo_
     X("mask", attention_prefill, prefill_narrows_window)       \
     X("bound", attention_prefill, prefill_forgets_shift)       \
     X("rounding", attention_prefill, prefill_shares_scales)    \
+    X("scale", attention_prefill, prefill_splits_scales)       \
     X("mask", attention_prefill, prefill_forgets_sink)         \
     X("rounding", linear, linear_rounds_x)                     \
     X("rounding", linear, linear_rounds_sums)                  \

@@ -2,12 +2,11 @@
 #include "kerncheck.h"
 
 /* [batch, tokens, kv_heads, dim] in a mood of its own. */
-static octavo_tensor draw_rows(const char *name, const kc_decode *c, int64_t tokens, int64_t dim, int odd)
+static octavo_tensor draw_rows(const char *name, const kc_decode *c, int64_t tokens, int64_t dim, octavo_dtype dtype, int odd)
 {
-    static const octavo_dtype dtypes[] = { OCTAVO_F32, OCTAVO_F16, OCTAVO_BF16 };
     static const float amplitudes[] = { 1.0f, 1.0f, 30.0f, 1e-5f, 1e-37f, 1e-42f, 3e37f };
     const int64_t shape[] = { c->view.batch, tokens, c->view.kv_heads, dim };
-    octavo_tensor x = kc_tensor(name, KC_PICK(dtypes), 4, shape);
+    octavo_tensor x = kc_tensor(name, dtype, 4, shape);
     const float amplitude = KC_PICK(amplitudes), most = x.dtype == OCTAVO_F16 ? 65504.0f : 3e38f;
     const int ties = kc_chance(20);
     for (int64_t b = 0; b < shape[0]; b++)
@@ -24,6 +23,13 @@ static octavo_tensor draw_rows(const char *name, const kc_decode *c, int64_t tok
         kc_store(x.dtype, x.data, kc_between(0, shape[0] - 1) * x.strides[0] + kc_between(0, tokens - 1) * x.strides[1] +
                  kc_between(0, shape[2] - 1) * x.strides[2] + kc_between(0, dim - 1), KC_PICK(refused));
     return x;
+}
+
+/* Any type of floats, or often what the view stores, if that is one. */
+static octavo_dtype draw_dtype(int bf16, int f16)
+{
+    static const octavo_dtype dtypes[] = { OCTAVO_F32, OCTAVO_F16, OCTAVO_BF16 };
+    return (bf16 || f16) && kc_chance(60) ? (f16 ? OCTAVO_F16 : OCTAVO_BF16) : KC_PICK(dtypes);
 }
 
 /* Where each sequence goes on: behind what it holds, or earlier. */
@@ -45,6 +51,7 @@ int kc_check_kv_append(const kc_pair *pair)
 {
     kc_decode c;
     const unsigned norms = kc_chance(50) ? KC_NORMS : 0, means = kc_chance(60) ? KC_MEANS : 0;
+    kc_draw_wide(pair);
     kc_draw_decode(&c, pair, KC_WRITABLE | norms | means);
     octavo_kv_append_params p = { .kv = &c.view };
     const int64_t longest = c.view.lengths[0]; /* row 0 is as long as the memory */
@@ -52,8 +59,10 @@ int kc_check_kv_append(const kc_pair *pair)
     p.positions = draw_positions(&c, longest, &tokens);
     if (pair->bench) ((int32_t *)(uintptr_t)p.positions)[0] = 0, tokens = longest;
     const int odd = !pair->bench && kc_chance(12), which = pair->bench ? 0 : (int)kc_between(0, 9);
-    if (which != 1) p.k = draw_rows("k", &c, tokens, c.view.head_dim, odd && kc_chance(50));
-    if (which != 2) p.v = draw_rows("v", &c, tokens, c.view.v_dim, odd);
+    if (which != 1)
+        p.k = draw_rows("k", &c, tokens, c.view.head_dim, draw_dtype(c.view.k_format == OCTAVO_K_BF16, c.view.k_format == OCTAVO_K_F16), odd && kc_chance(50));
+    if (which != 2)
+        p.v = draw_rows("v", &c, tokens, c.view.v_dim, draw_dtype(c.view.v_format == OCTAVO_V_BF16, c.view.v_format == OCTAVO_V_F16), odd);
     if (kc_chance(40)) {
         float *mean = kc_array("k_mean", OCTAVO_F32, c.view_rows * c.view.kv_heads * c.view.head_dim);
         for (int64_t i = 0; i < c.view_rows * c.view.kv_heads * c.view.head_dim; i++) mean[i] = kc_normal();

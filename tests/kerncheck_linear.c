@@ -199,6 +199,7 @@ int kc_check_linear(const kc_pair *pair)
     p.precision = pair->bench ? OCTAVO_LINEAR_BF16 : (octavo_linear_precision)kc_between(OCTAVO_LINEAR_F32, OCTAVO_LINEAR_INT8);
     p.store = pair->bench || kc_chance(70) ? OCTAVO_STORE_SET : OCTAVO_STORE_ADD;
     const int parts = pair->bench ? 1 : (int)kc_between(1, OCTAVO_LINEAR_PARTS);
+    kc_draw_wide(pair);
     const int64_t tokens = pair->bench ? 1 : draw_tokens(), area = WORK / tokens / parts;
     const int lines = !pair->device && !pair->bench && kc_chance(15);
     const int64_t whole = lines ? 64 : pair->device && kc_chance(70) ? 16 : 1; /* columns and rows of whole pieces */

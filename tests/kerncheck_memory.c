@@ -65,6 +65,13 @@ void kc_begin(void)
 
 void kc_align_wide(void) { wide = 1; }
 
+int kc_draw_wide(const kc_pair *pair)
+{
+    if (pair->bench || !pair->device || !kc_chance(30)) return 0;
+    kc_align_wide();
+    return 1;
+}
+
 static void *add_block(const char *name, octavo_dtype dtype, size_t bytes, size_t alignment)
 {
     if (wide && alignment < WIDE_BYTES) alignment = WIDE_BYTES;

@@ -53,10 +53,12 @@ int kc_check_norm(const kc_pair *pair)
 {
     static const double amplitudes[] = { 1.0, 1.0, 1.0, 1e-3, 1e-20, 1e-38, 1e4, 1e18, 1e30 }, offsets[] = { 0.0, 0.0, 1.0, -100.0 };
     static const float eps[] = { 1e-5f, 1e-6f, 1e-12f, 0.0f };
+    static const int64_t widths[] = { 8, 64, 200, 256, 512, 1024, 1032, 2048 };
     octavo_norm_params p = OCTAVO_NORM_PARAMS_INIT;
     const int32_t axes = pair->bench ? 2 : (int32_t)kc_between(2, 3);
     int64_t shape[] = { kc_between(1, 6), kc_between(1, 6), kc_width() };
     if (axes == 2) shape[0] = pair->bench ? 512 : kc_chance(10) ? 150 : kc_between(1, 20), shape[1] = pair->bench ? 4096 : shape[2];
+    if (kc_draw_wide(pair)) shape[axes - 2] = kc_between(512, 700) / (axes == 3 ? shape[0] : 1) + 1, shape[axes - 1] = KC_PICK(widths);
     p.kind = pair->bench ? OCTAVO_NORM_RMS : (octavo_norm_kind)kc_between(OCTAVO_NORM_RMS, OCTAVO_NORM_LAYER);
     p.x = kc_tensor("x", pair->bench ? OCTAVO_F32 : kc_float_dtype(), axes, shape);
     p.y = kc_chance(40) ? p.x : kc_tensor("y", pair->bench ? OCTAVO_BF16 : kc_float_dtype(), axes, shape);

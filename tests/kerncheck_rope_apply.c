@@ -34,6 +34,7 @@ int kc_check_rope_apply(const kc_pair *pair)
     static const double amplitudes[] = { 1.0, 1.0, 1e-3, 1e-39, 1e4, 1e30 };
     octavo_rope_apply_params p = OCTAVO_ROPE_APPLY_PARAMS_INIT;
     int64_t shape[] = { kc_between(1, 3), kc_chance(10) ? kc_between(50, 90) : kc_between(1, 9), kc_between(1, 8), KC_PICK(dims) };
+    if (kc_draw_wide(pair)) shape[1] = kc_between(150, 300), shape[2] = kc_between(7, 10), shape[3] = 16 * kc_between(4, 9);
     if (pair->bench) shape[0] = 1, shape[1] = 512, shape[2] = 32, shape[3] = 128;
     p.x = kc_tensor("x", pair->bench ? OCTAVO_BF16 : kc_float_dtype(), 4, shape);
     const double amplitude = KC_PICK(amplitudes);

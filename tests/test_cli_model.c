@@ -73,7 +73,7 @@ static void test_wrong_use(void **state)
         { "verify -m @ --linear f16", "'f16'" },
         { "verify -m @ --attention sage9", "sage9" },
         { "verify -m @ --decode-attention sage", "expected exact or fp8" },
-        { "verify -m @ --sage-scales page", "'page'" },
+        { "verify -m @ --attention-scales page", "'page'" },
         { "verify -m @ --cache-k e9m9", "e9m9" },
         { "verify -m @ --cache-v int4x2", "int4x2" },
         { "verify -m @ --dense-layers 0,x", "'0,x'" },
@@ -147,7 +147,7 @@ static void test_verify_lower_precision(void **state)
         { "--cache-k e4m3", 1e-4, 0.1 },
         { "--cache-v int8", 1e-5, 3e-2 },
         { "--attention fp8", 1e-4, 0.2 },
-        { "--attention sage1 --sage-scales token", 1e-5, 0.1 },
+        { "--attention sage1 --attention-scales token", 1e-5, 0.1 },
     };
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         run_model_with("verify -m @ --tolerance 1 --json %s", CASES[i].options);

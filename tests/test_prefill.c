@@ -154,12 +154,14 @@ static void assert_error(bed *f, int64_t step, double most, double lse_most)
     const double error = error_of(f, step, &lse_error);
     if (!(error <= most && lse_error <= lse_most))
         print_error("%s, scales %d, flags %u, mask %d: error %g of %g, lse %g of %g\n", octavo_attention_precision_name(f->params.precision),
-                    (int)f->params.sage_scales, f->params.flags, (int)f->params.mask, error, most, lse_error, lse_most);
+                    (int)f->params.scales, f->params.flags, (int)f->params.mask, error, most, lse_error, lse_most);
     assert_true(error <= most);
     assert_true(lse_error <= lse_most);
 }
 
 /* ---- precision ---- */
+
+static const octavo_prefill_scales FP8_SCALES[] = { OCTAVO_PREFILL_PER_BLOCK, OCTAVO_PREFILL_PER_HEAD, OCTAVO_PREFILL_PER_TENSOR };
 
 static void test_errors_on_normal_data(void **state)
 {
@@ -167,23 +169,88 @@ static void test_errors_on_normal_data(void **state)
     bed *f = make(1, 256, 384, 2, 2, 128, 0.0f);
     for (int mask = 0; mask < 2; mask++) {
         f->params.mask = mask ? OCTAVO_MASK_FULL : OCTAVO_MASK_CAUSAL;
-        f->params.precision = OCTAVO_ATTENTION_EXACT;
+        f->params.precision = OCTAVO_ATTENTION_EXACT, f->params.scales = OCTAVO_PREFILL_PER_BLOCK;
         assert_error(f, 3, 2e-6, 1e-5);
-        f->params.precision = OCTAVO_ATTENTION_FP8;
-        assert_error(f, 3, 0.05, 0.03);
-        f->params.flags = OCTAVO_PREFILL_ROTATE;
-        assert_error(f, 3, 0.05, 0.03);
-        f->params.flags = 0;
-        for (int scales = OCTAVO_SAGE_PER_BLOCK; scales <= OCTAVO_SAGE_PER_TENSOR; scales++) {
-            f->params.sage_scales = (octavo_sage_scales)scales;
+        for (size_t i = 0; i < sizeof FP8_SCALES / sizeof *FP8_SCALES; i++) {
+            f->params.precision = OCTAVO_ATTENTION_FP8, f->params.scales = FP8_SCALES[i];
+            assert_error(f, 3, 0.05, 0.03);
+            f->params.flags = OCTAVO_PREFILL_ROTATE;
+            assert_error(f, 3, 0.05, 0.03);
+            f->params.flags = 0;
+        }
+        for (int scales = OCTAVO_PREFILL_PER_BLOCK; scales <= OCTAVO_PREFILL_PER_TENSOR; scales++) {
+            f->params.scales = (octavo_prefill_scales)scales;
             f->params.precision = OCTAVO_ATTENTION_SAGE1;
-            assert_error(f, 3, scales == OCTAVO_SAGE_PER_TENSOR ? 0.0145 : 0.013, 0.01);
+            assert_error(f, 3, scales >= OCTAVO_PREFILL_PER_HEAD ? 0.0145 : 0.013, 0.01);
             f->params.precision = OCTAVO_ATTENTION_SAGE2;
             assert_error(f, 3, 0.037, 0.01);
             f->params.flags = OCTAVO_PREFILL_SMOOTH_V;
             assert_error(f, 3, 0.037, 0.01);
             f->params.flags = 0;
         }
+    }
+    drop(f);
+}
+
+static float most_of(const float *x, int64_t count)
+{
+    float most = 0.0f;
+    for (int64_t i = 0; i < count; i++) most = fmaxf(most, fabsf(x[i]));
+    return most;
+}
+
+/* The largest magnitude, given, is what would have been found; half of it holds what is larger. */
+static void test_given_scales(void **state)
+{
+    (void)state;
+    bed *f = make(2, 100, 200, 1, 2, 64, 0.0f);
+    const size_t count = (size_t)(f->batch * f->queries * q_heads(f) * f->dim);
+    const float q_most = most_of(f->q, (int64_t)count), k_most = most_of(f->k, f->batch * f->keys * f->dim), v_most = most_of(f->v, f->batch * f->keys * f->dim);
+    float *found = fixture_memory(count * sizeof *found), half[3] = { 0.5f * q_most, 0.5f * k_most, 0.5f * v_most }, tiny[2] = { 0.0f, 0x1p-120f };
+    double lse_error;
+    f->params.precision = OCTAVO_ATTENTION_FP8, f->params.scales = OCTAVO_PREFILL_PER_TENSOR;
+    run(f);
+    const double all = error_of(f, 3, &lse_error);
+    memcpy(found, f->out, count * sizeof *found);
+    f->params.q_amax = &q_most, f->params.k_amax = &k_most, f->params.v_amax = &v_most;
+    run(f);
+    assert_memory_equal(found, f->out, count * sizeof *found);
+    f->params.v_amax = NULL; /* one of them alone */
+    run(f);
+    assert_memory_equal(found, f->out, count * sizeof *found);
+    f->params.q_amax = &half[0], f->params.k_amax = &half[1], f->params.v_amax = &half[2];
+    run(f);
+    const double most = error_of(f, 3, &lse_error);
+    if (!(most > 1.2 * all && most < 0.3)) print_error("error %g, with half of the magnitudes %g\n", all, most);
+    assert_true(most > 1.2 * all && most < 0.3);
+    f->params.scales = OCTAVO_PREFILL_PER_HEAD;
+    const float by_head[2] = { 0.5f * q_most, 0.5f * q_most };
+    memcpy(found, f->out, count * sizeof *found);
+    f->params.q_amax = by_head;
+    run(f);
+    assert_memory_equal(found, f->out, count * sizeof *found);
+    f->params.q_amax = tiny, f->params.k_amax = &tiny[1], f->params.v_amax = &tiny[1];
+    run(f);
+    for (size_t i = 0; i < count; i++) assert_true(isfinite(f->out[i]));
+    free(found);
+    drop(f);
+}
+
+/* A block of tokens that is 2^20 times smaller than the next keeps its bits only where it has a scale of its own. */
+static void test_small_block(void **state)
+{
+    (void)state;
+    double lse_error;
+    bed *f = make(1, 128, 128, 1, 1, 64, 0.0f);
+    for (int64_t i = 0; i < 64 * f->dim; i++) f->v[i] = ldexpf(f->v[i], -20);
+    f->params.precision = OCTAVO_ATTENTION_FP8;
+    for (int i = 0; i < 3; i++) {
+        f->params.scales = FP8_SCALES[i];
+        run(f);
+        f->queries = 64, f->lengths[0] = 64; /* rows that see nothing but that block */
+        const double error = error_of(f, 1, &lse_error);
+        assert_true(i == 0 ? error < 0.06 : error > 0.2);
+        f->queries = 128, f->lengths[0] = 128;
     }
     drop(f);
 }
@@ -395,6 +462,14 @@ static void test_names(void **state)
     assert_int_equal(octavo_attention_precision_parse("int4", &precision), OCTAVO_E_ARGUMENT);
     assert_int_equal(octavo_attention_precision_parse(NULL, &precision), OCTAVO_E_ARGUMENT);
     assert_string_equal(octavo_attention_precision_name((octavo_attention_precision)9), "unknown");
+    octavo_prefill_scales scales = OCTAVO_PREFILL_PER_BLOCK;
+    for (int i = OCTAVO_PREFILL_PER_BLOCK; i <= OCTAVO_PREFILL_PER_TENSOR; i++) {
+        assert_int_equal(octavo_prefill_scales_parse(octavo_prefill_scales_name((octavo_prefill_scales)i), &scales), OCTAVO_OK);
+        assert_int_equal(scales, i);
+    }
+    assert_int_equal(octavo_prefill_scales_parse("page", &scales), OCTAVO_E_ARGUMENT);
+    assert_int_equal(octavo_prefill_scales_parse(NULL, &scales), OCTAVO_E_ARGUMENT);
+    assert_string_equal(octavo_prefill_scales_name((octavo_prefill_scales)6), "unknown");
 }
 
 static void refuses(bed *f, octavo_status status, const char *word)
@@ -425,7 +500,14 @@ static void test_refusals(void **state)
     f->params.window = -1, refuses(f, OCTAVO_E_ARGUMENT, "window"), f->params = good;
     f->params.mask = (octavo_mask)2, refuses(f, OCTAVO_E_ARGUMENT, "mask"), f->params = good;
     f->params.precision = (octavo_attention_precision)7, refuses(f, OCTAVO_E_ARGUMENT, "precision"), f->params = good;
-    f->params.sage_scales = (octavo_sage_scales)7, refuses(f, OCTAVO_E_ARGUMENT, "sage_scales"), f->params = good;
+    f->params.scales = (octavo_prefill_scales)7, refuses(f, OCTAVO_E_ARGUMENT, "scales is 7"), f->params = good;
+    f->params.precision = OCTAVO_ATTENTION_FP8, f->params.scales = OCTAVO_PREFILL_PER_TOKEN;
+    refuses(f, OCTAVO_E_UNSUPPORTED, "per token"), f->params = good;
+    const float amax[] = { 1.0f, INFINITY, 1.0f, 1.0f };
+    f->params.k_amax = amax, f->params.scales = OCTAVO_PREFILL_PER_HEAD, refuses(f, OCTAVO_E_ARGUMENT, "exact"), f->params = good;
+    f->params.k_amax = amax, f->params.precision = OCTAVO_ATTENTION_FP8, refuses(f, OCTAVO_E_ARGUMENT, "per block"), f->params = good;
+    f->params.k_amax = amax, f->params.precision = OCTAVO_ATTENTION_FP8, f->params.scales = OCTAVO_PREFILL_PER_HEAD;
+    refuses(f, OCTAVO_E_ARGUMENT, "k_amax[1] is inf"), f->params = good;
     f->params.flags = 64, refuses(f, OCTAVO_E_ARGUMENT, "flags"), f->params = good;
     f->params.precision = OCTAVO_ATTENTION_FP8, f->params.flags = OCTAVO_PREFILL_ROTATE;
     refuses(f, OCTAVO_E_UNSUPPORTED, "power of two"), f->params = good;
@@ -446,6 +528,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_errors_on_normal_data), cmocka_unit_test(test_channel_outliers),
+        cmocka_unit_test(test_given_scales),          cmocka_unit_test(test_small_block),
         cmocka_unit_test(test_flat_attention),    cmocka_unit_test(test_long_context),
         cmocka_unit_test(test_sink_above_a_tail),     cmocka_unit_test(test_visibility),          cmocka_unit_test(test_nothing_and_one_key),
         cmocka_unit_test(test_layouts),               cmocka_unit_test(test_chunks),              cmocka_unit_test(test_names),

@@ -84,6 +84,10 @@ def check_own_tensors(device, q, k, v):
     causal = device.prefill(q[:, :1].repeat(40, axis=1), k[:, :40], v[:, :40])
     assert distance(causal.out, exact) < 1e-5 and causal.lse.shape == (BATCH, Q_HEADS, 40)
     assert distance(device.prefill(q, k, v, mask="full", precision="sage1", results=()).out, attention(q, k, v)) < 0.05
+    coarse = device.prefill(q, k, v, mask="full", precision="fp8", scales="tensor", results=()).out
+    given = {name: np.abs(x).max().reshape(1).astype("f4") for name, x in (("q_amax", q), ("k_amax", k), ("v_amax", v))}
+    assert distance(coarse, attention(q, k, v)) < 0.1
+    assert np.array_equal(coarse, device.prefill(q, k, v, mask="full", precision="fp8", scales="tensor", results=(), **given).out)
 
 
 def random_inputs(torch, tokens):

@@ -115,7 +115,7 @@ typedef struct octavo_session_config {
     octavo_v_format cache_v;   /* 0: likewise                                                                */
     int32_t block_tokens, sub_block_tokens; /* 0: 64, and block_tokens                                       */
     octavo_attention_precision attention;   /* of prompts                                                    */
-    octavo_sage_scales sage_scales;
+    octavo_prefill_scales attention_scales; /* of prompts in fp8, sage1 and sage2                            */
     octavo_attention_precision decode_attention; /* of single tokens: exact or fp8, which is not for certified */
     octavo_session_select select;           /* of single tokens                                              */
     int32_t chunk_tokens;      /* prompts run in pieces of so many tokens; 0: octavo_session_chunk_default() */

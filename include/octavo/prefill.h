@@ -19,14 +19,20 @@ typedef enum octavo_mask {
     OCTAVO_MASK_FULL   = 1
 } octavo_mask;
 
-/* Which elements share a scale in INT8 Q and K. (FP8's scales are powers of two of 64 tokens of a head, always.) */
-typedef enum octavo_sage_scales {
-    OCTAVO_SAGE_PER_BLOCK  = 0, /* 64 query rows, 64 keys (default)                                     */
-    OCTAVO_SAGE_PER_TOKEN  = 1,
-    OCTAVO_SAGE_PER_WARP   = 2, /* 16 query rows, 64 keys                                               */
-    OCTAVO_SAGE_PER_THREAD = 3, /* rows {i, i + 8} of 16; keys {2j, 2j + 1} + 8n of 64                  */
-    OCTAVO_SAGE_PER_TENSOR = 4  /* of a (sequence, head)                                                */
-} octavo_sage_scales;
+/* Which elements share a scale: of Q, K and V in FP8, where scales are powers of two; of INT8 Q and K in SAGE1 and SAGE2, whose E4M3 V has one a
+ * channel. What is read as it is stored keeps the scales that it is stored with. */
+typedef enum octavo_prefill_scales {
+    OCTAVO_PREFILL_PER_BLOCK  = 0, /* 64 query rows, 64 keys (default)                      */
+    OCTAVO_PREFILL_PER_TOKEN  = 1, /* SAGE                                                  */
+    OCTAVO_PREFILL_PER_WARP   = 2, /* SAGE: 16 query rows, 64 keys                          */
+    OCTAVO_PREFILL_PER_THREAD = 3, /* SAGE: rows {i, i + 8} of 16; keys {2j, 2j + 1} + 8n of 64 */
+    OCTAVO_PREFILL_PER_HEAD   = 4, /* of a (sequence, head)                                 */
+    OCTAVO_PREFILL_PER_TENSOR = 5  /* of all sequences and heads of the call                */
+} octavo_prefill_scales;
+
+/* "block", "token", "warp", "thread", "head", "tensor"; never NULL. */
+OCTAVO_API const char *octavo_prefill_scales_name(octavo_prefill_scales scales);
+OCTAVO_API octavo_status octavo_prefill_scales_parse(const char *name, octavo_prefill_scales *scales);
 
 enum { /* flags */
     OCTAVO_PREFILL_NO_SMOOTH = 1, /* SAGE: leave K as it is                                             */
@@ -47,11 +53,14 @@ typedef struct octavo_prefill_params {
     int64_t sink_tokens;       /* with a window: the first tokens that stay visible                       */
     const float *sink_logits;  /* [q_heads] enter the denominator only; NULL: none                        */
     octavo_attention_precision precision;
-    octavo_sage_scales sage_scales;
+    octavo_prefill_scales scales;
     uint32_t flags;            /* OCTAVO_PREFILL_*                                                        */
     octavo_tensor out;         /* [batch, q_tokens, q_heads, v_dim] f32, f16, bf16; no visible key: 0; rows past q_lengths are
                                 * not written                                                             */
     float *lse;                /* [batch, q_heads, q_tokens] or NULL; no visible key: -inf                */
+    const float *q_amax, *k_amax, *v_amax; /* FP8 with scales PER_HEAD: [q_heads], [kv_heads], [kv_heads], PER_TENSOR: [1] each: the largest
+                                * magnitude that a scale is made for, of Q and K once rotated; what is larger becomes the largest code.
+                                * NULL: the largest of what the call sees is found                        */
 } octavo_prefill_params;
 #define OCTAVO_PREFILL_PARAMS_INIT OCTAVO_INIT_STRUCT(octavo_prefill_params)
 
@@ -60,7 +69,7 @@ OCTAVO_API octavo_status octavo_attention_prefill_workspace(const octavo_exec *e
 
 /* OCTAVO_E_SHAPE: a causal mask with fewer keys than queries; on a GPU, where only kernels read lengths, the first queries see nothing
  * instead, and more queries than q_tokens count as q_tokens. OCTAVO_E_UNSUPPORTED: smoothing with soft_cap (the shift would not be
- * constant), a rotation of a head_dim that is no power of two. */
+ * constant), a rotation of a head_dim that is no power of two, scales that the precision does not have. */
 OCTAVO_API octavo_status octavo_attention_prefill(const octavo_exec *exec, const octavo_prefill_params *params);
 
 OCTAVO_END_DECLS

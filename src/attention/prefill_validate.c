@@ -5,6 +5,7 @@
 #include "device/device.h"
 #include "kernel/prefill_plan.h"
 #include "kvcache/kv_view_check.h"
+#include <float.h>
 #include <math.h>
 
 static octavo_status check_tensors(const octavo_prefill_params *params)
@@ -33,14 +34,26 @@ static octavo_status check_numbers(const octavo_prefill_params *params)
     return OCTAVO_OK;
 }
 
+static octavo_status check_scales(const octavo_prefill_params *params)
+{
+    const int fp8 = params->precision == OCTAVO_ATTENTION_FP8, whole = params->scales >= OCTAVO_PREFILL_PER_HEAD;
+    if ((unsigned)params->scales > OCTAVO_PREFILL_PER_TENSOR)
+        return octavo_fail(OCTAVO_E_ARGUMENT, "scales is %d, expected one of octavo_prefill_scales", (int)params->scales);
+    if (fp8 && params->scales != OCTAVO_PREFILL_PER_BLOCK && !whole)
+        return octavo_fail(OCTAVO_E_UNSUPPORTED, "scales of fp8 are per %s, expected block, head or tensor", octavo_prefill_scales_name(params->scales));
+    if ((params->q_amax || params->k_amax || params->v_amax) && !(fp8 && whole))
+        return octavo_fail(OCTAVO_E_ARGUMENT, "q_amax, k_amax or v_amax is given to %s with scales per %s, expected fp8 per head or tensor",
+                           octavo_attention_precision_name(params->precision), octavo_prefill_scales_name(params->scales));
+    return OCTAVO_OK;
+}
+
 static octavo_status check_precision(const octavo_prefill_params *params)
 {
     const octavo_kv_view *kv = params->kv;
     const uint32_t known = OCTAVO_PREFILL_NO_SMOOTH | OCTAVO_PREFILL_SMOOTH_V | OCTAVO_PREFILL_ROTATE;
     if ((unsigned)params->precision > OCTAVO_ATTENTION_SAGE2)
         return octavo_fail(OCTAVO_E_ARGUMENT, "precision is %d, expected one of octavo_attention_precision", (int)params->precision);
-    if ((unsigned)params->sage_scales > OCTAVO_SAGE_PER_TENSOR)
-        return octavo_fail(OCTAVO_E_ARGUMENT, "sage_scales is %d, expected one of octavo_sage_scales", (int)params->sage_scales);
+    OCTAVO_TRY(check_scales(params));
     if (params->flags & ~known)
         return octavo_fail(OCTAVO_E_ARGUMENT, "flags is 0x%x, expected a sum of OCTAVO_PREFILL_* (0x%x)", params->flags, known);
     if (octavo_prefill_rotates(params) && (kv->head_dim & (kv->head_dim - 1)))
@@ -85,12 +98,31 @@ static octavo_status check_sequence(const octavo_prefill_params *params, int64_t
     return octavo_kv_view_check_pages(kv, b, near_block, (seen.end + kv->block_tokens - 1) / kv->block_tokens);
 }
 
+static octavo_status check_amax(const char *name, const float *amax, int64_t heads, octavo_prefill_scales scales)
+{
+    for (int64_t i = 0; amax && i < (scales == OCTAVO_PREFILL_PER_HEAD ? heads : 1); i++)
+        if (!(amax[i] >= 0.0f && amax[i] <= FLT_MAX))
+            return octavo_fail(OCTAVO_E_ARGUMENT, "%s[%lld] is %g, expected a finite number of 0 or more", name, (long long)i, (double)amax[i]);
+    return OCTAVO_OK;
+}
+
+/* What only the CPU can look at. */
+static octavo_status check_data(const octavo_prefill_params *params)
+{
+    const octavo_kv_view *kv = params->kv;
+    OCTAVO_TRY(check_amax("q_amax", params->q_amax, params->q.shape[2], params->scales));
+    OCTAVO_TRY(check_amax("k_amax", params->k_amax, kv->kv_heads, params->scales));
+    OCTAVO_TRY(check_amax("v_amax", params->v_amax, kv->kv_heads, params->scales));
+    for (int64_t b = 0; b < kv->batch; b++) OCTAVO_TRY(check_sequence(params, b));
+    return OCTAVO_OK;
+}
+
 octavo_status octavo_prefill_check_memory(const octavo_prefill_params *params)
 {
     const octavo_extent out = octavo_tensor_extent(&params->out);
     if (octavo_extents_overlap(out, octavo_tensor_extent(&params->q)))
         return octavo_fail(OCTAVO_E_ARGUMENT, "out overlaps q, expected memory of its own");
     OCTAVO_TRY(octavo_kv_view_check_rows(params->kv));
-    for (int64_t b = 0; params->kv->device_kind == OCTAVO_DEVICE_CPU && b < params->kv->batch; b++) OCTAVO_TRY(check_sequence(params, b));
+    if (params->kv->device_kind == OCTAVO_DEVICE_CPU) OCTAVO_TRY(check_data(params));
     return octavo_kv_view_check_overlap(params->kv, OCTAVO_VIEW_K | OCTAVO_VIEW_V, out, "out");
 }

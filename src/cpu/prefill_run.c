@@ -61,21 +61,76 @@ static void run_step(const octavo_prefill_call *call, octavo_prefill_step *step,
     run_lanes(&of, step_lane);
 }
 
+/* Means of the heads from call->first_head on, and what their scales are made of. */
+static void find_facts(octavo_prefill_call *call, const octavo_prefill_work *work)
+{
+    const octavo_prefill_params *p = call->p;
+    const octavo_prefill_layout *at = &call->layout;
+    const int64_t left = at->heads - call->first_head;
+    const int channels = p->precision == OCTAVO_ATTENTION_SAGE2 && octavo_prefill_rounds_v(p);
+    call->head_count = left < at->together ? left : at->together;
+    if (octavo_prefill_smooths_k(p) || octavo_prefill_smooths_v(p)) {
+        run_step(call, work->sum, at->blocks);
+        run_step(call, work->means, 1);
+    } else {
+        for (int64_t slot = 0; slot < call->head_count; slot++) work->means(call, slot, 0, (float *)(void *)lane_scratch(call, 0));
+    }
+    if (!channels && !octavo_prefill_seeks_q(p) && !octavo_prefill_seeks_k(p) && !octavo_prefill_seeks_v(p)) return;
+    run_step(call, work->most, at->blocks);
+    run_step(call, work->scales, 1);
+}
+
+/* Largest magnitudes of the whole call. */
+typedef struct tensor_most {
+    float q, k, v;
+} tensor_most;
+
+static float larger(float a, float b) { return a > b ? a : b; }
+
+/* PER_TENSOR: of all heads, before one is encoded. */
+static tensor_most find_tensor_most(octavo_prefill_call *call, const octavo_prefill_work *work)
+{
+    tensor_most all = { 0.0f, 0.0f, 0.0f };
+    for (call->first_head = 0; call->first_head < call->layout.heads; call->first_head += call->layout.together) {
+        find_facts(call, work);
+        for (int64_t slot = 0; slot < call->head_count; slot++) {
+            const octavo_prefill_facts facts = octavo_prefill_facts_of(call, slot);
+            if (octavo_prefill_seeks_k(call->p)) all.k = larger(all.k, facts.k_most[0]);
+            if (octavo_prefill_seeks_v(call->p)) all.v = larger(all.v, facts.v_most[0]);
+            for (int64_t g = 0; octavo_prefill_seeks_q(call->p) && g < call->layout.group; g++) all.q = larger(all.q, facts.q_most[g]);
+        }
+    }
+    return all;
+}
+
+/* What the caller has given and what was found of all heads, to where each head finds it. */
+static void share_most(const octavo_prefill_call *call, const tensor_most *all)
+{
+    const octavo_prefill_params *p = call->p;
+    const int tensor = p->scales == OCTAVO_PREFILL_PER_TENSOR;
+    const int64_t group = call->layout.group;
+    for (int64_t slot = 0; slot < call->head_count; slot++) {
+        const octavo_prefill_facts facts = octavo_prefill_facts_of(call, slot);
+        const int64_t head = tensor ? 0 : (call->first_head + slot) % p->kv->kv_heads;
+        if (tensor) facts.k_most[0] = all->k, facts.v_most[0] = all->v;
+        if (p->k_amax) facts.k_most[0] = p->k_amax[head];
+        if (p->v_amax) facts.v_most[0] = p->v_amax[head];
+        for (int64_t g = 0; g < group; g++) {
+            if (tensor) facts.q_most[g] = all->q;
+            if (p->q_amax) facts.q_most[g] = p->q_amax[tensor ? 0 : head * group + g];
+        }
+    }
+}
+
 octavo_status octavo_prefill_run(const octavo_exec *exec, const octavo_prefill_params *p, const octavo_prefill_work *work)
 {
     octavo_prefill_call call = { .p = p, .exec = exec, .layout = octavo_prefill_layout_of(p, work->operands), .workspace = exec->workspace };
     const octavo_prefill_layout *at = &call.layout;
-    const int sums = octavo_prefill_smooths_k(p) || octavo_prefill_smooths_v(p), rounds = octavo_prefill_rounds_v(p);
-    const int most = (octavo_prefill_is_sage(p) && p->sage_scales == OCTAVO_SAGE_PER_TENSOR) ||
-                     (p->precision == OCTAVO_ATTENTION_SAGE2 && rounds);
+    const int rounds = octavo_prefill_rounds_v(p), whole = octavo_prefill_scales_whole(p), tensor = whole && p->scales == OCTAVO_PREFILL_PER_TENSOR;
+    const tensor_most all = tensor ? find_tensor_most(&call, work) : (tensor_most){ 0.0f, 0.0f, 0.0f };
     for (call.first_head = 0; call.first_head < at->heads; call.first_head += at->together) {
-        const int64_t left = at->heads - call.first_head;
-        call.head_count = left < at->together ? left : at->together;
-        if (sums) run_step(&call, work->sum, at->blocks);
-        if (sums) run_step(&call, work->means, 1);
-        else for (int64_t slot = 0; slot < call.head_count; slot++) work->means(&call, slot, 0, (float *)(void *)lane_scratch(&call, 0));
-        if (most) run_step(&call, work->most, at->blocks);
-        if (most) run_step(&call, work->scales, 1);
+        if (!tensor || at->together < at->heads) find_facts(&call, work); /* else what was found of all is still there */
+        if (whole) share_most(&call, &all);
         if (rounds && work->rest) run_step(&call, work->rest, at->blocks);
         if (work->pack) run_step(&call, work->pack, at->keys / PREFILL_KEYS);
         if (rounds) run_step(&call, work->rests, 1);

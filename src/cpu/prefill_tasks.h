@@ -70,8 +70,8 @@ octavo_prefill_layout octavo_prefill_layout_of(const octavo_prefill_params *p, o
 typedef struct octavo_prefill_facts {
     float *k_mean, *v_mean;    /* [k_dim], [v_dim] taken off; zeros without smoothing         */
     float *v_scale, *v_inverse; /* [v_dim] what multiplies the sum over values; SAGE2: 448 / amax */
-    float *q_most;             /* [group] largest magnitude of each query head: PER_TENSOR    */
-    float *k_most;             /* [blocks] of each block; PER_TENSOR: of all in the first     */
+    float *q_most;             /* [group] largest magnitude of each query head: PER_HEAD; of the call: PER_TENSOR */
+    float *k_most, *v_most;    /* [blocks + 1] of each block, then of all in the first: likewise */
     float *k_part, *v_part;    /* [blocks, k_dim], [blocks + 1, v_dim] of each block: its sum, then v: its largest magnitudes, then what
                                 * codes leave out of it, and at last that of all blocks before it */
 } octavo_prefill_facts;
@@ -138,7 +138,7 @@ typedef struct octavo_prefill_work {
     octavo_prefill_step *sum;    /* a block: sums of K and V                        */
     octavo_prefill_step *means;  /* a head: of those sums                           */
     octavo_prefill_step *most;   /* a block: largest magnitudes                     */
-    octavo_prefill_step *scales; /* a head: of those magnitudes                     */
+    octavo_prefill_step *scales; /* a head: of those magnitudes, and of its queries */
     octavo_prefill_step *rest;   /* a block: what codes leave out of V; NULL: pack finds it */
     octavo_prefill_step *pack;   /* PREFILL_KEYS keys and values                    */
     octavo_prefill_step *rests;  /* a head: of what codes leave out                 */

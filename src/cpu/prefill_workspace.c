@@ -23,7 +23,7 @@ static void place_facts(octavo_prefill_layout *at)
 {
     size_t end = 0;
     octavo_prefill_place(&end, 2 * at->k_dim + 4 * at->v_dim + at->group, 1, sizeof(float));
-    octavo_prefill_place(&end, at->blocks + 1, at->k_dim + at->v_dim + 1, sizeof(float));
+    octavo_prefill_place(&end, at->blocks + 1, at->k_dim + at->v_dim + 2, sizeof(float));
     at->facts_bytes = end;
 }
 
@@ -33,7 +33,8 @@ octavo_prefill_facts octavo_prefill_facts_at(const octavo_prefill_layout *at, vo
     octavo_prefill_facts facts;
 #define TAKE(member, count) facts.member = next, next += (count)
     TAKE(k_mean, at->k_dim), TAKE(v_mean, at->v_dim), TAKE(v_scale, at->v_dim), TAKE(v_inverse, at->v_dim);
-    TAKE(k_part, at->blocks * at->k_dim), TAKE(v_part, (at->blocks + 1) * at->v_dim), TAKE(k_most, at->blocks), TAKE(q_most, at->group);
+    TAKE(k_part, at->blocks * at->k_dim), TAKE(v_part, (at->blocks + 1) * at->v_dim), TAKE(k_most, at->blocks + 1), TAKE(v_most, at->blocks + 1);
+    TAKE(q_most, at->group);
 #undef TAKE
     return facts;
 }

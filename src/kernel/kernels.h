@@ -334,6 +334,9 @@ typedef octavo_prefill_params octavo_attention_prefill_params;
     V(IN, kv)                                                                                         \
     A(IN, q_lengths, INT32, p->kv->batch)                                                             \
     A(IN, sink_logits, F32, p->q.shape[2])                                                            \
+    A(IN, q_amax, F32, p->scales == OCTAVO_PREFILL_PER_HEAD ? p->q.shape[2] : 1)                      \
+    A(IN, k_amax, F32, p->scales == OCTAVO_PREFILL_PER_HEAD ? p->kv->kv_heads : 1)                    \
+    A(IN, v_amax, F32, p->scales == OCTAVO_PREFILL_PER_HEAD ? p->kv->kv_heads : 1)                    \
     T(OUT, out)                                                                                       \
     A(OUT, lse, F32, p->q.shape[0] * p->q.shape[1] * p->q.shape[2])
 

@@ -23,7 +23,8 @@ typedef struct octavo_prefill_eight_layout {
                                   * units of v_scale                                                               */
     size_t k_mean;               /* [batch, kv_heads, head_dim] f32                                                */
     size_t k_part, v_part;       /* [batch, kv_heads, kv_tokens / 64, 3, dim] f32: sum, largest and smallest of a channel */
-    size_t q_most, k_most;       /* [batch, heads, tokens / 64], [batch, kv_heads] f32: largest magnitudes, where all share a scale */
+    size_t most;                 /* [batch * (q_heads + 2 * kv_heads)] f32: largest magnitudes of heads of Q, of K, of V, where all of a head
+                                  * share a scale, or of the call in the first of each                             */
     size_t bytes;                /* SIZE_MAX: more than memory holds                                               */
 } octavo_prefill_eight_layout;
 
@@ -31,12 +32,6 @@ typedef struct octavo_prefill_eight_layout {
 OCTAVO_KERNEL_INLINE int octavo_prefill_takes_v_codes(const octavo_prefill_params *p)
 {
     return (p->precision == OCTAVO_ATTENTION_FP8 || p->precision == OCTAVO_ATTENTION_SAGE2) && !octavo_prefill_rounds_v(p);
-}
-
-/* 1: all of a head's keys (queries) share a scale, which therefore is found in a pass before. */
-OCTAVO_KERNEL_INLINE int octavo_prefill_scales_whole(const octavo_prefill_params *p)
-{
-    return octavo_prefill_is_sage(p) && p->sage_scales == OCTAVO_SAGE_PER_TENSOR;
 }
 
 static inline void octavo_prefill_eight_place_values(octavo_prefill_eight_layout *at, const octavo_prefill_params *p, int64_t heads)
@@ -56,12 +51,12 @@ static inline octavo_prefill_eight_layout octavo_prefill_eight_layout_of(const o
 {
     enum { FIRST_BYTES = 64, TOKENS = OCTAVO_PREFILL_EIGHT_TOKENS, BLOCK = OCTAVO_PREFILL_BLOCK };
     const octavo_kv_view *kv = p->kv;
-    const int whole = octavo_prefill_scales_whole(p), smooth = octavo_prefill_smooths_k(p);
-    octavo_prefill_eight_layout at = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 };
+    const int smooth = octavo_prefill_smooths_k(p), seeks = octavo_prefill_seeks_q(p) || octavo_prefill_seeks_k(p) || octavo_prefill_seeks_v(p);
+    octavo_prefill_eight_layout at = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 };
     at.q_tokens = (p->q.shape[1] + TOKENS - 1) / TOKENS * TOKENS, at.kv_tokens = (kv->max_tokens + TOKENS - 1) / TOKENS * TOKENS;
     at.width = ((int64_t)kv->head_dim + 15) / 16 * 16;
     at.per_token = octavo_prefill_takes_k_codes(p) || octavo_prefill_takes_v_codes(p) ||
-                   (octavo_prefill_is_sage(p) && p->sage_scales == OCTAVO_SAGE_PER_TOKEN);
+                   (octavo_prefill_is_sage(p) && p->scales == OCTAVO_PREFILL_PER_TOKEN);
     const int64_t q_heads = p->q.shape[0] * p->q.shape[2], heads = p->q.shape[0] * kv->kv_heads, blocks = at.kv_tokens / BLOCK;
     octavo_prefill_place(&at.bytes, FIRST_BYTES, 1, 1); /* the next task, which the encoding sets to 0 */
     at.q = octavo_prefill_place(&at.bytes, q_heads, at.q_tokens, (size_t)at.width);
@@ -71,10 +66,8 @@ static inline octavo_prefill_eight_layout octavo_prefill_eight_layout_of(const o
     at.k_scale = octavo_prefill_place(&at.bytes, heads, at.per_token ? at.kv_tokens : 4 * blocks, sizeof(float));
     if (p->precision != OCTAVO_ATTENTION_SAGE1) octavo_prefill_eight_place_values(&at, p, heads);
     if (smooth) at.k_mean = octavo_prefill_place(&at.bytes, heads, kv->head_dim, sizeof(float));
-    if (smooth || (whole && !octavo_prefill_takes_k_codes(p)))
-        at.k_part = octavo_prefill_place(&at.bytes, heads, 3 * blocks, sizeof(float) * (size_t)kv->head_dim);
-    if (whole) at.q_most = octavo_prefill_place(&at.bytes, q_heads, at.q_tokens / BLOCK, sizeof(float));
-    if (whole && at.k_part) at.k_most = octavo_prefill_place(&at.bytes, heads, 1, sizeof(float));
+    if (smooth) at.k_part = octavo_prefill_place(&at.bytes, heads, 3 * blocks, sizeof(float) * (size_t)kv->head_dim);
+    if (seeks) at.most = octavo_prefill_place(&at.bytes, q_heads + 2 * heads, 1, sizeof(float));
     return at;
 }
 

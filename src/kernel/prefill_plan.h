@@ -46,29 +46,41 @@ OCTAVO_KERNEL_INLINE octavo_span octavo_prefill_seen(const octavo_prefill_params
     return (octavo_span){ sink_end, first.near_begin, last.end };
 }
 
-/* ---- elements that share a scale: groups are counted within a (sequence, head) ---- */
+/* ---- elements that share a scale: groups are counted within a (sequence, head), whose whole is one or a part of one where they are 0 ---- */
 
 OCTAVO_KERNEL_INLINE int64_t octavo_prefill_q_group(const octavo_prefill_params *p, int64_t i)
 {
-    if (p->precision == OCTAVO_ATTENTION_FP8) return i / OCTAVO_PREFILL_BLOCK;
-    switch (p->sage_scales) {
-    case OCTAVO_SAGE_PER_TOKEN:  return i;
-    case OCTAVO_SAGE_PER_WARP:   return i / 16;
-    case OCTAVO_SAGE_PER_THREAD: return i / 16 * 8 + i % 8;
-    case OCTAVO_SAGE_PER_TENSOR: return 0;
-    default:                     return i / OCTAVO_PREFILL_BLOCK;
+    switch (p->scales) {
+    case OCTAVO_PREFILL_PER_TOKEN:  return i;
+    case OCTAVO_PREFILL_PER_WARP:   return i / 16;
+    case OCTAVO_PREFILL_PER_THREAD: return i / 16 * 8 + i % 8;
+    case OCTAVO_PREFILL_PER_HEAD:
+    case OCTAVO_PREFILL_PER_TENSOR: return 0;
+    default:                        return i / OCTAVO_PREFILL_BLOCK;
     }
 }
 
 OCTAVO_KERNEL_INLINE int64_t octavo_prefill_k_group(const octavo_prefill_params *p, int64_t t)
 {
-    if (p->precision == OCTAVO_ATTENTION_FP8) return t / OCTAVO_PREFILL_BLOCK;
-    switch (p->sage_scales) {
-    case OCTAVO_SAGE_PER_TOKEN:  return t;
-    case OCTAVO_SAGE_PER_THREAD: return t / OCTAVO_PREFILL_BLOCK * 4 + t % 8 / 2;
-    case OCTAVO_SAGE_PER_TENSOR: return 0;
-    default:                     return t / OCTAVO_PREFILL_BLOCK;
+    switch (p->scales) {
+    case OCTAVO_PREFILL_PER_TOKEN:  return t;
+    case OCTAVO_PREFILL_PER_THREAD: return t / OCTAVO_PREFILL_BLOCK * 4 + t % 8 / 2;
+    case OCTAVO_PREFILL_PER_HEAD:
+    case OCTAVO_PREFILL_PER_TENSOR: return 0;
+    default:                        return t / OCTAVO_PREFILL_BLOCK;
     }
+}
+
+/* 1: all of a head shares a scale, or all heads do. */
+OCTAVO_KERNEL_INLINE int octavo_prefill_scales_whole(const octavo_prefill_params *p)
+{
+    return p->precision != OCTAVO_ATTENTION_EXACT && p->scales >= OCTAVO_PREFILL_PER_HEAD;
+}
+
+/* 1: a query in FP8 has the better of two scales, where few queries share one. */
+OCTAVO_KERNEL_INLINE int octavo_prefill_fits_q(const octavo_prefill_params *p)
+{
+    return p->precision == OCTAVO_ATTENTION_FP8 && !octavo_prefill_scales_whole(p);
 }
 
 /* ---- what is done to K and V ---- */
@@ -93,12 +105,12 @@ OCTAVO_KERNEL_INLINE int octavo_prefill_rotates(const octavo_prefill_params *p)
     return p->precision == OCTAVO_ATTENTION_FP8 && p->flags & OCTAVO_PREFILL_ROTATE;
 }
 
-/* 1: the stored codes of K are the operand, with the scales that they are stored with. */
+/* 1: the stored codes of K are the operand, with the scales that they are stored with: in FP8 where those of V are, too. */
 OCTAVO_KERNEL_INLINE int octavo_prefill_takes_k_codes(const octavo_prefill_params *p)
 {
     const octavo_k_format format = p->kv->k_format;
     if (p->precision == OCTAVO_ATTENTION_FP8)
-        return !octavo_prefill_rotates(p) && (format == OCTAVO_K_E4M3 || format == OCTAVO_K_E4M3X2);
+        return !octavo_prefill_rotates(p) && p->kv->v_format == OCTAVO_V_E4M3 && (format == OCTAVO_K_E4M3 || format == OCTAVO_K_E4M3X2);
     return octavo_prefill_is_sage(p) && !octavo_prefill_smooths_k(p) && octavo_k_scale_bytes(format) == 2;
 }
 
@@ -114,6 +126,19 @@ OCTAVO_KERNEL_INLINE int octavo_prefill_rounds_v(const octavo_prefill_params *p)
 {
     if (p->precision != OCTAVO_ATTENTION_FP8 && p->precision != OCTAVO_ATTENTION_SAGE2) return 0;
     return p->kv->v_format != OCTAVO_V_E4M3 || octavo_prefill_smooths_v(p);
+}
+
+/* 1: the largest magnitude of whole heads of Q, K, V has to be found before one of their elements is encoded: nobody has given it. */
+OCTAVO_KERNEL_INLINE int octavo_prefill_seeks_q(const octavo_prefill_params *p) { return octavo_prefill_scales_whole(p) && !p->q_amax; }
+
+OCTAVO_KERNEL_INLINE int octavo_prefill_seeks_k(const octavo_prefill_params *p)
+{
+    return octavo_prefill_scales_whole(p) && !p->k_amax && !octavo_prefill_takes_k_codes(p);
+}
+
+OCTAVO_KERNEL_INLINE int octavo_prefill_seeks_v(const octavo_prefill_params *p)
+{
+    return octavo_prefill_scales_whole(p) && !p->v_amax && p->precision == OCTAVO_ATTENTION_FP8 && octavo_prefill_rounds_v(p);
 }
 
 /* The blocks of keys of which a row sees some, as a span in blocks: [0, sink_end) and [near_begin, end). */

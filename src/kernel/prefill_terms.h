@@ -43,7 +43,7 @@ OCTAVO_KERNEL_INLINE int octavo_prefill_terms_of(const octavo_prefill_params *p)
     const octavo_kv_view *kv = p->kv;
     const int stored_v = kv->v_format == OCTAVO_V_E4M3 && !kv->v_channel_scale && !octavo_prefill_smooths_v(p);
     if (kv->head_dim != kv->v_dim || kv->head_dim % 8) return 0;
-    if (octavo_prefill_is_sage(p)) return p->soft_cap == 0.0f && stored_v && !octavo_prefill_takes_k_codes(p) && p->sage_scales != OCTAVO_SAGE_PER_TOKEN;
+    if (octavo_prefill_is_sage(p)) return p->soft_cap == 0.0f && stored_v && !octavo_prefill_takes_k_codes(p) && p->scales != OCTAVO_PREFILL_PER_TOKEN;
     if (kv->k_mean) return 0;
     if (p->precision == OCTAVO_ATTENTION_FP8) return stored_v;
     const int plain = kv->k_format == OCTAVO_K_BF16 && kv->v_format == OCTAVO_V_BF16, wide = kv->k_format == OCTAVO_K_F32 || kv->v_format == OCTAVO_V_F32;

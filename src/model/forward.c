@@ -247,7 +247,7 @@ static octavo_status prefill(const forward *f, int32_t layer, const octavo_kv_vi
     p.softmax_scale = f->config->softmax_scale;
     p.window = f->config->windows[layer];
     p.precision = f->session->config.attention;
-    p.sage_scales = f->session->config.sage_scales;
+    p.scales = f->session->config.attention_scales;
     p.out = out;
     FORWARD_RUN(f, octavo_attention_prefill, octavo_attention_prefill_workspace, &p);
     return OCTAVO_OK;

@@ -68,16 +68,15 @@ octavo_status octavo_attention_prefill_ref(const octavo_exec *exec, const octavo
     PLACE(k), PLACE(k_scale), PLACE(v), PLACE(v_scale), PLACE(k_mean), PLACE(v_mean), PLACE(v_rest), PLACE(q), PLACE(q_scale), PLACE(score);
 #undef PLACE
     const int64_t group = p->q.shape[2] / kv->kv_heads;
-    for (of.b = 0; of.b < kv->batch; of.b++)
-        for (of.head = 0; of.head < kv->kv_heads; of.head++) {
-            of.queries = octavo_prefill_queries(p, of.b);
-            of.seen = octavo_prefill_seen(p, of.b);
-            octavo_ref_prefill_k(&of);
-            octavo_ref_prefill_v(&of);
-            for (int64_t q_head = of.head * group; q_head < (of.head + 1) * group; q_head++) {
-                octavo_ref_prefill_q(&of, q_head);
-                for (int64_t i = 0; i < of.queries; i++) attend_row(&of, q_head, i);
-            }
+    octavo_ref_prefill_find_most(&of);
+    for (int64_t flat = 0; flat < kv->batch * kv->kv_heads; flat++) {
+        octavo_ref_prefill_enter(&of, flat / kv->kv_heads, flat % kv->kv_heads);
+        octavo_ref_prefill_k(&of);
+        octavo_ref_prefill_v(&of);
+        for (int64_t q_head = of.head * group; q_head < (of.head + 1) * group; q_head++) {
+            octavo_ref_prefill_q(&of, q_head);
+            for (int64_t i = 0; i < of.queries; i++) attend_row(&of, q_head, i);
         }
+    }
     return OCTAVO_OK;
 }

@@ -18,6 +18,7 @@ typedef struct octavo_ref_prefill {
     double *v_rest;          /* [blocks, v_dim] what codes leave out of a block's values, summed up, in units of v_scale */
     float *q, *q_scale;      /* [queries, head_dim], [queries] of one query head   */
     double *score;           /* [max_tokens] */
+    float q_most, k_most, v_most; /* PER_TENSOR: largest magnitudes of the call */
 } octavo_ref_prefill;
 
 /* Element i of K as float32: one rounding at most. */
@@ -138,7 +139,17 @@ static inline void octavo_ref_encode_rows(const octavo_ref_prefill *of, float *x
 
 /* ---- K, V, Q ---- */
 
-static inline void octavo_ref_prefill_k(octavo_ref_prefill *of)
+/* What scales of whole heads are made for, if that is known before a head's own rows are looked at; else -1. given: by the caller. */
+static inline float octavo_ref_known_most(const octavo_prefill_params *p, const float *given, int64_t head, float of_call)
+{
+    if (!octavo_prefill_scales_whole(p)) return -1.0f;
+    const int tensor = p->scales == OCTAVO_PREFILL_PER_TENSOR;
+    if (given) return given[tensor ? 0 : head];
+    return tensor ? of_call : -1.0f;
+}
+
+/* K as float32, less its mean; stored codes with their scales where these are the operand, else a scale of 1. */
+static inline void octavo_ref_prefill_load_k(octavo_ref_prefill *of)
 {
     const octavo_prefill_params *p = of->p;
     const octavo_kv_view *kv = p->kv;
@@ -156,25 +167,42 @@ static inline void octavo_ref_prefill_k(octavo_ref_prefill *of)
     }
     for (int64_t i = 0; i < dim; i++) of->k_mean[i] = 0.0f;
     if (octavo_prefill_smooths_k(p)) octavo_ref_prefill_smooth(of, of->k, of->k_mean, dim);
-    if (takes_codes || p->precision == OCTAVO_ATTENTION_EXACT) return;
+}
+
+static inline void octavo_ref_prefill_k(octavo_ref_prefill *of)
+{
+    const octavo_prefill_params *p = of->p;
+    const int64_t dim = p->kv->head_dim;
+    const float known = octavo_ref_known_most(p, p->k_amax, of->head, of->k_most);
+    octavo_ref_prefill_load_k(of);
+    if (octavo_prefill_takes_k_codes(p) || p->precision == OCTAVO_ATTENTION_EXACT) return;
     for (int64_t t = 0; t < of->seen.end; t++)
-        if (octavo_span_sees(&of->seen, t)) of->k_scale[t] = octavo_ref_row_most(of->k + t * dim, dim);
+        if (octavo_span_sees(&of->seen, t)) of->k_scale[t] = known >= 0.0f ? known : octavo_ref_row_most(of->k + t * dim, dim);
     octavo_ref_encode_rows(of, of->k, of->k_scale, dim, of->seen.end, octavo_prefill_k_group, &of->seen, octavo_ref_prefill_codes(p));
 }
 
-/* E4M3 with a power of two a block of tokens. */
-static inline void octavo_ref_prefill_v_blocks(octavo_ref_prefill *of)
+/* Largest magnitude of rows [begin, end) of x that are seen. */
+static inline float octavo_ref_rows_most(const octavo_span *seen, const float *x, int64_t dim, int64_t begin, int64_t end)
 {
-    const int64_t dim = of->p->kv->v_dim;
-    for (int64_t begin = 0; begin < of->seen.end; begin += OCTAVO_PREFILL_BLOCK) {
-        const int64_t end = begin + OCTAVO_PREFILL_BLOCK < of->seen.end ? begin + OCTAVO_PREFILL_BLOCK : of->seen.end;
-        double *rest = of->v_rest + begin / OCTAVO_PREFILL_BLOCK * dim;
-        float amax = 0.0f;
-        for (int64_t t = begin; t < end; t++)
-            if (octavo_span_sees(&of->seen, t)) amax = fmaxf(amax, octavo_ref_row_most(of->v + t * dim, dim));
+    float amax = 0.0f;
+    for (int64_t t = begin; t < end; t++)
+        if (octavo_span_sees(seen, t)) amax = fmaxf(amax, octavo_ref_row_most(x + t * dim, dim));
+    return amax;
+}
+
+/* E4M3 with a power of two a block of tokens, a head or the call. */
+static inline void octavo_ref_prefill_v_tokens(octavo_ref_prefill *of)
+{
+    const octavo_prefill_params *p = of->p;
+    const int64_t dim = p->kv->v_dim, tokens = octavo_prefill_scales_whole(p) ? of->seen.end : OCTAVO_PREFILL_BLOCK;
+    const float known = octavo_ref_known_most(p, p->v_amax, of->head, of->v_most);
+    for (int64_t begin = 0; begin < of->seen.end; begin += tokens) {
+        const int64_t end = begin + tokens < of->seen.end ? begin + tokens : of->seen.end;
+        const float amax = known >= 0.0f ? known : octavo_ref_rows_most(&of->seen, of->v, dim, begin, end);
         for (int64_t t = begin; t < end; t++) {
             if (!octavo_span_sees(&of->seen, t)) continue;
             float *v = of->v + t * dim;
+            double *rest = of->v_rest + t / OCTAVO_PREFILL_BLOCK * dim;
             for (int64_t i = 0; i < dim; i++) rest[i] += (double)v[i];
             const float scale = octavo_ref_encode(v, dim, amax, OCTAVO_REF_CODES_E4M3);
             for (int64_t i = 0; i < dim; i++) v[i] *= scale, rest[i] -= (double)v[i];
@@ -201,7 +229,8 @@ static inline void octavo_ref_prefill_v_channels(octavo_ref_prefill *of)
     }
 }
 
-static inline void octavo_ref_prefill_v(octavo_ref_prefill *of)
+/* V as float32, less its mean, or as it is stored where that is the operand. */
+static inline void octavo_ref_prefill_load_v(octavo_ref_prefill *of)
 {
     const octavo_prefill_params *p = of->p;
     const octavo_kv_view *kv = p->kv;
@@ -217,9 +246,16 @@ static inline void octavo_ref_prefill_v(octavo_ref_prefill *of)
         for (int64_t i = 0; i < dim; i++)
             of->v[t * dim + i] = (float)(octavo_ref_v_stored(kv, &at, i) * (rounds ? octavo_ref_v_channel(kv, of->head, i) : 1.0));
     }
-    for (int64_t i = 0; i < (of->seen.end + OCTAVO_PREFILL_BLOCK - 1) / OCTAVO_PREFILL_BLOCK * dim; i++) of->v_rest[i] = 0.0;
     if (octavo_prefill_smooths_v(p)) octavo_ref_prefill_smooth(of, of->v, of->v_mean, dim);
-    if (rounds && p->precision == OCTAVO_ATTENTION_FP8) octavo_ref_prefill_v_blocks(of);
+}
+
+static inline void octavo_ref_prefill_v(octavo_ref_prefill *of)
+{
+    const octavo_prefill_params *p = of->p;
+    const int rounds = octavo_prefill_rounds_v(p);
+    octavo_ref_prefill_load_v(of);
+    for (int64_t i = 0; i < (of->seen.end + OCTAVO_PREFILL_BLOCK - 1) / OCTAVO_PREFILL_BLOCK * p->kv->v_dim; i++) of->v_rest[i] = 0.0;
+    if (rounds && p->precision == OCTAVO_ATTENTION_FP8) octavo_ref_prefill_v_tokens(of);
     if (rounds && p->precision == OCTAVO_ATTENTION_SAGE2) octavo_ref_prefill_v_channels(of);
 }
 
@@ -239,18 +275,53 @@ static inline int64_t octavo_ref_prefill_q_at(const octavo_ref_prefill *of, int6
     return of->b * of->p->q.strides[0] + i * of->p->q.strides[1] + q_head * of->p->q.strides[2];
 }
 
-static inline void octavo_ref_prefill_q(octavo_ref_prefill *of, int64_t q_head)
+static inline void octavo_ref_prefill_load_q(octavo_ref_prefill *of, int64_t q_head)
 {
-    const octavo_span all = { 0, 0, of->queries };
     const int64_t dim = of->p->kv->head_dim;
     for (int64_t i = 0; i < of->queries; i++) {
         float *q = of->q + i * dim;
         for (int64_t d = 0; d < dim; d++) q[d] = (float)octavo_ref_float(&of->p->q, octavo_ref_prefill_q_at(of, q_head, i) + d);
         if (octavo_prefill_rotates(of->p)) octavo_ref_rotate(q, dim);
-        of->q_scale[i] = octavo_ref_row_most(q, dim);
     }
+}
+
+static inline void octavo_ref_prefill_q(octavo_ref_prefill *of, int64_t q_head)
+{
+    const octavo_span all = { 0, 0, of->queries };
+    const int64_t dim = of->p->kv->head_dim;
+    const float known = octavo_ref_known_most(of->p, of->p->q_amax, q_head, of->q_most);
+    octavo_ref_prefill_load_q(of, q_head);
+    for (int64_t i = 0; i < of->queries; i++) of->q_scale[i] = known >= 0.0f ? known : octavo_ref_row_most(of->q + i * dim, dim);
     octavo_ref_encode_rows(of, of->q, of->q_scale, dim, of->queries, octavo_prefill_q_group, &all,
-                           of->p->precision == OCTAVO_ATTENTION_FP8 ? OCTAVO_REF_CODES_FITTED : octavo_ref_prefill_codes(of->p));
+                           octavo_prefill_fits_q(of->p) ? OCTAVO_REF_CODES_FITTED : octavo_ref_prefill_codes(of->p));
+}
+
+/* ---- one kv head after the other ---- */
+
+static inline void octavo_ref_prefill_enter(octavo_ref_prefill *of, int64_t b, int64_t head)
+{
+    of->b = b, of->head = head;
+    of->queries = octavo_prefill_queries(of->p, b), of->seen = octavo_prefill_seen(of->p, b);
+}
+
+/* PER_TENSOR: largest magnitudes of all heads, before one of them is encoded. */
+static inline void octavo_ref_prefill_find_most(octavo_ref_prefill *of)
+{
+    const octavo_prefill_params *p = of->p;
+    const octavo_kv_view *kv = p->kv;
+    const int64_t group = p->q.shape[2] / kv->kv_heads;
+    of->q_most = of->k_most = of->v_most = 0.0f;
+    if (!octavo_prefill_scales_whole(p) || p->scales != OCTAVO_PREFILL_PER_TENSOR) return;
+    for (int64_t flat = 0; flat < kv->batch * kv->kv_heads; flat++) {
+        octavo_ref_prefill_enter(of, flat / kv->kv_heads, flat % kv->kv_heads);
+        octavo_ref_prefill_load_k(of), octavo_ref_prefill_load_v(of);
+        of->k_most = fmaxf(of->k_most, octavo_ref_rows_most(&of->seen, of->k, kv->head_dim, 0, of->seen.end));
+        of->v_most = fmaxf(of->v_most, octavo_ref_rows_most(&of->seen, of->v, kv->v_dim, 0, of->seen.end));
+        for (int64_t q_head = of->head * group; q_head < (of->head + 1) * group; q_head++) {
+            octavo_ref_prefill_load_q(of, q_head);
+            for (int64_t i = 0; i < of->queries; i++) of->q_most = fmaxf(of->q_most, octavo_ref_row_most(of->q + i * kv->head_dim, kv->head_dim));
+        }
+    }
 }
 
 #endif

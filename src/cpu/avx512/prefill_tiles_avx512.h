@@ -63,7 +63,7 @@ static inline prefill_plan prefill_plan_of(const octavo_prefill_params *p, const
     const int exact = p->precision == OCTAVO_ATTENTION_EXACT, stored = octavo_prefill_takes_k_codes(p);
     of.k_codes = stored || (exact && !wide && (format == OCTAVO_K_INT8 || format == OCTAVO_K_INT4X2));
     of.q_terms = exact && !wide && p->q.dtype != OCTAVO_BF16 ? 2 : 1;
-    const int key_scales = of.is_int8 ? stored || p->sage_scales == OCTAVO_SAGE_PER_TOKEN || p->sage_scales == OCTAVO_SAGE_PER_THREAD
+    const int key_scales = of.is_int8 ? stored || p->scales == OCTAVO_PREFILL_PER_TOKEN || p->scales == OCTAVO_PREFILL_PER_THREAD
                                       : exact && of.k_codes;
     of.kind = key_scales || p->soft_cap > 0.0f ? PREFILL_KEYED : of.is_int8 ? PREFILL_BLOCKED : PREFILL_PLAIN;
     const int64_t elements = of.is_int8 ? 64 : wide ? 16 : 32;

@@ -66,31 +66,39 @@ void SIMD(prefill_most)(const octavo_prefill_call *call, int64_t slot, int64_t b
 {
     prefill_head of = prefill_head_of(call, slot, scratch);
     const octavo_prefill_params *p = of.p;
-    const int values = p->precision == OCTAVO_ATTENTION_SAGE2 && octavo_prefill_rounds_v(p);
-    float *row = scratch + of.k_dim, *v_most = of.facts.v_part + block * of.v_dim, amax = 0.0f;
-    prefill_clear(v_most, 0, of.v_dim);
+    const int channels = p->precision == OCTAVO_ATTENTION_SAGE2 && octavo_prefill_rounds_v(p);
+    const int keys = octavo_prefill_seeks_k(p), values = octavo_prefill_seeks_v(p);
+    float *row = scratch + of.k_dim, *of_channels = of.facts.v_part + block * of.v_dim, k_amax = 0.0f, v_amax = 0.0f;
+    prefill_clear(of_channels, 0, of.v_dim);
     for (int64_t t = block * OCTAVO_PREFILL_BLOCK; t < (block + 1) * OCTAVO_PREFILL_BLOCK; t++) {
         if (!octavo_span_sees(&of.seen, t)) continue;
-        if (prefill_is_per_tensor(p)) {
+        if (keys) {
             prefill_smooth_key(&of, t, row);
-            amax = rows_amax(amax, row, of.k_dim);
+            k_amax = rows_amax(k_amax, row, of.k_dim);
         }
-        if (!values) continue;
+        if (!channels && !values) continue;
         prefill_smooth_value(&of, t, row, 0);
-        for (int64_t i = 0; i < of.v_dim; i += SIMD_F32) v_store(v_most + i, v_max(v_load(v_most + i), v_abs(v_load(row + i))));
+        if (values) v_amax = rows_amax(v_amax, row, of.v_dim);
+        for (int64_t i = 0; channels && i < of.v_dim; i += SIMD_F32)
+            v_store(of_channels + i, v_max(v_load(of_channels + i), v_abs(v_load(row + i))));
     }
-    of.facts.k_most[block] = amax;
+    of.facts.k_most[block] = k_amax, of.facts.v_most[block] = v_amax;
 }
 
-/* The scale of a whole head's Q and K goes to where each head finds it. */
-static void prefill_tensor_scales(const prefill_head *of, float *row)
+/* Largest magnitudes of a whole head's Q, K and V go to where each head finds them. */
+static void prefill_head_most(const prefill_head *of, float *row)
 {
     const int64_t blocks = (of->seen.end + OCTAVO_PREFILL_BLOCK - 1) / OCTAVO_PREFILL_BLOCK, group = of->call->layout.group;
-    for (int64_t block = 1; block < blocks; block++)
-        if (of->facts.k_most[block] > of->facts.k_most[0]) of->facts.k_most[0] = of->facts.k_most[block];
+    const int64_t queries = octavo_prefill_seeks_q(of->p) ? octavo_prefill_queries(of->p, of->b) : 0;
+    float *k_most = of->facts.k_most, *v_most = of->facts.v_most;
+    if (blocks == 0) k_most[0] = v_most[0] = 0.0f;
+    for (int64_t block = 1; block < blocks; block++) {
+        k_most[0] = k_most[block] > k_most[0] ? k_most[block] : k_most[0];
+        v_most[0] = v_most[block] > v_most[0] ? v_most[block] : v_most[0];
+    }
     for (int64_t g = 0; g < group; g++) {
         of->facts.q_most[g] = 0.0f;
-        for (int64_t i = 0; i < octavo_prefill_queries(of->p, of->b); i++) {
+        for (int64_t i = 0; i < queries; i++) {
             prefill_load_query(of, of->cursor.head * group + g, i, row);
             of->facts.q_most[g] = rows_amax(of->facts.q_most[g], row, of->k_dim);
         }
@@ -101,7 +109,7 @@ void SIMD(prefill_scales)(const octavo_prefill_call *call, int64_t slot, int64_t
 {
     (void)index;
     const prefill_head of = prefill_head_of(call, slot, scratch);
-    if (prefill_is_per_tensor(of.p)) prefill_tensor_scales(&of, scratch);
+    if (octavo_prefill_scales_whole(of.p)) prefill_head_most(&of, scratch);
     if (of.p->precision != OCTAVO_ATTENTION_SAGE2 || !octavo_prefill_rounds_v(of.p)) return;
     for (int64_t i = 0; i < of.v_dim; i++) {
         float amax = 0.0f;

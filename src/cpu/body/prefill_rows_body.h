@@ -316,16 +316,11 @@ static inline void prefill_group_most(const octavo_prefill_params *p, int64_t (*
     for (int64_t t = 0; t < OCTAVO_PREFILL_BLOCK; t++) most[t] = of_group[group_of(p, t)];
 }
 
-static inline int prefill_is_per_tensor(const octavo_prefill_params *p)
-{
-    return octavo_prefill_is_sage(p) && p->sage_scales == OCTAVO_SAGE_PER_TENSOR;
-}
-
 /* Keys of a block as they are multiplied; scale [OCTAVO_PREFILL_BLOCK], 0 where no query looks. */
 static inline void prefill_load_keys(prefill_head *of, int64_t block, float *restrict k, float *restrict scale)
 {
     const octavo_prefill_params *p = of->p;
-    const int encodes = p->precision != OCTAVO_ATTENTION_EXACT && !octavo_prefill_takes_k_codes(p);
+    const int encodes = p->precision != OCTAVO_ATTENTION_EXACT && !octavo_prefill_takes_k_codes(p), whole = octavo_prefill_scales_whole(p);
     float most[OCTAVO_PREFILL_BLOCK];
     for (int64_t t = 0; t < OCTAVO_PREFILL_BLOCK; t++) {
         float *row = k + t * of->k_dim;
@@ -335,9 +330,9 @@ static inline void prefill_load_keys(prefill_head *of, int64_t block, float *res
         most[t] = encodes ? rows_amax(0.0f, row, of->k_dim) : 0.0f;
     }
     if (!encodes) return;
-    if (!prefill_is_per_tensor(p)) prefill_group_most(p, octavo_prefill_k_group, most);
+    if (!whole) prefill_group_most(p, octavo_prefill_k_group, most);
     for (int64_t t = 0; t < OCTAVO_PREFILL_BLOCK; t++)
-        if (scale[t] != 0.0f) scale[t] = prefill_encode(p, k + t * of->k_dim, of->k_dim, prefill_is_per_tensor(p) ? of->facts.k_most[0] : most[t]);
+        if (scale[t] != 0.0f) scale[t] = prefill_encode(p, k + t * of->k_dim, of->k_dim, whole ? of->facts.k_most[0] : most[t]);
 }
 
 /* A row of V before it is smoothed and encoded; returns the factor of its codes. */
@@ -375,7 +370,7 @@ static inline void prefill_load_values(prefill_head *of, int64_t block, float *r
         else prefill_encode_channels(row, of->facts.v_inverse, rest, of->v_dim);
     }
     if (!rounds || p->precision != OCTAVO_ATTENTION_FP8) return;
-    const int32_t exponent = octavo_row_exponent(amax);
+    const int32_t exponent = octavo_row_exponent(octavo_prefill_scales_whole(p) ? of->facts.v_most[0] : amax);
     for (int64_t t = 0; t < OCTAVO_PREFILL_BLOCK; t++)
         prefill_round_values(v + t * of->v_dim, octavo_power_of_two(exponent), octavo_power_of_two(-exponent), rest, of->v_dim);
 }
@@ -426,11 +421,12 @@ static inline void prefill_load_queries(const prefill_head *of, int64_t q_head, 
         most[i] = p->precision == OCTAVO_ATTENTION_EXACT ? 0.0f : rows_amax(0.0f, rows + i * stride, of->k_dim);
     }
     if (p->precision == OCTAVO_ATTENTION_EXACT) return;
-    if (!prefill_is_per_tensor(p)) prefill_group_most(p, octavo_prefill_q_group, most);
+    const int whole = octavo_prefill_scales_whole(p);
     const float all = of->facts.q_most[q_head - of->cursor.head * of->call->layout.group];
+    if (!whole) prefill_group_most(p, octavo_prefill_q_group, most);
     for (int64_t i = 0; i < count; i++)
-        scale[i] = p->precision == OCTAVO_ATTENTION_FP8 ? prefill_encode_fitted(rows + i * stride, of->k_dim, most[i])
-                                                        : prefill_encode(p, rows + i * stride, of->k_dim, prefill_is_per_tensor(p) ? all : most[i]);
+        scale[i] = octavo_prefill_fits_q(p) ? prefill_encode_fitted(rows + i * stride, of->k_dim, most[i])
+                                            : prefill_encode(p, rows + i * stride, of->k_dim, whole ? all : most[i]);
 }
 
 /* ---- results ---- */

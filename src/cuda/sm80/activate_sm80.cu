@@ -1,9 +1,9 @@
 /* activate_sm80.cu - activations, alone or as a gate. A thread reads its elements, then writes them; y may be gate or up. Bound by
- * memory; rows that are few get a thread an element. */
+ * memory; rows that are few get a thread an element, aligned ones that are many eight. */
 #include "cuda/cuda_call.h"
 #include "cuda/cuda_install.h"
 #include "cuda/ptx/ptx_copy.cuh"
-#include "cuda/tile/layer_rows.cuh"
+#include "cuda/tile/layer_eights.cuh"
 
 enum { THREADS = 256, EACH_OF_MANY = 4, MANY = 1 << 18 };
 
@@ -40,6 +40,22 @@ template <int EACH> static __global__ void __launch_bounds__(THREADS) activate(c
     }
 }
 
+/* Grid: eights of all rows. */
+static __global__ void __launch_bounds__(THREADS) activate_eights(const __grid_constant__ octavo_activate_params p)
+{
+    wait_for_kernel_before();
+    next_kernel_may_start();
+    const unsigned a_row = (unsigned)(p.gate.shape[1] / EIGHT), index = blockIdx.x * THREADS + threadIdx.x, row = index / a_row;
+    const int64_t i = (int64_t)(index - row * a_row) * EIGHT;
+    float gate[EIGHT], up[EIGHT];
+    if (row >= p.gate.shape[0]) return;
+    load_eight(&p.gate, row * p.gate.strides[0] + i, gate);
+    if (p.up.data) load_eight(&p.up, row * p.up.strides[0] + i, up);
+#pragma unroll
+    for (int j = 0; j < EIGHT; j++) gate[j] = activated(p.activation, gate[j]) * (p.up.data ? up[j] : 1.0f);
+    store_eight(&p.y, row * p.y.strides[0] + i, gate);
+}
+
 template <int EACH> static octavo_status launch(const octavo_exec *exec, const octavo_activate_params *p)
 {
     const int64_t blocks = octavo_cuda_ceil(p->gate.shape[1], THREADS * EACH) * p->gate.shape[0];
@@ -49,5 +65,9 @@ template <int EACH> static octavo_status launch(const octavo_exec *exec, const o
 
 octavo_status octavo_activate_cuda(const octavo_exec *exec, const octavo_activate_params *p)
 {
-    return p->gate.shape[0] * p->gate.shape[1] > MANY ? launch<EACH_OF_MANY>(exec, p) : launch<1>(exec, p);
+    const int64_t count = p->gate.shape[0] * p->gate.shape[1];
+    if (count <= MANY) return launch<1>(exec, p);
+    if (count > INT32_MAX || !layer_has_eights(&p->gate) || !layer_has_eights(&p->y) || (p->up.data && !layer_has_eights(&p->up)))
+        return launch<EACH_OF_MANY>(exec, p);
+    return octavo_cuda_launch(activate_eights, "activate", dim3((unsigned)octavo_cuda_ceil(count, EIGHT * THREADS)), THREADS, 0, exec, *p);
 }

@@ -12,44 +12,6 @@
 enum { THREADS = 256, WARPS = THREADS / WARP, TOKENS = 8, BLAS_TOKENS = 17 /* as few are still worth cuBLASLt */, ALIGN = 16 };
 enum { EXACT_COLUMNS = 1024 * WARP /* 1024 products of int8 are exact in a lane's float32 sum */ };
 
-/* ---- x ---- */
-
-static __device__ __forceinline__ float bf16_round(float x) { return octavo_bf16_to_float(octavo_bf16_from_float(x)); }
-
-static __device__ __forceinline__ void put_operand(void *to, octavo_linear_precision precision, int64_t at, float x)
-{
-    switch (precision) {
-    case OCTAVO_LINEAR_F32:  ((float *)to)[at] = x; break;
-    case OCTAVO_LINEAR_BF16: ((uint16_t *)to)[at] = octavo_bf16_from_float(x); break;
-    case OCTAVO_LINEAR_FP8:  ((uint8_t *)to)[at] = octavo_e4m3_from_float(x); break;
-    default:                 ((int8_t *)to)[at] = (int8_t)rintf(fmaxf(-127.0f, fminf(x, 127.0f))); break;
-    }
-}
-
-/* Grid: tokens. A token that is not finite becomes NaN where that is a number of x's, else zeros with the factor NaN. */
-static __global__ void __launch_bounds__(THREADS) round_tokens(const __grid_constant__ linear_call c)
-{
-    __shared__ float shared[WARPS_MAX];
-    wait_for_kernel_before();
-    next_kernel_may_start(); /* to read W ahead */
-    const int64_t n = blockIdx.x, from = octavo_linear_x_row(&c.p, n), to = n * c.x_stride;
-    const bool codes = octavo_linear_quantises(&c.p);
-    float amax = 0.0f;
-    bool odd = false;
-    for (int64_t i = threadIdx.x; i < c.in; i += THREADS) {
-        const float x = load_float(&c.p.x, from + i), rounded = c.p.precision == OCTAVO_LINEAR_BF16 ? bf16_round(x) : x;
-        amax = fmaxf(amax, fabsf(x)), odd |= !(fabsf(rounded) <= FLT_MAX);
-    }
-    odd = __syncthreads_or(odd);
-    amax = block_reduce(amax, shared, take_larger());
-    const float scale = codes ? octavo_linear_x_scale(&c.p, amax) : 1.0f, nothing = codes ? 0.0f : NAN;
-    for (int64_t i = threadIdx.x; i < c.x_stride; i += THREADS) {
-        const float x = i >= c.in ? 0.0f : odd ? nothing : load_float(&c.p.x, from + i);
-        put_operand((void *)c.x, c.p.precision, to + i, codes ? x / scale : x);
-    }
-    if (threadIdx.x == 0) ((float *)c.factors)[n] = odd ? NAN : scale;
-}
-
 /* ---- a warp a row ---- */
 
 static __device__ __forceinline__ float operand_at(const linear_call &c, int64_t at)
@@ -67,7 +29,7 @@ static __device__ __forceinline__ float weight_at(const linear_call &c, const oc
     switch (codes->dtype) {
     case OCTAVO_E4M3: return octavo_e4m3_to_float(((const uint8_t *)codes->data)[at]);
     case OCTAVO_INT8: return (float)((const int8_t *)codes->data)[at];
-    default:          return c.p.precision == OCTAVO_LINEAR_BF16 ? bf16_round(load_float(codes, at)) : load_float(codes, at);
+    default:          return c.p.precision == OCTAVO_LINEAR_BF16 ? octavo_bf16_to_float(octavo_bf16_from_float(load_float(codes, at))) : load_float(codes, at);
     }
 }
 
@@ -203,7 +165,7 @@ static octavo_status round_x(const octavo_exec *exec, const octavo_linear_params
         call->x = p->x.data, call->x_stride = p->x.strides[0], call->factors = nullptr;
         return OCTAVO_OK;
     }
-    return octavo_cuda_launch(round_tokens, "linear", dim3((unsigned)call->tokens), THREADS, 0, exec, *call);
+    return octavo_linear_round(exec, *call);
 }
 
 octavo_status octavo_linear_experts_cuda(const octavo_exec *exec, const octavo_linear_experts_params *p)

@@ -1,9 +1,9 @@
 /* prefill_encode_sm80.cu - Q, K and V to codes of eight bits for one call of attention_prefill, bit for bit as the reference has them.
  *
  * Where all keys have a part in a mean or in a scale, `prefill_facts` reads K and V once before, and `prefill_join` joins what it found of
- * each 64 tokens. `prefill_encode` reads and writes everything once: a block has 64 tokens of a head in registers. Bound by memory. */
-#include "cuda/tile/prefill_facts.cuh"
+ * each 64 tokens; where all of a head, or of the call, shares a scale, `prefill_most` does. `prefill_encode` reads and writes everything once: a block has 64 tokens of a head in registers. Bound by memory. */
 #include "cuda/tile/prefill_fit.cuh"
+#include "cuda/tile/prefill_most.cuh"
 
 /* ---- codes ---- */
 
@@ -15,40 +15,18 @@ template <int DIM> struct encode_shared {
     alignas(16) uint8_t codes[TOKENS * (DIM + 4)]; /* of V, before it is turned */
 };
 
-/* Walsh and Hadamard's butterflies over rows of which a lane has eight elements, in the reference's order. */
-static __device__ __forceinline__ void rotate_rows(float (&x)[EIGHT], int d, int dim, float unit)
-{
-#pragma unroll
-    for (int half = 1; half < EIGHT; half *= 2)
-#pragma unroll
-        for (int i = 0; i < EIGHT; i++) {
-            if (i & half || half >= dim) continue;
-            const float a = x[i], b = x[i + half];
-            x[i] = a + b, x[i + half] = a - b;
-        }
-    for (int half = EIGHT; half < dim; half *= 2) {
-#pragma unroll
-        for (int i = 0; i < EIGHT; i++) {
-            const float other = __shfl_xor_sync(WHOLE_WARP, x[i], half / EIGHT);
-            x[i] = d & half ? other - x[i] : x[i] + other;
-        }
-    }
-#pragma unroll
-    for (int i = 0; i < EIGHT; i++) x[i] *= unit;
-}
-
 /* Largest magnitude of the tokens that share token r's scale. */
 template <prefill_operand WHAT> static __device__ __forceinline__ float group_most(const prefill_encode_call &c, const float (&most)[TOKENS], int r)
 {
-    const octavo_sage_scales by = c.fp8 || WHAT == PREFILL_V ? OCTAVO_SAGE_PER_BLOCK : c.of.p.sage_scales;
-    if (by == OCTAVO_SAGE_PER_TOKEN) return most[r];
+    const octavo_prefill_scales by = c.fp8 || WHAT == PREFILL_V ? OCTAVO_PREFILL_PER_BLOCK : c.of.p.scales;
+    if (by == OCTAVO_PREFILL_PER_TOKEN) return most[r];
     float out = 0.0f;
-    if (by == OCTAVO_SAGE_PER_THREAD && WHAT == PREFILL_Q) return fmaxf(most[r & ~8], most[r | 8]);
-    if (by == OCTAVO_SAGE_PER_THREAD) {
+    if (by == OCTAVO_PREFILL_PER_THREAD && WHAT == PREFILL_Q) return fmaxf(most[r & ~8], most[r | 8]);
+    if (by == OCTAVO_PREFILL_PER_THREAD) {
         for (int i = 0; i < TOKENS; i += 8) out = fmaxf(out, fmaxf(most[i + (r & 6)], most[i + (r & 6) + 1]));
         return out;
     }
-    const bool warp = by == OCTAVO_SAGE_PER_WARP && WHAT == PREFILL_Q;
+    const bool warp = by == OCTAVO_PREFILL_PER_WARP && WHAT == PREFILL_Q;
     const int begin = warp ? r / 16 * 16 : 0, count = warp ? 16 : TOKENS;
     for (int i = 0; i < count; i += 16)
 #pragma unroll
@@ -62,16 +40,12 @@ template <prefill_operand WHAT> static __device__ __forceinline__ float group_mo
 /* Scale of token r, and what elements are multiplied by before they are rounded; *exponent: that as a power of two, where it is one. */
 template <prefill_operand WHAT>
 static __device__ __forceinline__ octavo_prefill_scale row_scale(const prefill_encode_call &c, const float (&most)[TOKENS], const prefill_row &row,
-                                                                int64_t line, int r, int *exponent)
+                                                                int64_t b, int head, int r, int *exponent)
 {
     *exponent = 0;
     if (c.as.codes[WHAT]) return { row.factor, 1.0f };
     if (WHAT == PREFILL_V && c.channels) return { 1.0f, 1.0f };
-    if (!c.fp8 && c.of.p.sage_scales == OCTAVO_SAGE_PER_TENSOR) {
-        const float whole = WHAT == PREFILL_Q ? floats_at(c, c.at.q_most)[line * (c.at.q_tokens / TOKENS)] : floats_at(c, c.at.k_most)[line];
-        return octavo_prefill_scale_of(whole, 127.0f);
-    }
-    const float largest = group_most<WHAT>(c, most, r);
+    const float largest = c.whole[WHAT].at ? *whole_most_at(c, WHAT, b, head) : group_most<WHAT>(c, most, r);
     if (!c.fp8) return octavo_prefill_scale_of(largest, 127.0f);
     *exponent = octavo_row_exponent(largest);
     return { ldexpf(1.0f, -*exponent), ldexpf(1.0f, *exponent) };
@@ -226,10 +200,10 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
     __syncthreads();
 
     /* 3. scales */
-    const bool fits = WHAT == PREFILL_Q && c.fp8;
+    const bool fits = WHAT == PREFILL_Q && c.fp8 && !c.whole[PREFILL_Q].at;
     if (threadIdx.x < TOKENS) {
         int exponent;
-        const octavo_prefill_scale scale = row_scale<WHAT>(c, shared.most, shared.row[threadIdx.x], line, (int)threadIdx.x, &exponent);
+        const octavo_prefill_scale scale = row_scale<WHAT>(c, shared.most, shared.row[threadIdx.x], b, head, (int)threadIdx.x, &exponent);
         shared.scale[threadIdx.x] = scale.scale, shared.inverse[threadIdx.x] = scale.inverse;
         if (!fits) put_scales<WHAT>(c, line, block, (int)threadIdx.x, scale.scale, exponent);
     }
@@ -291,15 +265,39 @@ static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 2 : 3) prefill_enc
 
 /* ---- the call ---- */
 
-static bool is_wide(const octavo_section *section)
+static bool is_wide(const octavo_section *section, int bytes)
 {
     return ((uintptr_t)section->data | (uintptr_t)section->page_bytes | (uintptr_t)section->sequence_bytes | (uintptr_t)section->head_bytes |
-            (uintptr_t)section->token_bytes) % 16 == 0;
+            (uintptr_t)section->token_bytes) % (uintptr_t)bytes == 0;
 }
 
 static bool runs(const octavo_kv_view *kv, const octavo_section *section)
 {
     return kv->block_tokens % TOKENS == 0 || (!kv->page_table && section->page_bytes == section->token_bytes * kv->block_tokens);
+}
+
+/* Bytes of an element of K or V, eight of which may be read at a time; 0: they may not. */
+static int eights_of(const octavo_section *base, const octavo_section *more, int bytes, int32_t dim)
+{
+    const bool wide = is_wide(base, 8 * bytes) && (!more || is_wide(more, 8 * bytes));
+    return wide && dim % EIGHT == 0 && bytes <= 2 ? bytes : 0;
+}
+
+static int key_bytes(octavo_k_format format)
+{
+    return format == OCTAVO_K_F32 ? 4 : format == OCTAVO_K_BF16 || format == OCTAVO_K_F16 ? 2 : 1;
+}
+
+static void set_eights(const octavo_attention_prefill_params *p, prefill_stored *as)
+{
+    const octavo_kv_view *kv = p->kv;
+    const octavo_tensor *q = &p->q;
+    const int32_t row = kv->k_format == OCTAVO_K_INT4X2 ? kv->head_dim / 2 : kv->head_dim; /* elements that lie side by side */
+    bool wide = q->dtype != OCTAVO_F32 && (uintptr_t)q->data % 16 == 0 && kv->head_dim % EIGHT == 0;
+    for (int i = 0; i < 3; i++) wide = wide && q->strides[i] % EIGHT == 0;
+    as->eights[PREFILL_Q] = wide ? 2 : 0;
+    as->eights[PREFILL_K] = eights_of(&kv->k[0], as->planes > 1 ? &kv->k[1] : nullptr, key_bytes(kv->k_format), row);
+    as->eights[PREFILL_V] = eights_of(&kv->v, nullptr, (int)octavo_v_element_bytes(kv->v_format), kv->v_dim);
 }
 
 static prefill_stored stored_of(const octavo_attention_prefill_params *p)
@@ -311,10 +309,11 @@ static prefill_stored stored_of(const octavo_attention_prefill_params *p)
     as.bytes[PREFILL_V] = kv->v_format == OCTAVO_V_F32 ? 4 : 2, as.halves[PREFILL_V] = kv->v_format == OCTAVO_V_F16;
     as.codes[PREFILL_K] = octavo_prefill_takes_k_codes(p), as.codes[PREFILL_V] = octavo_prefill_takes_v_codes(p);
     as.planes = octavo_prefill_k_planes(p);
+    set_eights(p, &as);
     return as;
 }
 
-static encode_from source_of(const octavo_attention_prefill_params *p)
+static encode_from source_of(const octavo_attention_prefill_params *p, const prefill_stored &as)
 {
     const octavo_kv_view *kv = p->kv;
     const octavo_tensor *q = &p->q;
@@ -322,25 +321,29 @@ static encode_from source_of(const octavo_attention_prefill_params *p)
     const bool f16 = q->dtype == OCTAVO_F16 && kv->k_format == OCTAVO_K_F16 && kv->v_format == OCTAVO_V_F16;
     bool wide = (uintptr_t)q->data % 16 == 0 && kv->head_dim % EIGHT == 0 && kv->v_dim % EIGHT == 0 && !kv->v_channel_scale;
     for (int i = 0; i < 3; i++) wide = wide && q->strides[i] % EIGHT == 0;
-    wide = wide && is_wide(&kv->k[0]) && is_wide(&kv->v) && runs(kv, &kv->k[0]) && runs(kv, &kv->v);
-    return wide && bf16 ? FROM_BF16 : wide && f16 ? FROM_F16 : FROM_ANY;
+    wide = wide && is_wide(&kv->k[0], 16) && is_wide(&kv->v, 16) && runs(kv, &kv->k[0]) && runs(kv, &kv->v);
+    if (wide && (bf16 || f16)) return bf16 ? FROM_BF16 : FROM_F16;
+    return as.eights[PREFILL_Q] && as.eights[PREFILL_K] && as.eights[PREFILL_V] ? FROM_EIGHTS : FROM_ANY;
 }
 
 template <int DIM, encode_from FROM> static octavo_status launch(const octavo_exec *exec, const prefill_encode_call &call)
 {
     enum { LANES = DIM / EIGHT, BLOCKS = THREADS / LANES };
     const int64_t q_heads = call.of.p.q.shape[2], heads = call.of.kv.kv_heads, q_blocks = call.at.q_tokens / TOKENS, blocks = call.at.kv_tokens / TOKENS;
-    const int64_t facts = (call.at.k_part ? heads : 0) + (call.at.v_part ? heads : 0), mosts = call.at.q_most ? q_heads : 0;
+    const int64_t facts = (call.at.k_part ? heads : 0) + (call.at.v_part ? heads : 0), most_tokens = q_blocks > blocks ? call.at.q_tokens : call.at.kv_tokens;
+    const int64_t mosts = (call.whole[PREFILL_Q].sought ? q_heads : 0) + (call.whole[PREFILL_K].sought ? heads : 0) + (call.whole[PREFILL_V].sought ? heads : 0);
     const int32_t dim = call.of.kv.head_dim > call.of.kv.v_dim ? call.of.kv.head_dim : call.of.kv.v_dim;
     const unsigned batch = (unsigned)call.of.p.q.shape[0];
     const dim3 facts_grid((unsigned)octavo_cuda_ceil(blocks, BLOCKS), (unsigned)facts, batch);
-    const dim3 most_grid((unsigned)octavo_cuda_ceil(q_blocks, BLOCKS), (unsigned)mosts, batch);
+    const dim3 most_grid((unsigned)octavo_cuda_ceil(most_tokens, THREADS), (unsigned)mosts, batch);
     const dim3 grid((unsigned)(q_blocks > blocks ? q_blocks : blocks), (unsigned)(call.values + heads + q_heads), batch);
-    const dim3 join_grid(call.at.k_most ? 1 : (unsigned)octavo_cuda_ceil(dim, WARP), (unsigned)(2 * heads + mosts), batch);
+    const dim3 join_grid((unsigned)octavo_cuda_ceil(dim, WARP), (unsigned)(2 * heads), batch);
+    if (call.at.most)
+        OCTAVO_CUDA_TRY(octavo_cuda_check(cudaMemsetAsync(call.workspace + call.at.most, 0, sizeof(float) * (size_t)(batch * (q_heads + 2 * heads)), octavo_cuda_stream(exec)),
+                                          "attention_prefill"));
     if (facts && blocks) OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_facts<LANES, FROM>, "attention_prefill", facts_grid, THREADS, 0, exec, call));
     if (mosts) OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_most<LANES, FROM>, "attention_prefill", most_grid, THREADS, 0, exec, call));
-    if (facts || mosts)
-        OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_join, "attention_prefill", join_grid, THREADS, 0, exec, call));
+    if (facts) OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_join, "attention_prefill", join_grid, THREADS, 0, exec, call));
     OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_encode<DIM, FROM>, "attention_prefill", grid, THREADS, 0, exec, call));
     const dim3 rest_grid((unsigned)octavo_cuda_ceil(call.of.kv.v_dim, WARP), (unsigned)heads, batch);
     return call.at.v_rest ? octavo_cuda_launch(prefill_join_rest, "attention_prefill", rest_grid, THREADS, 0, exec, call) : OCTAVO_OK;
@@ -353,20 +356,37 @@ template <encode_from FROM> static octavo_status launch_dim(const octavo_exec *e
     return dim <= 128 ? launch<128, FROM>(exec, call) : launch<256, FROM>(exec, call);
 }
 
+/* What scales of whole heads are made for: given by the caller, or sought in the call and kept from `found` on. */
+static void set_whole_most(prefill_encode_call *call)
+{
+    const octavo_attention_prefill_params *p = &call->of.p;
+    const int64_t q_heads = p->q.shape[2], kv_heads = call->of.kv.kv_heads, heads[3] = { q_heads, kv_heads, kv_heads };
+    const float *const given[3] = { p->q_amax, p->k_amax, p->v_amax };
+    const bool sought[3] = { octavo_prefill_seeks_q(p) != 0, octavo_prefill_seeks_k(p) && !call->sums[PREFILL_K], octavo_prefill_seeks_v(p) != 0 };
+    const bool tensor = p->scales == OCTAVO_PREFILL_PER_TENSOR;
+    float *found = (float *)(call->workspace + call->at.most);
+    for (int i = 0; i < 3 && octavo_prefill_scales_whole(p); found += p->q.shape[0] * heads[i], i++) {
+        call->whole[i].at = given[i] ? (float *)given[i] : found, call->whole[i].sought = sought[i];
+        call->whole[i].head = tensor ? 0 : 1, call->whole[i].sequence = tensor || given[i] ? 0 : heads[i];
+    }
+}
+
 octavo_status octavo_prefill_encode(const octavo_exec *exec, const prefill_call &of, const octavo_prefill_eight_layout &at)
 {
     const octavo_attention_prefill_params *p = &of.p;
     const int32_t dim = of.kv.head_dim > of.kv.v_dim ? of.kv.head_dim : of.kv.v_dim;
     const int64_t heads = p->q.shape[2] + 2 * (int64_t)of.kv.kv_heads;
     prefill_encode_call call = { of, at, (uint8_t *)exec->workspace, stored_of(p), p->precision == OCTAVO_ATTENTION_FP8, octavo_prefill_rotates(p) != 0, at.v_part != 0,
-                                 { false, octavo_prefill_smooths_k(p) != 0, octavo_prefill_smooths_v(p) != 0 }, { at.q_most != 0, at.k_most != 0, at.v_part != 0 },
-                                 at.v ? of.kv.kv_heads : 0, (float)(1.0 / sqrt((double)of.kv.head_dim)) };
+                                 { false, octavo_prefill_smooths_k(p) != 0, octavo_prefill_smooths_v(p) != 0 },
+                                 { false, octavo_prefill_seeks_k(p) && octavo_prefill_smooths_k(p), at.v_part != 0 }, {}, at.v ? of.kv.kv_heads : 0, (float)(1.0 / sqrt((double)of.kv.head_dim)) };
     if (dim > PREFILL_EIGHT_DIM || heads > 65535 || p->q.shape[0] > 65535)
         return octavo_cuda_fail(OCTAVO_E_UNSUPPORTED, "kv.head_dim is %d and v_dim %d for %lld heads of %lld sequences, expected at most %d for 65535 of 65535 on a GPU",
                                 of.kv.head_dim, of.kv.v_dim, (long long)heads, (long long)p->q.shape[0], (int)PREFILL_EIGHT_DIM);
-    switch (source_of(p)) {
-    case FROM_BF16: return launch_dim<FROM_BF16>(exec, call);
-    case FROM_F16:  return launch_dim<FROM_F16>(exec, call);
-    default:        return launch_dim<FROM_ANY>(exec, call);
+    set_whole_most(&call);
+    switch (source_of(p, call.as)) {
+    case FROM_BF16:   return launch_dim<FROM_BF16>(exec, call);
+    case FROM_F16:    return launch_dim<FROM_F16>(exec, call);
+    case FROM_EIGHTS: return launch_dim<FROM_EIGHTS>(exec, call);
+    default:          return launch_dim<FROM_ANY>(exec, call);
     }
 }

@@ -162,8 +162,10 @@ octavo_status octavo_prefill_terms_sm90(const octavo_exec *exec, const prefill_c
     prefill_call coded = of; /* the view as it is */
     if (sage) coded.p.precision = OCTAVO_ATTENTION_SAGE1;
     terms_call call = { of, at, {}, (uint8_t *)exec->workspace };
-    if (fp8) call.codes = octavo_prefill_eight_layout_of(&of.p);
-    if (fp8 || sage) OCTAVO_CUDA_TRY(octavo_prefill_encode(exec, coded, octavo_prefill_eight_layout_of(&coded.p)));
+    octavo_prefill_eight_layout codes = octavo_prefill_eight_layout_of(&coded.p);
+    codes.v = 0; /* it is stored: nobody reads its codes */
+    if (fp8) call.codes = codes;
+    if (fp8 || sage) OCTAVO_CUDA_TRY(octavo_prefill_encode(exec, coded, codes));
     OCTAVO_CUDA_TRY(octavo_cuda_launch(terms_of_stored, "attention_prefill", stored, THREADS, 0, exec, call));
     if (at.q)
         OCTAVO_CUDA_TRY(octavo_cuda_launch(terms_of_queries, "attention_prefill", dim3((unsigned)octavo_cuda_ceil(rows * dim / EIGHT, THREADS)), THREADS, 0,

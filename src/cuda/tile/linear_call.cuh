@@ -36,6 +36,9 @@ static __device__ __forceinline__ void linear_store(const linear_call &c, const 
     store_float(&part.y, at, y);
 }
 
+/* x of the call, rounded into the workspace. */
+octavo_status octavo_linear_round(const octavo_exec *exec, const linear_call &call);
+
 octavo_status octavo_linear_tiles(const octavo_exec *exec, const linear_call &call, linear_kind kind);
 
 #endif

@@ -189,59 +189,68 @@ template <int BYTES> static __device__ __forceinline__ uint32_t ask_element(cons
     return code;
 }
 
-/* The sum of element i over the unit that begins at `first`, in token order. */
-template <int BYTES> static __device__ __forceinline__ double unit_sum_at(const octavo_kv_view *kv, const stored_token &first, int64_t i)
+/* The sum of element i over the unit that begins at `first`, in token order, of which AHEAD are on their way. */
+template <int BYTES, int AHEAD> static __device__ __forceinline__ double unit_sum_at(const octavo_kv_view *kv, const stored_token &first, int64_t i)
 {
-    enum { ROWS_AHEAD = 8 };
     const int32_t tokens = kv->sub_block_tokens;
     double sum = 0.0;
 #pragma unroll 1
-    for (int32_t t = 0; t < tokens; t += ROWS_AHEAD) {
-        uint32_t code[ROWS_AHEAD];
-        float factor[ROWS_AHEAD];
+    for (int32_t t = 0; t < tokens; t += AHEAD) {
+        uint32_t code[AHEAD];
+        float factor[AHEAD];
 #pragma unroll
-        for (int j = 0; j < ROWS_AHEAD; j++) {
+        for (int j = 0; j < AHEAD; j++) {
             const stored_token at = { first.row, first.page, first.head, first.in_block + (t + j < tokens ? t + j : tokens - 1) };
             code[j] = ask_element<BYTES>(stored_at(&kv->v, at) + i * BYTES);
             factor[j] = BYTES == 1 ? row_factor(&kv->v_scale, octavo_v_scale_bytes(kv->v_format), at) : 1.0f;
         }
 #pragma unroll
-        for (int j = 0; j < ROWS_AHEAD; j++)
+        for (int j = 0; j < AHEAD; j++)
             if (t + j < tokens) sum += (double)value_of_code(kv->v_format, code[j]) * (double)factor[j];
     }
     return sum;
 }
 
 /* Element i of its mean. */
-static __device__ __forceinline__ float unit_mean_at(const octavo_kv_view *kv, stored_token first, int64_t i)
+template <int AHEAD> static __device__ __forceinline__ float unit_mean_at(const octavo_kv_view *kv, stored_token first, int64_t i)
 {
     const int64_t bytes = octavo_v_element_bytes(kv->v_format);
-    const double sum = bytes == 4 ? unit_sum_at<4>(kv, first, i) : bytes == 2 ? unit_sum_at<2>(kv, first, i) : unit_sum_at<1>(kv, first, i);
+    const double sum = bytes == 4 ? unit_sum_at<4, AHEAD>(kv, first, i) : bytes == 2 ? unit_sum_at<2, AHEAD>(kv, first, i) : unit_sum_at<1, AHEAD>(kv, first, i);
     return held((float)(sum / (double)kv->sub_block_tokens), FLT_MAX);
 }
 
-/* `threads` threads, of which this is one, store the mean row of the unit that begins at `first`; largest() is that of all of theirs. */
-template <typename Largest>
+/* `threads` threads, of which this is one, store the mean row of the unit that begins at `first`; largest() is that of all of theirs. A thread keeps
+ * HELD means, others are summed up twice. */
+template <int AHEAD, int HELD, typename Largest>
 static __device__ __forceinline__ void put_unit_mean(const octavo_kv_view *kv, const stored_token &first, int thread, int threads, const Largest &largest)
 {
     const int64_t unit = first.in_block / kv->sub_block_tokens;
-    float amax = 0.0f;
-    for (int64_t i = thread; i < kv->v_dim; i += threads) amax = fmaxf(amax, fabsf(unit_mean_at(kv, first, i)));
+    float amax = 0.0f, means[HELD + 1];
+#pragma unroll
+    for (int j = 0; j < HELD; j++) {
+        means[j] = thread + j * threads < kv->v_dim ? unit_mean_at<AHEAD>(kv, first, thread + j * threads) : 0.0f;
+        amax = fmaxf(amax, fabsf(means[j]));
+    }
+    for (int64_t i = thread + HELD * threads; i < kv->v_dim; i += threads) amax = fmaxf(amax, fabsf(unit_mean_at<AHEAD>(kv, first, i)));
     const int32_t p = octavo_row_exponent(largest(amax));
     if (thread == 0) *octavo_section_at(&kv->v_mean_scale, first.row, first.page, first.head, unit) = (uint8_t)(int8_t)p;
     uint8_t *mean = octavo_section_at(&kv->v_mean, first.row, first.page, first.head, unit);
-    for (int64_t i = thread; i < kv->v_dim; i += threads) mean[i] = octavo_e4m3_from_float(unit_mean_at(kv, first, i) * ldexpf(1.0f, p));
+    const float up = ldexpf(1.0f, p);
+#pragma unroll
+    for (int j = 0; j < HELD; j++)
+        if (thread + j * threads < kv->v_dim) mean[thread + j * threads] = octavo_e4m3_from_float(means[j] * up);
+    for (int64_t i = thread + HELD * threads; i < kv->v_dim; i += threads) mean[i] = octavo_e4m3_from_float(unit_mean_at<AHEAD>(kv, first, i) * up);
 }
 
 /* A warp does, or a block of whole warps, all of whose threads call it. */
 static __device__ __forceinline__ void put_unit_mean_warp(const octavo_kv_view *kv, const stored_token &first)
 {
-    put_unit_mean(kv, first, (int)threadIdx.x % WARP, WARP, [](float x) { return warp_reduce(x, take_larger()); });
+    put_unit_mean<8, 0>(kv, first, (int)threadIdx.x % WARP, WARP, [](float x) { return warp_reduce(x, take_larger()); });
 }
 static __device__ __forceinline__ void put_unit_mean_block(const octavo_kv_view *kv, const stored_token &first)
 {
     __shared__ float warps[WARPS_MAX];
-    put_unit_mean(kv, first, (int)threadIdx.x, (int)blockDim.x, [](float x) { return block_reduce(x, warps, take_larger()); });
+    put_unit_mean<16, 2>(kv, first, (int)threadIdx.x, (int)blockDim.x, [](float x) { return block_reduce(x, warps, take_larger()); });
 }
 
 #endif

@@ -7,8 +7,15 @@
 #include "cuda/ptx/ptx_copy.cuh"
 #include "cuda/tile/prefill_stored.cuh"
 
-enum { TOKENS = OCTAVO_PREFILL_BLOCK, THREADS = 256, EIGHT = 8, AHEAD = 8 };
+enum { TOKENS = OCTAVO_PREFILL_BLOCK, THREADS = 256, AHEAD = 8 };
 enum { FACT_SUM, FACT_MOST, FACT_LEAST, FACTS };
+
+/* The largest magnitude that a scale of a whole head is made for, given or found; at NULL: fewer tokens share one. */
+struct prefill_whole_most {
+    float *at;
+    int64_t sequence, head; /* floats from one to the next: 0 where they share one */
+    bool sought;            /* a pass of its own finds it                          */
+};
 
 struct prefill_encode_call {
     prefill_call of;
@@ -16,12 +23,24 @@ struct prefill_encode_call {
     uint8_t *workspace;
     prefill_stored as;
     bool fp8, rotates, channels; /* channels: V has a scale a channel               */
-    bool sums[3], mosts[3];      /* of Q, K, V: smoothed; scaled by what all tokens have */
+    bool sums[3], mosts[3];      /* of Q, K, V: smoothed; scaled by largest values of channels */
+    prefill_whole_most whole[3];
     int values;                                        /* heads of V that are encoded: none in Sage 1 */
     float rotation;                                    /* 1 / sqrt(head_dim)                          */
 };
 
 static __device__ __forceinline__ float *floats_at(const prefill_encode_call &c, size_t offset) { return (float *)(c.workspace + offset); }
+
+static __device__ __forceinline__ float *whole_most_at(const prefill_encode_call &c, prefill_operand what, int64_t b, int64_t head)
+{
+    return c.whole[what].at + b * c.whole[what].sequence + head * c.whole[what].head;
+}
+
+/* No magnitude is negative, and so they are ordered as their bits are. */
+static __device__ __forceinline__ void raise_most(const prefill_encode_call &c, prefill_operand what, int64_t b, int64_t head, float most)
+{
+    atomicMax((int *)whole_most_at(c, what, b, head), __float_as_int(most));
+}
 
 static __device__ __forceinline__ int64_t seen_count(const octavo_span &seen)
 {
@@ -43,8 +62,9 @@ template <prefill_operand WHAT, encode_from FROM>
 static __device__ __forceinline__ void find_facts(const prefill_encode_call &c, const prefill_place &at, const octavo_span &seen, int64_t block, int d, int dim,
                                                   eight_facts *facts)
 {
+    enum { EACH = FROM == FROM_EIGHTS ? 4 : 1 };
     const int64_t first = block * TOKENS, end = first + TOKENS;
-    if (FROM != FROM_ANY && end <= seen.end && (end <= seen.sink_end || first >= seen.near_begin)) {
+    if (FROM != FROM_ANY && FROM != FROM_EIGHTS && end <= seen.end && (end <= seen.sink_end || first >= seen.near_begin)) {
         const uint8_t *from = prefill_row_of(c.of, c.as, WHAT, at, first).base;
         const int64_t step = WHAT == PREFILL_V ? c.of.kv.v.token_bytes : c.of.kv.k[0].token_bytes;
         if (!from) return;
@@ -60,12 +80,18 @@ static __device__ __forceinline__ void find_facts(const prefill_encode_call &c, 
         return;
     }
 #pragma unroll 1
-    for (int64_t token = first; token < end; token++) {
-        float x[1][EIGHT];
-        if (!octavo_span_sees(&seen, token)) continue;
-        const prefill_row row[1] = { prefill_row_of(c.of, c.as, WHAT, at, token) };
+    for (int64_t token = first; token < end; token += EACH) {
+        float x[EACH][EIGHT];
+        prefill_row row[EACH];
+#pragma unroll
+        for (int j = 0; j < EACH; j++) {
+            row[j] = { nullptr, nullptr, 0.0f };
+            if (octavo_span_sees(&seen, token + j)) row[j] = prefill_row_of(c.of, c.as, WHAT, at, token + j);
+        }
         prefill_load_eights<FROM>(c.of, c.as, WHAT, at.head, row, d, dim, x);
-        add_token(facts, x[0]);
+#pragma unroll
+        for (int j = 0; j < EACH; j++)
+            if (octavo_span_sees(&seen, token + j)) add_token(facts, x[j]);
     }
 }
 
@@ -98,27 +124,6 @@ template <int LANES, encode_from FROM> static __global__ void __launch_bounds__(
     const int head = (int)blockIdx.y, keys = c.at.k_part ? c.of.kv.kv_heads : 0;
     if (head < keys) put_facts<LANES, PREFILL_K, FROM>(c, head);
     else put_facts<LANES, PREFILL_V, FROM>(c, head - keys);
-}
-
-/* Grid (THREADS / LANES blocks of tokens, heads of Q, batch). */
-template <int LANES, encode_from FROM> static __global__ void __launch_bounds__(THREADS) prefill_most(const __grid_constant__ prefill_encode_call c)
-{
-    wait_for_kernel_before();
-    next_kernel_may_start();
-    const int d = (int)threadIdx.x % LANES * EIGHT;
-    const int64_t block = (int64_t)blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES, blocks = c.at.q_tokens / TOKENS;
-    const prefill_place at = prefill_place_of(c.of, blockIdx.z, blockIdx.y);
-    float most = 0.0f;
-    for (int64_t token = block * TOKENS; token < (block + 1) * TOKENS && token < at.queries; token++) {
-        const prefill_row row[1] = { prefill_row_of(c.of, c.as, PREFILL_Q, at, token) };
-        float x[1][EIGHT];
-        prefill_load_eights<FROM>(c.of, c.as, PREFILL_Q, at.head, row, d, c.of.kv.head_dim, x);
-#pragma unroll
-        for (int i = 0; i < EIGHT; i++) most = fmaxf(most, fabsf(x[0][i]));
-    }
-#pragma unroll
-    for (int step = 1; step < LANES; step *= 2) most = fmaxf(most, __shfl_xor_sync(WHOLE_WARP, most, step));
-    if (d == 0 && block < blocks) floats_at(c, c.at.q_most)[((int64_t)blockIdx.z * gridDim.y + blockIdx.y) * blocks + block] = most;
 }
 
 /* Where the inverse of a channel's scale goes. */
@@ -186,28 +191,25 @@ template <prefill_operand WHAT> static __device__ __forceinline__ void join_fact
     const int64_t line = (int64_t)blockIdx.z * c.of.kv.kv_heads + head, all = c.at.kv_tokens / TOKENS;
     const octavo_span seen = prefill_seen_of(c.of, prefill_place_of(c.of, blockIdx.z, head));
     const float *parts = floats_at(c, WHAT == PREFILL_V ? c.at.v_part : c.at.k_part) + line * all * FACTS * dim;
-    float most = 0.0f;
-    for (int first = (int)blockIdx.x * WARP; first < dim; first += (int)gridDim.x * WARP) {
-        const int d = first + (int)threadIdx.x % WARP;
-        const channel_facts facts = join_channel(parts + (d < dim ? d : 0), dim, (int)((seen.end + TOKENS - 1) / TOKENS), seen_count(seen), c.sums[WHAT],
-                                                 c.mosts[WHAT], shared);
-        if (threadIdx.x >= WARP || d >= dim) continue;
-        most = fmaxf(most, facts.most);
-        if (WHAT == PREFILL_K) {
-            if (c.sums[PREFILL_K]) floats_at(c, c.at.k_mean)[line * dim + d] = facts.mean;
-            continue;
-        }
-        const octavo_prefill_scale scale = octavo_prefill_scale_of(facts.most, 448.0f);
-        floats_at(c, c.at.v_scale)[line * dim + d] = scale.scale;
-        if (all > 0) *channel_inverse(c, line, d) = scale.inverse; /* the sum there has been added */
-        if (c.sums[PREFILL_V]) floats_at(c, c.at.v_mean)[line * dim + d] = facts.mean;
+    const int d = (int)blockIdx.x * WARP + (int)threadIdx.x % WARP;
+    const channel_facts facts = join_channel(parts + (d < dim ? d : 0), dim, (int)((seen.end + TOKENS - 1) / TOKENS), seen_count(seen), c.sums[WHAT],
+                                             c.mosts[WHAT], shared);
+    if (threadIdx.x >= WARP) return;
+    if (WHAT == PREFILL_K) {
+        if (d < dim && c.sums[PREFILL_K]) floats_at(c, c.at.k_mean)[line * dim + d] = facts.mean;
+        if (!c.mosts[PREFILL_K]) return;
+        const float most = warp_reduce(d < dim ? facts.most : 0.0f, take_larger());
+        if (threadIdx.x == 0) raise_most(c, PREFILL_K, blockIdx.z, head, most);
+        return;
     }
-    if (WHAT == PREFILL_V || !c.at.k_most || threadIdx.x >= WARP) return;
-    most = warp_reduce(most, take_larger());
-    if (threadIdx.x == 0) floats_at(c, c.at.k_most)[line] = most;
+    if (d >= dim) return;
+    const octavo_prefill_scale scale = octavo_prefill_scale_of(facts.most, 448.0f);
+    floats_at(c, c.at.v_scale)[line * dim + d] = scale.scale;
+    if (all > 0) *channel_inverse(c, line, d) = scale.inverse; /* the sum there has been added */
+    if (c.sums[PREFILL_V]) floats_at(c, c.at.v_mean)[line * dim + d] = facts.mean;
 }
 
-/* Grid (32 channels each, or 1 where a head's channels have a fact in common; heads of K, of V, of Q; batch). */
+/* Grid (32 channels each; heads of K, of V; batch). */
 static __global__ void __launch_bounds__(THREADS) prefill_join(const __grid_constant__ prefill_encode_call c)
 {
     __shared__ join_shared shared;
@@ -218,16 +220,7 @@ static __global__ void __launch_bounds__(THREADS) prefill_join(const __grid_cons
         if (c.at.k_part) join_facts<PREFILL_K>(c, head, shared);
         return;
     }
-    if (role == 1) {
-        if (c.at.v_part) join_facts<PREFILL_V>(c, head, shared);
-        return;
-    }
-    if (blockIdx.x > 0) return;
-    const int64_t blocks = c.at.q_tokens / TOKENS;
-    float *most_of = floats_at(c, c.at.q_most) + ((int64_t)blockIdx.z * c.of.p.q.shape[2] + blockIdx.y - 2 * heads) * blocks, most = 0.0f;
-    for (int64_t block = threadIdx.x; block < blocks; block += THREADS) most = fmaxf(most, most_of[block]);
-    most = block_reduce(most, shared.most[0], take_larger());
-    if (threadIdx.x == 0) most_of[0] = most;
+    if (c.at.v_part) join_facts<PREFILL_V>(c, head, shared);
 }
 
 /* What codes leave out of V: sums of blocks to those of all blocks before each. Grid (32 channels each, heads, batch); a warp has a part of the

@@ -4,7 +4,7 @@
 
 #include "cuda/ptx/ptx_convert.cuh"
 #include "cuda/ptx/ptx_copy.cuh"
-#include "cuda/tile/prefill_call.cuh"
+#include "cuda/tile/prefill_operands.cuh"
 
 enum prefill_operand { PREFILL_Q, PREFILL_K, PREFILL_V };
 
@@ -19,6 +19,7 @@ struct prefill_stored {
     bool halves[3]; /* f16, not bf16                          */
     bool codes[3];  /* as they are stored, without the factor */
     int bytes[3];   /* of an element that is a float          */
+    int eights[3];  /* of an element of which eight may be read at a time: 2 of 16-bit floats, 1 of codes; 0: they may not */
     int planes;     /* of K                                   */
 };
 
@@ -65,9 +66,23 @@ static __device__ __noinline__ float stored_element(const prefill_call &c, const
     return as.codes[PREFILL_V] ? value_code(&c.kv, base, i) : (float)((double)value_code(&c.kv, base, i) * (double)factor);
 }
 
-/* What the operands are: rows of 16-bit floats, eight of which may be read at a time, the tokens of a block of K or V one after the other; or
- * anything. */
-enum encode_from { FROM_ANY, FROM_BF16, FROM_F16 };
+/* Elements [d, d + 8) of a row in any format, one after the other; zeros behind `dim`. */
+static __device__ __forceinline__ void load_each(const prefill_call &c, const prefill_stored &as, prefill_operand what, const prefill_row &row, int d, int dim,
+                                                 float (&x)[8])
+{
+#pragma unroll
+    for (int i = 0; i < 8; i++) x[i] = 0.0f;
+#pragma unroll 1
+    for (int j = 0; row.base && j < 8 && d + j < dim; j++) {
+        const float its = stored_element(c, as, what, row.base, row.more, row.factor, d + j);
+#pragma unroll
+        for (int i = 0; i < 8; i++) x[i] = i == j ? its : x[i];
+    }
+}
+
+/* What the operands are: rows of 16-bit floats, eight of which may be read at a time, the tokens of a block of K or V one after the other; rows
+ * each of its own kind and place, of which eight elements may be read at a time; or anything. */
+enum encode_from { FROM_ANY, FROM_BF16, FROM_F16, FROM_EIGHTS };
 
 template <encode_from FROM> static __device__ __forceinline__ void unpack_eight(const uint4 &raw, float (&x)[8])
 {
@@ -79,12 +94,74 @@ template <encode_from FROM> static __device__ __forceinline__ void unpack_eight(
     }
 }
 
+/* Which nibbles of int4x2's bytes hold elements from d on, and where these bytes begin. */
+static __device__ __forceinline__ int nibble_shift(const prefill_call &c, int d) { return 2 * d < c.kv.head_dim ? 0 : 4; }
+static __device__ __forceinline__ int first_byte(const prefill_call &c, prefill_operand what, int d)
+{
+    return what == PREFILL_K && c.kv.k_format == OCTAVO_K_INT4X2 && nibble_shift(c, d) ? d - c.kv.head_dim / 2 : d;
+}
+
+/* Four codes of both planes. */
+static __device__ __forceinline__ uint32_t join_nibbles_word(uint32_t base, uint32_t more, int shift)
+{
+    return (base >> shift & 0x0F0F0F0Fu) << 4 | (more >> shift & 0x0F0F0F0Fu);
+}
+
+/* Eight codes of K's planes, or of V, from element d on, by the reference's own steps. */
+static __device__ __forceinline__ void join_eight(const prefill_call &c, const prefill_stored &as, prefill_operand what, const prefill_row &row, const uint4 &raw, int d,
+                                                  float (&x)[8])
+{
+    const octavo_k_format format = c.kv.k_format;
+    const bool nibbles = what == PREFILL_K && format == OCTAVO_K_INT4X2, joined = what == PREFILL_K && row.more && !nibbles;
+    const bool int8 = what == PREFILL_V ? c.kv.v_format == OCTAVO_V_INT8 : nibbles || format == OCTAVO_K_INT8 || format == OCTAVO_K_INT8X2;
+    const bool e5m2 = what == PREFILL_K && (format == OCTAVO_K_E5M2 || format == OCTAVO_K_E5M2X2);
+    const float unit = format == OCTAVO_K_E4M3X2 && c.kv.k_residual_exponent ? 0.0625f : 1.0f, factor = as.codes[what] ? 1.0f : row.factor;
+    const code_kind kind = int8 ? CODE_INT8 : e5m2 ? CODE_E5M2 : CODE_E4M3;
+    uint32_t codes[2] = { raw.x, raw.y }, pairs[4], rest[4];
+    if (nibbles) codes[0] = join_nibbles_word(raw.x, raw.z, nibble_shift(c, d)), codes[1] = join_nibbles_word(raw.y, raw.w, nibble_shift(c, d));
+    code_pairs(kind, codes, pairs);
+    if (joined) code_pairs(kind, { raw.z, raw.w }, rest);
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        const float code = i % 2 ? f16_high(pairs[i / 2]) : f16_low(pairs[i / 2]);
+        const float second = !joined ? 0.0f : i % 2 ? f16_high(rest[i / 2]) : f16_low(rest[i / 2]);
+        if (joined && int8) x[i] = (254.0f * code + second) * factor / 254.0f;
+        else if (joined && e5m2) x[i] = (float)(((double)code + (double)second) * (double)factor);
+        else x[i] = (joined ? fmaf(second, unit, code) : code) * factor;
+    }
+}
+
+/* Elements [d, d + 8) of rows that are aligned; zeros behind. All are asked for before one is used. */
+template <int COUNT>
+static __device__ __forceinline__ void load_aligned_eights(const prefill_call &c, const prefill_stored &as, prefill_operand what, const prefill_row (&row)[COUNT], int d,
+                                                           int dim, float (&x)[COUNT][8])
+{
+    uint4 raw[COUNT];
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) {
+        raw[i] = make_uint4(0, 0, 0, 0);
+        if (!row[i].base || d >= dim) continue;
+        if (as.eights[what] == 2) {
+            raw[i] = load_once_16(row[i].base + 2 * d);
+        } else {
+            *(uint2 *)&raw[i].x = *(const uint2 *)(row[i].base + first_byte(c, what, d));
+            if (row[i].more) *(uint2 *)&raw[i].z = *(const uint2 *)(row[i].more + first_byte(c, what, d));
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) {
+        if (as.eights[what] == 1) join_eight(c, as, what, row[i], raw[i], d, x[i]);
+        else if (as.halves[what]) unpack_eight<FROM_F16>(raw[i], x[i]);
+        else unpack_eight<FROM_BF16>(raw[i], x[i]);
+    }
+}
+
 /* Elements [d, d + 8) of rows with `dim` of them; zeros behind. */
 template <encode_from FROM, int COUNT>
 static __device__ __forceinline__ void prefill_load_eights(const prefill_call &c, const prefill_stored &as, prefill_operand what, int64_t head,
                                                            const prefill_row (&row)[COUNT], int d, int dim, float (&x)[COUNT][8])
 {
-    if constexpr (FROM != FROM_ANY) {
+    if constexpr (FROM == FROM_BF16 || FROM == FROM_F16) {
         uint4 raw[COUNT]; /* all are asked for before one is used */
 #pragma unroll
         for (int i = 0; i < COUNT; i++) {
@@ -94,16 +171,10 @@ static __device__ __forceinline__ void prefill_load_eights(const prefill_call &c
 #pragma unroll
         for (int i = 0; i < COUNT; i++) unpack_eight<FROM>(raw[i], x[i]);
     } else {
+        if constexpr (FROM == FROM_EIGHTS) load_aligned_eights(c, as, what, row, d, dim, x);
 #pragma unroll
         for (int n = 0; n < COUNT; n++) {
-#pragma unroll
-            for (int i = 0; i < 8; i++) x[n][i] = 0.0f;
-#pragma unroll 1
-            for (int j = 0; row[n].base && j < 8 && d + j < dim; j++) {
-                const float its = stored_element(c, as, what, row[n].base, row[n].more, row[n].factor, d + j);
-#pragma unroll
-                for (int i = 0; i < 8; i++) x[n][i] = i == j ? its : x[n][i];
-            }
+            if (FROM == FROM_ANY) load_each(c, as, what, row[n], d, dim, x[n]);
             if (what != PREFILL_V || as.codes[PREFILL_V] || !c.kv.v_channel_scale) continue;
 #pragma unroll
             for (int i = 0; i < 8; i++)
