@@ -3,7 +3,7 @@
  * A producer warp copies; each of two or three warpgroups has 64 rows of one query head. It asks for a tile's scores, weighs them, asks for the
  * tile's sums, and adds these to those of float32, since the matrix unit keeps 13 bits of what it sums up. They take the registers of the
  * scores, so that a tile may have 256 keys. Exponentials take as long as products at head_dim 128, where two warpgroups take turns in them, so
- * that one has products meanwhile; at 64 there are three and no turns. Bound by both, with a soft cap by the scores' way to logarithms. */
+ * that one has products meanwhile; at 64 and 96 there are three and no turns. Bound by both, with a soft cap by the scores' way to logarithms. */
 #ifndef OCTAVO_CUDA_SM90_PREFILL_EIGHT_CUH
 #define OCTAVO_CUDA_SM90_PREFILL_EIGHT_CUH
 
@@ -168,12 +168,13 @@ static __device__ __forceinline__ void begin_rows(const prefill_codes_call &c, c
 template <typename L, eight_codes CODES, prefill_cap CAP> static __device__ __forceinline__ void consume(const prefill_codes_call &c, uint32_t base, int group)
 {
     typedef eight_sums<L::DIM> S;
+    enum { TURNS = L::TURNS && (CAP == UNCAPPED || L::DIM > 128) /* where weights take longer than products turns are a loss */ };
     const int warp = (int)threadIdx.x % GROUP_THREADS / WARP, g = (int)threadIdx.x % WARP / 4;
     const bool reports = threadIdx.x % GROUP_THREADS == 0, warp_reports = threadIdx.x % WARP == 0;
     const int my_row = group * GROUP_ROWS + warp * 16 + g;
     const uint32_t q = wgmma_begin(base + group * L::Q_GROUP_BYTES), spans = base + L::SPANS + SPAN_BYTES * my_row;
     const int my_turn = FIRST_TURN + group, next_turn = FIRST_TURN + (group + 1) % L::GROUPS;
-    if (L::TURNS && group == L::GROUPS - 1) barrier_report_named(next_turn, TURN_THREADS);
+    if (TURNS && group == L::GROUPS - 1) barrier_report_named(next_turn, TURN_THREADS);
     ring_place at = { 0, 0 }, tasks_at = { 0, 0 };
     uint32_t q_parity = 0;
     for (int index; (index = ring_task<L>(base, &tasks_at)) < c.order.tasks;) {
@@ -214,9 +215,9 @@ template <typename L, eight_codes CODES, prefill_cap CAP> static __device__ __fo
             const bool narrow = CAP == UNCAPPED || eight_narrow<L>(score, tile);
 
             /* 2. weights, of one warpgroup at a time: its turn ends once they are known */
-            if (L::TURNS) barrier_wait_named(my_turn, TURN_THREADS);
+            if (TURNS) barrier_wait_named(my_turn, TURN_THREADS);
             weigh_tile<CAP>(weight, score, &rows, tile, facts, special, narrow, c);
-            if (L::TURNS) barrier_report_named(next_turn + (weight[L::PARTS - 1][3][3] == NO_CODES), TURN_THREADS);
+            if (TURNS) barrier_report_named(next_turn + (weight[L::PARTS - 1][3][3] == NO_CODES), TURN_THREADS);
             __syncwarp();
             if (warp_reports) mbarrier_report(base + L::K_EMPTY + 8 * at.stage);
             if (!L::HELD_ALL && (flags & TILE_LAST)) ring_report(base + L::Q_EMPTY);
@@ -283,7 +284,7 @@ template <eight_codes CODES, prefill_cap CAP> static octavo_status launch_dim(co
 {
     switch (call.kv.head_dim) {
     case 64:  return launch<prefill_eight_layout<64, 128, 4, 3>, CODES, CAP>(exec, call);
-    case 96:  return launch<prefill_eight_layout<96, 256, 3, 2>, CODES, CAP>(exec, call);
+    case 96:  return launch<prefill_eight_layout<96, 128, 4, 3>, CODES, CAP>(exec, call);
     case 128: return launch<prefill_eight_layout<128, 256, 3, 2>, CODES, CAP>(exec, call);
     default:  return launch<prefill_eight_layout<256, 128, 2, 2>, CODES, CAP>(exec, call);
     }

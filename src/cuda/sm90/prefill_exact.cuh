@@ -15,7 +15,7 @@ template <typename L_, wgmma_type TYPE_, prefill_cap CAP_> struct exact_products
     typedef float score_type;
     static constexpr wgmma_type TYPE = TYPE_;
     static constexpr prefill_cap CAP = CAP_;
-    enum { SCALES = 1, SCALED = 1, STEPS = L::DIM / 16, HELD = L::DIM == 96 ? STEPS : L::DIM == 128 ? (CAP == CAPPED ? STEPS / 2 : STEPS) : 0 /* steps of 16 columns in registers */ };
+    enum { SCALES = 1, SCALED = 1, STEPS = L::DIM / 16, HELD = L::DIM == 128 ? (CAP == CAPPED ? 4 : 8) : 0 /* steps of 16 columns in registers */ };
     uint32_t q, held[HELD + 1][4];
     float scale_log2;
 
@@ -98,7 +98,7 @@ template <wgmma_type TYPE, prefill_cap CAP> static octavo_status launch_dim(cons
 {
     switch (call.kv.head_dim) {
     case 64:  return launch<prefill_layout<64, 2, 128, CAP == CAPPED ? 2 : 3, 4>, TYPE, CAP>(exec, call);
-    case 96:  return launch<prefill_layout<96, 2, 128, 2, 3>, TYPE, CAP>(exec, call);
+    case 96:  return launch<prefill_layout<96, 2, 96, 3, 3>, TYPE, CAP>(exec, call);
     case 128: return launch<prefill_layout<128, 2, 128, 2, 3>, TYPE, CAP>(exec, call);
     case 192: return launch<prefill_layout<192, 2, 96, 2, 2>, WGMMA_BF16, CAP>(exec, call); /* not of f16: octavo_prefill_fits_dim() */
     default:  return launch<prefill_layout<256, 2, 80, 2, 2>, TYPE, CAP>(exec, call);

@@ -22,10 +22,10 @@ template <int GROUPS> struct register_shares {
 };
 
 /* Named barriers, 0 is __syncthreads(): where weights take as long as products, warpgroups take turns in asking, so that one weighs while
- * another multiplies. Elsewhere turns are a loss. */
+ * another multiplies. Elsewhere, and under a soft cap, turns are a loss. */
 enum { FIRST_TURN = 1, TURN_THREADS = 2 * GROUP_THREADS };
-template <int DIM> struct takes_turns {
-    enum { TURNS = DIM == 64 };
+template <typename P> struct takes_turns {
+    enum { TURNS = P::L::DIM == 64 && P::CAP == UNCAPPED };
 };
 template <int GROUPS> static __device__ __forceinline__ void turn_end()
 {
@@ -114,7 +114,7 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
     typename P::score_type score[L::KEYS / 2];
     float power[L::KEYS / 2], sum[L::DIM / 2], down[2];
     P products(c, base, group);
-    enum { TURNS = takes_turns<L::DIM>::TURNS };
+    enum { TURNS = takes_turns<P>::TURNS };
     if (TURNS && group == L::GROUPS - 1) turn_end<L::GROUPS>();
     for (;;) {
         const uint32_t task = base + L::TASK + 4 * TOLD_WORDS * tasks_at.stage;
