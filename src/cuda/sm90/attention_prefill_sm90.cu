@@ -198,7 +198,8 @@ static bool fits_exact(const octavo_attention_prefill_params *p)
 static bool fits_sage1(const octavo_attention_prefill_params *p)
 {
     const octavo_kv_view *kv = p->kv;
-    return fits_all(p, false) && p->precision == OCTAVO_ATTENTION_SAGE1 && p->soft_cap == 0.0f && (kv->v_format == OCTAVO_V_BF16 || kv->v_format == OCTAVO_V_F16) && !kv->v_channel_scale &&
+    const bool halves = kv->v_format == OCTAVO_V_BF16 || kv->v_format == OCTAVO_V_F16;
+    return fits_all(p, false) && p->precision == OCTAVO_ATTENTION_SAGE1 && p->soft_cap == 0.0f && halves && !kv->v_channel_scale &&
            !octavo_prefill_eight_layout_of(p).per_token && is_aligned(&kv->v) && pages_fit(kv, &kv->v);
 }
 

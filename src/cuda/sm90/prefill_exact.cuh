@@ -80,7 +80,8 @@ template <typename L_, wgmma_type TYPE_, prefill_cap CAP_> struct exact_products
 };
 
 /* Grid: a block a processor, or one a task. */
-template <typename L, wgmma_type TYPE, prefill_cap CAP> static __global__ void __launch_bounds__(L::THREADS, 1) prefill_exact(const __grid_constant__ prefill_tma_call c)
+template <typename L, wgmma_type TYPE, prefill_cap CAP>
+static __global__ void __launch_bounds__(L::THREADS, 1) prefill_exact(const __grid_constant__ prefill_tma_call c)
 {
     extern __shared__ uint8_t shared[];
     prefill_block<exact_products<L, TYPE, CAP>>(c, shared);

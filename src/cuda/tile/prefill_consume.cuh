@@ -58,8 +58,8 @@ template <wgmma_type TYPE, int COUNT> static __device__ __forceinline__ void pac
 /* A tile's scores, where they are masked or may be larger than any before, to weights. */
 template <typename P>
 static __device__ __forceinline__ void weigh_anew(float (&weight)[P::L::KEYS / 2], const typename P::score_type (&score)[P::L::KEYS / 2],
-                                                  softmax_rows *rows, const float (&scale)[2][P::SCALES], const prefill_cap_terms &cap, float (&down)[2], uint32_t facts,
-                                                  uint32_t spans, bool masked)
+                                                  softmax_rows *rows, const float (&scale)[2][P::SCALES], const prefill_cap_terms &cap, float (&down)[2],
+                                                  uint32_t facts, uint32_t spans, bool masked)
 {
     typedef weight_range<P::TYPE> R;
     if constexpr (P::CAP == CAPPED) {
@@ -77,7 +77,8 @@ static __device__ __forceinline__ void weigh_anew(float (&weight)[P::L::KEYS / 2
 /* A tile's scores to weights. True: sums so far are to be multiplied by `down`. */
 template <typename P>
 static __device__ __forceinline__ bool weigh_tile(float (&weight)[P::L::KEYS / 2], typename P::score_type (&score)[P::L::KEYS / 2], const P &products,
-                                                  const prefill_cap_terms &cap, softmax_rows *rows, float (&down)[2], uint32_t k, uint32_t facts, uint32_t spans, bool masked)
+                                                  const prefill_cap_terms &cap, softmax_rows *rows, float (&down)[2], uint32_t k, uint32_t facts,
+                                                  uint32_t spans, bool masked)
 {
     float scale[2][P::SCALES];
     products.scale(scale, facts);

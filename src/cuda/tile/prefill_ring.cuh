@@ -1,8 +1,8 @@
 /* prefill_ring.cuh - shared memory of the prefill kernels of sm_90, and the warps that fill it.
  *
  * A tile of keys or values is [columns][keys][128 bytes of a row], swizzled as the copy engine and the matrix unit agree on; the queries of
- * a warpgroup are such a tile of 64 rows. Where a row ends within a column the copy engine fills up with zeros. Keys and values have a ring each. Of a tile of keys its first key and what a warpgroup has to know of
- * it lie beside it, of a task what its rows need. */
+ * a warpgroup are such a tile of 64 rows. Where a row ends within a column the copy engine fills up with zeros. Keys and values have a ring
+ * each. Of a tile of keys its first key and what a warpgroup has to know of it lie beside it, of a task what its rows need. */
 #ifndef OCTAVO_CUDA_TILE_PREFILL_RING_CUH
 #define OCTAVO_CUDA_TILE_PREFILL_RING_CUH
 
