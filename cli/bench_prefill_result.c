@@ -40,12 +40,12 @@ static json_t *settings_object(const prefill_settings *settings)
 {
     char layouts[LIST_BYTES];
     layout_list(settings, layouts);
-    return json_pack("{s:I s:I s:I s:I s:s s:I s:f s:s s:b s:b s:b s:s s:s s:s s:f s:I s:I s:I s:I s:s}", "batch", (json_int_t)settings->batch, "q_heads",
+    return json_pack("{s:I s:I s:I s:I s:s s:I s:f s:s s:b s:b s:b s:b s:s s:s s:s s:f s:I s:I s:I s:I s:s}", "batch", (json_int_t)settings->batch, "q_heads",
                      (json_int_t)settings->q_heads, "kv_heads", (json_int_t)settings->kv_heads, "head_dim", (json_int_t)settings->head_dim,
                      "mask", mask_name(settings->mask), "window", (json_int_t)settings->window, "soft_cap", settings->soft_cap, "scales",
                      octavo_prefill_scales_name(settings->scales),
                      "smooth", !(settings->flags & OCTAVO_PREFILL_NO_SMOOTH), "smooth_v", (settings->flags & OCTAVO_PREFILL_SMOOTH_V) != 0,
-                     "rotate", (settings->flags & OCTAVO_PREFILL_ROTATE) != 0, "layout", layouts, "cache_k",
+                     "rotate", (settings->flags & OCTAVO_PREFILL_ROTATE) != 0, "f16_sums", (settings->flags & OCTAVO_PREFILL_F16_SUMS) != 0, "layout", layouts, "cache_k",
                      octavo_k_format_name(settings->k_format), "cache_v", octavo_v_format_name(settings->v_format), "bias", settings->bias, "seed",
                      (json_int_t)settings->seed, "samples", (json_int_t)settings->samples, "repeat", (json_int_t)settings->repeat, "threads",
                      (json_int_t)settings->threads, "device", settings->device);
@@ -89,11 +89,12 @@ char *prefill_format(const prefill_settings *settings, const octavo_device *devi
 
 void prefill_print(const prefill_settings *settings, const octavo_device *device, const prefill_row *rows, size_t count, FILE *stream)
 {
-    fprintf(stream, "batch %" PRId64 ", %" PRId64 " query heads, %" PRId64 " kv heads of %" PRId64 ", %s, K %s, V %s, scales %s%s%s%s; %s, %" PRId64 " threads\n\n",
+    fprintf(stream, "batch %" PRId64 ", %" PRId64 " query heads, %" PRId64 " kv heads of %" PRId64 ", %s, K %s, V %s, scales %s%s%s%s%s; %s, %" PRId64 " threads\n\n",
             settings->batch, settings->q_heads, settings->kv_heads, settings->head_dim, mask_name(settings->mask),
             octavo_k_format_name(settings->k_format), octavo_v_format_name(settings->v_format), octavo_prefill_scales_name(settings->scales),
             settings->flags & OCTAVO_PREFILL_NO_SMOOTH ? ", not smoothed" : "",
             settings->flags & OCTAVO_PREFILL_SMOOTH_V ? ", V smoothed" : "", settings->flags & OCTAVO_PREFILL_ROTATE ? ", rotated" : "",
+            settings->flags & OCTAVO_PREFILL_F16_SUMS ? ", sums in f16" : "",
             octavo_device_isa(device), settings->threads);
     fprintf(stream, "%8s %8s %6s %9s %10s %10s %9s %12s %10s %10s %9s\n", "tokens", "keys", "layout", "precision", "ms", "prepare ms", "TFLOP/s",
             "with quant.", "error", "worst", "lse");

@@ -15,7 +15,7 @@ enum { SIZE_MOST = 1 << 20, HEADS_MOST = 1024, PATH_BYTES = 4096 };
 
 typedef struct prefill_words {
     const char *tokens, *precision, *mask, *scales, *layout, *k, *v;
-    int no_smooth, smooth_v, rotate;
+    int no_smooth, smooth_v, rotate, f16_sums;
 } prefill_words;
 
 enum { WORD_BYTES = 16 };
@@ -72,7 +72,7 @@ static int parse_words(const prefill_words *words, prefill_settings *settings)
     if (octavo_k_format_parse(words->k, &settings->k_format) != OCTAVO_OK) return cli_refuse("option --cache-k: %s", octavo_last_error());
     if (octavo_v_format_parse(words->v, &settings->v_format) != OCTAVO_OK) return cli_refuse("option --cache-v: %s", octavo_last_error());
     settings->flags = (words->no_smooth ? OCTAVO_PREFILL_NO_SMOOTH : 0u) | (words->smooth_v ? OCTAVO_PREFILL_SMOOTH_V : 0u) |
-                      (words->rotate ? OCTAVO_PREFILL_ROTATE : 0u);
+                      (words->rotate ? OCTAVO_PREFILL_ROTATE : 0u) | (words->f16_sums ? OCTAVO_PREFILL_F16_SUMS : 0u);
     if (settings->q_heads % settings->kv_heads)
         return cli_refuse("option --q-heads is %lld, expected a multiple of --kv-heads %lld", (long long)settings->q_heads, (long long)settings->kv_heads);
     if (settings->head_dim % 2) return cli_refuse("option --head-dim is %lld, expected an even number", (long long)settings->head_dim);
@@ -82,7 +82,7 @@ static int parse_words(const prefill_words *words, prefill_settings *settings)
 /* 1: go on; 0: leave with *status. */
 static int parse(int argc, char **argv, prefill_settings *settings, int *status)
 {
-    prefill_words words = { "2048", "exact,fp8,sage1,sage2", "causal", "block", "pages", "bf16", "bf16", 0, 0, 0 };
+    prefill_words words = { "2048", "exact,fp8,sage1,sage2", "causal", "block", "pages", "bf16", "bf16", 0, 0, 0, 0 };
     *settings = (prefill_settings){ .batch = 1, .q_heads = 32, .kv_heads = 8, .head_dim = 128, .seed = 1, .samples = 16, .repeat = 7,
                                     .threads = machine_threads(), .device = "cpu" };
     const option options[] = {
@@ -100,6 +100,7 @@ static int parse(int argc, char **argv, prefill_settings *settings, int *status)
         { "no-smooth", 0, OPTION_FLAG, NULL, "sage: leaves K's mean where it is", &words.no_smooth, 0, 0 },
         { "smooth-v", 0, OPTION_FLAG, NULL, "sage2: takes the mean off V", &words.smooth_v, 0, 0 },
         { "rotate", 0, OPTION_FLAG, NULL, "fp8: rotates Q and K", &words.rotate, 0, 0 },
+        { "f16-sums", 0, OPTION_FLAG, NULL, "sage1: weights and V in f16, 64 products summed up in f16, where\nthe device has kernels that do", &words.f16_sums, 0, 0 },
         { "cache-k", 0, OPTION_TEXT, "FORMAT", CACHE_K_NAMES "\n(default bf16)", &words.k, 0, 0 },
         { "cache-v", 0, OPTION_TEXT, "FORMAT", CACHE_V_NAMES " (default bf16)", &words.v, 0, 0 },
         { "layout", 0, OPTION_TEXT, "LIST", "pages of 64 tokens, nhd hnd: tensors (default pages)", &words.layout, 0, 0 },

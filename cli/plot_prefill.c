@@ -24,20 +24,20 @@ void plot_prefill_fini(plot_prefill *of) { free(of->points); }
 /* What a file's rows have in common. Options that a precision does not know are not said of it. */
 typedef struct described {
     char scene[PLOT_LABEL_BYTES], stored[64], layout[16], scales[32];
-    int smooth, smooth_v, rotate;
+    int smooth, smooth_v, rotate, f16_sums;
 } described;
 
 static int describe(json_t *root, described *of)
 {
     json_int_t batch, q_heads, kv_heads, head_dim, window, threads;
     const char *mask, *scales, *layout, *k, *v, *device, *cpu, *isa;
-    int smooth, smooth_v, rotate;
+    int smooth, smooth_v, rotate, f16_sums;
     double bias;
-    const char *settings = "{s:I s:I s:I s:I s:s s:I s:s s:b s:b s:b s:s s:s s:s s:F s:I s:s}";
+    const char *settings = "{s:I s:I s:I s:I s:s s:I s:s s:b s:b s:b s:b s:s s:s s:s s:F s:I s:s}";
     json_t *machine = json_object_get(root, "machine");
     if (json_unpack(json_object_get(root, "settings"), settings, "batch", &batch, "q_heads", &q_heads, "kv_heads", &kv_heads, "head_dim", &head_dim,
                     "mask", &mask, "window", &window, "scales", &scales, "smooth", &smooth, "smooth_v", &smooth_v, "rotate", &rotate,
-                    "layout", &layout, "cache_k", &k, "cache_v", &v, "bias", &bias, "threads", &threads, "device", &device) != 0 ||
+                    "f16_sums", &f16_sums, "layout", &layout, "cache_k", &k, "cache_v", &v, "bias", &bias, "threads", &threads, "device", &device) != 0 ||
         json_unpack(machine, "{s:s s:s}", "cpu", &cpu, "isa", &isa) != 0)
         return -1;
     char wide[32] = "", offset[48] = "";
@@ -48,7 +48,7 @@ static int describe(json_t *root, described *of)
     snprintf(of->stored, sizeof of->stored, "K %.10s, V %.10s", k, v);
     snprintf(of->layout, sizeof of->layout, "%.8s", layout);
     snprintf(of->scales, sizeof of->scales, "%s%.8s", strcmp(scales, "block") ? ", a scale a " : "", strcmp(scales, "block") ? scales : "");
-    of->smooth = smooth, of->smooth_v = smooth_v, of->rotate = rotate;
+    of->smooth = smooth, of->smooth_v = smooth_v, of->rotate = rotate, of->f16_sums = f16_sums;
     return 0;
 }
 
@@ -71,9 +71,10 @@ static int add_row(plot_prefill *of, const described *as, json_t *row)
     snprintf(point.scene, sizeof point.scene, "%s", as->scene);
     const int pages = strcmp(layout, "pages") == 0;
     const int sage = strncmp(precision, "sage", 4) == 0;
-    snprintf(point.curve, sizeof point.curve, "%.10s, %s%s%.8s%s%s%s%s", precision, as->stored, pages ? "" : ", ", pages ? "" : layout,
+    snprintf(point.curve, sizeof point.curve, "%.10s, %s%s%.8s%s%s%s%s%s", precision, as->stored, pages ? "" : ", ", pages ? "" : layout,
              strcmp(precision, "exact") ? as->scales : "", sage && !as->smooth ? ", not smoothed" : "",
-             as->smooth_v && strcmp(precision, "sage2") == 0 ? ", V smoothed" : "", as->rotate && strcmp(precision, "fp8") == 0 ? ", rotated" : "");
+             as->smooth_v && strcmp(precision, "sage2") == 0 ? ", V smoothed" : "", as->rotate && strcmp(precision, "fp8") == 0 ? ", rotated" : "",
+             as->f16_sums && strcmp(precision, "sage1") == 0 ? ", sums in f16" : "");
     for (char *c = point.scene; *c; c++)
         if (((unsigned char)*c < 0x20 && *c != '\n') || (unsigned char)*c >= 0x7f) *c = '?';
     for (char *c = point.curve; *c; c++)

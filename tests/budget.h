@@ -15,6 +15,9 @@
 #define BUDGET_P_E4M3 0x1p-4  /* the same of E4M3 (4 bits), as matrix units of eight bits want weights */
 #define BUDGET_E4M3_FAINT 0x1p-18 /* half its least step over 448: of a weight, relative to the largest of its tile */
 #define BUDGET_F16_FAINT 0x1p-40  /* half f16's least step, of a weight that is 2^15 if it is the largest */
+#define BUDGET_F16_SUMS 0x1p-7    /* what sums of f16 over 64 keys lose of the magnitudes of their terms: a rounding to 11 bits of each 8, toward zero at worst */
+#define BUDGET_F16_TILE 0x1p-25   /* half f16's least step, of a weight that is 1 if it is the largest of its tile */
+#define BUDGET_F16_LEAST 0x1p-32  /* the same of a value, and an eighth of it of a sum, where the largest of a channel is 2^8 or more, relative to that */
 #define BUDGET_E4M3_SUMS 0x1p-8  /* what sums in such a unit lose of the magnitudes of their terms: it keeps 13 bits, and cuts off */
 #define BUDGET_EXP18  0x1p-18  /* the same of a weight that becomes bf16                             */
 #define BUDGET_TERMS  0x1p-16  /* what two bf16 terms of each factor leave out of a product           */

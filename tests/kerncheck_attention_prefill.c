@@ -14,6 +14,7 @@ typedef struct prefill_case {
     int rounds_weights; /* they may become bf16 */
     int coarse_weights; /* or even E4M3, on a GPU, whose sums then have 13 bits */
     int half_weights;   /* or f16 there, which has no range to speak of         */
+    int half_sums;      /* or f16 in tiles of 64 keys, and so may be their sums */
     double v_largest, v_off; /* magnitude of all values of the kv head; the most that a code leaves out of one */
 } prefill_case;
 
@@ -164,8 +165,8 @@ static void sum_row(const prefill_case *at, prefill_row *row, int64_t q_head, in
     const int64_t rest_keys = octavo_prefill_blocks_seen(&blocks, &of->seen);
     const int coarse_v = p->precision == OCTAVO_ATTENTION_SAGE1 && (p->kv->v_format == OCTAVO_V_F16 || p->kv->v_format == OCTAVO_V_F32);
     const double bf16 = at->rounds_weights ? BUDGET_P_BF16 + (coarse_v ? BUDGET_P_BF16 : 0.0) : 0.0;
-    const double rounding = at->coarse_weights ? BUDGET_P_E4M3 + BUDGET_E4M3_SUMS : bf16;
-    const double faint = at->half_weights ? BUDGET_F16_FAINT : 0.0;
+    const double rounding = at->coarse_weights ? BUDGET_P_E4M3 + BUDGET_E4M3_SUMS : at->half_sums ? bf16 + BUDGET_F16_SUMS : bf16;
+    const double faint = at->half_sums ? BUDGET_F16_TILE : at->half_weights ? BUDGET_F16_FAINT : 0.0;
     const double sink = p->sink_logits && row->most > -INFINITY ? (double)p->sink_logits[q_head] - row->shift : -INFINITY;
     row->mass = row->mass_error = row->terms = row->largest = 0.0;
     row->most = fmax(row->most, sink);
@@ -201,7 +202,8 @@ static double output_budget(const prefill_case *at, const prefill_row *row, int6
     const double relative = row->mass > 0.0 ? row->mass_error / row->mass : 0.0, sums = budget_gamma(row->terms + 2 * BUDGET_SLACK);
     const double rest = octavo_prefill_rounds_v(&at->p) ? row->rest_error * fmax(BUDGET_P_E4M3 * at->v_largest, at->v_off) : 0.0;
     const double first = (row->mass > 0.0 ? row->size_error[d] / row->mass : 0.0) + out * relative + sums * (size + out) + rest;
-    const double least = at->coarse_weights && row->mass > 0.0 ? 2.0 * BUDGET_E4M3_FAINT * row->largest / row->mass : 0.0; /* of twice its block's scale */
+    const double e4m3 = at->coarse_weights ? 2.0 * BUDGET_E4M3_FAINT * row->largest : 0.0; /* of twice its block's scale */
+    const double f16 = at->half_sums ? BUDGET_F16_LEAST * at->v_largest : 0.0, least = row->mass > 0.0 ? (e4m3 + f16) / row->mass : 0.0;
     const double faint = (BUDGET_FAINT * (1.0 + row->largest) + least) * row->terms, tiny = dtype == OCTAVO_F16 ? 0x1p-24 : 0x1p-120;
     return first * (1.0 + 2.0 * relative) + faint + tiny + 2.0 * unit * (out + first);
 }
@@ -274,6 +276,7 @@ static void draw_flags(prefill_case *at, int device)
     if (kc_chance(30) || p->soft_cap > 0.0f) p->flags |= OCTAVO_PREFILL_NO_SMOOTH;
     if (kc_chance(40)) p->flags |= OCTAVO_PREFILL_SMOOTH_V;
     if (kc_chance(40) && !(dim & (dim - 1))) p->flags |= OCTAVO_PREFILL_ROTATE;
+    if (kc_chance(40)) p->flags |= OCTAVO_PREFILL_F16_SUMS;
     if (device && (dim > DEVICE_DIM || at->c.view.v_dim > DEVICE_DIM)) p->precision = OCTAVO_ATTENTION_EXACT; /* what there is */
 }
 
@@ -354,6 +357,7 @@ int kc_check_attention_prefill(const kc_pair *pair)
     at.rounds_weights = p->precision != OCTAVO_ATTENTION_EXACT || (c->view.k_format != OCTAVO_K_F32 && c->view.v_format != OCTAVO_V_F32);
     at.coarse_weights = pair->device && (p->precision == OCTAVO_ATTENTION_FP8 || p->precision == OCTAVO_ATTENTION_SAGE2);
     at.half_weights = pair->device && c->view.v_format == OCTAVO_V_F16 && (p->precision == OCTAVO_ATTENTION_EXACT || p->precision == OCTAVO_ATTENTION_SAGE1);
+    at.half_sums = pair->device && octavo_prefill_sums_f16(p);
     kc_describe(" %s scales=%s%s%s%s flags=%u %s%s%s", octavo_attention_precision_name(p->precision), octavo_prefill_scales_name(p->scales),
                 p->q_amax ? " q_amax" : "", p->k_amax ? " k_amax" : "", p->v_amax ? " v_amax" : "", p->flags,
                 p->mask == OCTAVO_MASK_FULL ? "full" : "causal", p->sink_logits ? " sink logits" : "", c->view.k_mean ? " k_mean" : "");

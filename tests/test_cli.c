@@ -309,6 +309,9 @@ static void test_prefill(void **state)
     assert_int_equal(result.status, 0);
     assert_non_null(strstr(result.out, "prefill.tsv"));
     assert_int_equal(files_in(out), 3);
+    program_run("bench prefill --tokens 64 --q-heads 2 --kv-heads 1 --head-dim 64 --repeat 1 --samples 2 --precision sage1 --f16-sums", NULL, &result);
+    assert_int_equal(result.status, 0);
+    assert_non_null(strstr(result.out, "sums in f16"));
     assert_refused("bench prefill --precision int4", NULL, "int4");
     assert_refused("bench prefill --q-heads 6 --kv-heads 4", NULL, "multiple");
     assert_refused("bench prefill --layout nhd --cache-k e4m3", NULL, "pages");

@@ -290,6 +290,25 @@ static void test_flat_attention(void **state)
     drop(f);
 }
 
+/* Sums in f16 are a matter of GPUs. */
+static void test_f16_sums(void **state)
+{
+    (void)state;
+    bed *f = make(1, 70, 200, 1, 2, 64, 0.0f);
+    const size_t bytes = (size_t)(f->queries * q_heads(f) * f->dim) * sizeof *f->out;
+    float *plain = fixture_memory(bytes);
+    for (int precision = OCTAVO_ATTENTION_EXACT; precision <= OCTAVO_ATTENTION_SAGE2; precision++) {
+        f->params.precision = (octavo_attention_precision)precision, f->params.flags = 0;
+        run(f);
+        memcpy(plain, f->out, bytes);
+        f->params.flags = OCTAVO_PREFILL_F16_SUMS;
+        run(f);
+        assert_memory_equal(plain, f->out, bytes);
+    }
+    free(plain);
+    drop(f);
+}
+
 /* A long context costs no accuracy. */
 static void test_long_context(void **state)
 {
@@ -529,7 +548,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_errors_on_normal_data), cmocka_unit_test(test_channel_outliers),
         cmocka_unit_test(test_given_scales),          cmocka_unit_test(test_small_block),
-        cmocka_unit_test(test_flat_attention),    cmocka_unit_test(test_long_context),
+        cmocka_unit_test(test_f16_sums),              cmocka_unit_test(test_flat_attention),    cmocka_unit_test(test_long_context),
         cmocka_unit_test(test_sink_above_a_tail),     cmocka_unit_test(test_visibility),          cmocka_unit_test(test_nothing_and_one_key),
         cmocka_unit_test(test_layouts),               cmocka_unit_test(test_chunks),              cmocka_unit_test(test_names),
         cmocka_unit_test(test_refusals),

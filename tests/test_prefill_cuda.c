@@ -153,8 +153,15 @@ static void test_rows_outside_of_a_window(void **state)
     }
 }
 
-/* The first key stands 12 nats above 128 K others that hold 45 % of the weight together: a weight of eight bits beside the sink's is 0. */
-static void check_sink_above_a_tail(int64_t dim, octavo_attention_precision precision)
+/* Sums of f16 are those of the kernels for every GPU; scales of a token are theirs alone, on whichever GPU. */
+static void ask_f16_sums(scene *f)
+{
+    f->params.precision = OCTAVO_ATTENTION_SAGE1, f->params.scales = OCTAVO_PREFILL_PER_TOKEN, f->params.flags = OCTAVO_PREFILL_F16_SUMS;
+}
+
+/* The first key stands 12 nats above 128 K others that hold 45 % of the weight together: a weight of eight bits beside the sink's is 0, and a
+ * sum of eleven bits that has the sink takes none of the others. */
+static void check_sink_above_a_tail(int64_t dim, octavo_attention_precision precision, int f16_sums)
 {
     enum { KEYS = 1 << 17 };
     const double tail = (KEYS - 1) * exp(-12.0), share = tail / (1.0 + tail), lse = 12.0 + log1p(tail);
@@ -162,19 +169,74 @@ static void check_sink_above_a_tail(int64_t dim, octavo_attention_precision prec
     for (int64_t i = 0; i < KEYS * dim; i++) f.k[i] = fixture_bf16_code(i == 0 ? 4.0f : 0.0f), f.v[i] = fixture_bf16_code(i < dim ? 0.0f : 1.0f);
     for (int64_t i = 0; i < 3 * dim; i++) f.q[i] = fixture_bf16_code(i % dim == 0 ? 3.0f : 0.0f);
     f.params.precision = precision, f.params.softmax_scale = 1.0f;
+    if (f16_sums) ask_f16_sums(&f);
     run(&f);
     for (int64_t i = 0; i < 3 * dim; i++)
         if (!(fabs((double)f.out[i] - share) < 0.005 * share))
-            fail_msg("%s, heads of %d: the tail counts %g, expected %g", precision_of(&f), (int)dim, (double)f.out[i], share);
+            fail_msg("%s, heads of %d, flags %u: the tail counts %g, expected %g", precision_of(&f), (int)dim, f.params.flags, (double)f.out[i], share);
     for (int64_t i = 0; i < 3; i++)
-        if (!(fabs((double)f.lse[i] - lse) < 2e-3)) fail_msg("%s, heads of %d: lse %g, expected %g", precision_of(&f), (int)dim, (double)f.lse[i], lse);
+        if (!(fabs((double)f.lse[i] - lse) < 2e-3))
+            fail_msg("%s, heads of %d, flags %u: lse %g, expected %g", precision_of(&f), (int)dim, f.params.flags, (double)f.lse[i], lse);
     drop(&f);
+}
+
+static void check_sink(int64_t dim, octavo_attention_precision precision)
+{
+    check_sink_above_a_tail(dim, precision, 0);
+    if (precision == OCTAVO_ATTENTION_SAGE1) check_sink_above_a_tail(dim, precision, 1);
 }
 
 static void test_sink_above_a_tail(void **state)
 {
     (void)state;
-    for_every_kind(check_sink_above_a_tail);
+    for_every_kind(check_sink);
+}
+
+/* 128 keys that all weigh the same, the first of each 64 with 256, the others with less than half of the last of 256's 11 bits even 16
+ * together: 64 products in f16 add up to 256, in float32 to more; the two tiles of 64, in float32, to twice that. */
+static void check_sums(int64_t dim, uint32_t flags, double lost)
+{
+    enum { KEYS = 128 };
+    const double small = 0x1p-8, whole = 256.0 + 63.0 * small;
+    scene f = make(1, 70, KEYS, 2, dim);
+    memset(f.q, 0, query_count(&f) * (size_t)dim * sizeof *f.q);
+    for (int64_t i = 0; i < KEYS * dim; i++) f.v[i] = fixture_bf16_code(i / dim % 64 == 0 ? 256.0f : (float)small);
+    ask_f16_sums(&f);
+    f.params.flags = flags;
+    run(&f);
+    for (size_t i = 0; i < query_count(&f) * (size_t)dim; i++)
+        if (!(fabs(64.0 * (double)f.out[i] - (whole - lost)) < 1e-3))
+            fail_msg("heads of %d, flags %u: %g, expected %g", (int)dim, flags, 64.0 * (double)f.out[i], whole - lost);
+    drop(&f);
+}
+
+static void test_f16_sums(void **state)
+{
+    (void)state;
+    for (int64_t dim = 64; dim <= 256; dim *= 2) check_sums(dim, 0, 0.0), check_sums(dim, OCTAVO_PREFILL_F16_SUMS, 63.0 * 0x1p-8);
+}
+
+/* V of any size: what f16 has no room for is a power of two of the channel. */
+static void test_f16_sums_of_any_size(void **state)
+{
+    (void)state;
+    static const float SIZES[] = { 1e-30f, 1.0f, 1e5f, 1e30f };
+    enum { DIM = 128 };
+    scene like = make(1, 70, 200, 2, DIM);
+    ask_f16_sums(&like);
+    run(&like);
+    for (size_t i = 0; i < sizeof SIZES / sizeof *SIZES; i++) {
+        scene f = make(1, 70, 200, 2, DIM);
+        ask_f16_sums(&f);
+        int exponent;
+        (void)frexpf(SIZES[i], &exponent);
+        for (size_t j = 0; j < key_count(&f) * DIM; j++) f.v[j] = fixture_bf16_code(ldexpf(of_bf16(f.v[j]), exponent));
+        run(&f);
+        for (size_t j = 0; j < query_count(&f) * DIM; j++)
+            if (f.out[j] != ldexpf(like.out[j], exponent)) fail_msg("values of %g: %g, expected %g", (double)SIZES[i], (double)f.out[j], (double)ldexpf(like.out[j], exponent));
+        drop(&f);
+    }
+    drop(&like);
 }
 
 /* Causal, with more queries than keys: the first see nothing, the next one key; lengths past the view are held to it. */
@@ -238,6 +300,8 @@ int main(void)
         cmocka_unit_test(test_nothing_and_one_key),
         cmocka_unit_test(test_rows_outside_of_a_window),
         cmocka_unit_test(test_sink_above_a_tail),
+        cmocka_unit_test(test_f16_sums),
+        cmocka_unit_test(test_f16_sums_of_any_size),
         cmocka_unit_test(test_more_queries_than_keys),
         cmocka_unit_test(test_refusals),
     };

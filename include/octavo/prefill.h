@@ -37,7 +37,11 @@ OCTAVO_API octavo_status octavo_prefill_scales_parse(const char *name, octavo_pr
 enum { /* flags */
     OCTAVO_PREFILL_NO_SMOOTH = 1, /* SAGE: leave K as it is                                             */
     OCTAVO_PREFILL_SMOOTH_V  = 2, /* SAGE2: subtract V's mean over tokens, add it to the output         */
-    OCTAVO_PREFILL_ROTATE    = 4  /* FP8: an orthonormal Hadamard rotation of Q and K over head_dim (a power of two) */
+    OCTAVO_PREFILL_ROTATE    = 4, /* FP8: an orthonormal Hadamard rotation of Q and K over head_dim (a power of two) */
+    OCTAVO_PREFILL_F16_SUMS  = 8  /* SAGE1: P V may be summed in f16, 64 keys at a time, and these sums in float32: P and V are then f16, V times a
+                                   * power of two of each channel, so that no value is too large. Of use on GPUs whose matrix unit is twice as fast
+                                   * with sums of f16 (8.6, 8.9, 12.0). What is promised is the error: the kernels for every GPU do so, Hopper's
+                                   * own and the CPU keep float32's sums */
 };
 
 typedef struct octavo_prefill_params {

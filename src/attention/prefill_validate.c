@@ -50,7 +50,7 @@ static octavo_status check_scales(const octavo_prefill_params *params)
 static octavo_status check_precision(const octavo_prefill_params *params)
 {
     const octavo_kv_view *kv = params->kv;
-    const uint32_t known = OCTAVO_PREFILL_NO_SMOOTH | OCTAVO_PREFILL_SMOOTH_V | OCTAVO_PREFILL_ROTATE;
+    const uint32_t known = OCTAVO_PREFILL_NO_SMOOTH | OCTAVO_PREFILL_SMOOTH_V | OCTAVO_PREFILL_ROTATE | OCTAVO_PREFILL_F16_SUMS;
     if ((unsigned)params->precision > OCTAVO_ATTENTION_SAGE2)
         return octavo_fail(OCTAVO_E_ARGUMENT, "precision is %d, expected one of octavo_attention_precision", (int)params->precision);
     OCTAVO_TRY(check_scales(params));

@@ -18,6 +18,8 @@ typedef struct octavo_prefill_eight_layout {
                                   * [.., kv_tokens / 64, 4] f32: keys 2 t, 2 t + 1 of each 8                       */
     size_t v, v_log2;            /* [batch, kv_heads, v_dim, kv_tokens], [batch, kv_heads, kv_tokens] or
                                   * [.., kv_tokens / 64] f32; not in Sage 1                                        */
+    size_t v_f16;                /* [batch, kv_heads, kv_tokens, v_dim, counted up to a multiple of 8] f16, V over v_scale: Sage 1 with sums in
+                                  * f16                                                                            */
     size_t v_scale, v_mean;      /* [batch, kv_heads, v_dim] f32 each                                              */
     size_t v_rest;               /* [batch, kv_heads, kv_tokens / 64 + 1, v_dim] f32: what codes leave out of V in all blocks before one, in
                                   * units of v_scale                                                               */
@@ -47,12 +49,22 @@ static inline void octavo_prefill_eight_place_values(octavo_prefill_eight_layout
     if (channels) at->v_part = octavo_prefill_place(&at->bytes, heads, 3 * blocks, sizeof(float) * (size_t)kv->v_dim);
 }
 
+/* Bytes of a row of v_f16. */
+OCTAVO_KERNEL_INLINE int64_t octavo_prefill_f16_row(const octavo_kv_view *kv) { return ((int64_t)kv->v_dim + 7) / 8 * 16; }
+
+static inline void octavo_prefill_eight_place_f16(octavo_prefill_eight_layout *at, const octavo_kv_view *kv, int64_t heads)
+{
+    at->v_f16 = octavo_prefill_place(&at->bytes, heads, at->kv_tokens, (size_t)octavo_prefill_f16_row(kv));
+    at->v_scale = octavo_prefill_place(&at->bytes, heads, kv->v_dim, sizeof(float));
+    at->v_part = octavo_prefill_place(&at->bytes, heads, 3 * (at->kv_tokens / OCTAVO_PREFILL_BLOCK), sizeof(float) * (size_t)kv->v_dim);
+}
+
 static inline octavo_prefill_eight_layout octavo_prefill_eight_layout_of(const octavo_prefill_params *p)
 {
     enum { FIRST_BYTES = 64, TOKENS = OCTAVO_PREFILL_EIGHT_TOKENS, BLOCK = OCTAVO_PREFILL_BLOCK };
     const octavo_kv_view *kv = p->kv;
     const int smooth = octavo_prefill_smooths_k(p), seeks = octavo_prefill_seeks_q(p) || octavo_prefill_seeks_k(p) || octavo_prefill_seeks_v(p);
-    octavo_prefill_eight_layout at = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 };
+    octavo_prefill_eight_layout at = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 };
     at.q_tokens = (p->q.shape[1] + TOKENS - 1) / TOKENS * TOKENS, at.kv_tokens = (kv->max_tokens + TOKENS - 1) / TOKENS * TOKENS;
     at.width = ((int64_t)kv->head_dim + 15) / 16 * 16;
     at.per_token = octavo_prefill_takes_k_codes(p) || octavo_prefill_takes_v_codes(p) ||
@@ -65,6 +77,7 @@ static inline octavo_prefill_eight_layout octavo_prefill_eight_layout_of(const o
     at.k = octavo_prefill_place(&at.bytes, heads, at.kv_tokens, (size_t)at.width);
     at.k_scale = octavo_prefill_place(&at.bytes, heads, at.per_token ? at.kv_tokens : 4 * blocks, sizeof(float));
     if (p->precision != OCTAVO_ATTENTION_SAGE1) octavo_prefill_eight_place_values(&at, p, heads);
+    if (octavo_prefill_sums_f16(p)) octavo_prefill_eight_place_f16(&at, kv, heads);
     if (smooth) at.k_mean = octavo_prefill_place(&at.bytes, heads, kv->head_dim, sizeof(float));
     if (smooth) at.k_part = octavo_prefill_place(&at.bytes, heads, 3 * blocks, sizeof(float) * (size_t)kv->head_dim);
     if (seeks) at.most = octavo_prefill_place(&at.bytes, q_heads + 2 * heads, 1, sizeof(float));

@@ -105,6 +105,12 @@ OCTAVO_KERNEL_INLINE int octavo_prefill_rotates(const octavo_prefill_params *p)
     return p->precision == OCTAVO_ATTENTION_FP8 && p->flags & OCTAVO_PREFILL_ROTATE;
 }
 
+/* 1: weights and V are f16, and 64 products with V are summed up in f16. */
+OCTAVO_KERNEL_INLINE int octavo_prefill_sums_f16(const octavo_prefill_params *p)
+{
+    return p->precision == OCTAVO_ATTENTION_SAGE1 && p->flags & OCTAVO_PREFILL_F16_SUMS;
+}
+
 /* 1: the stored codes of K are the operand, with the scales that they are stored with: in FP8 where those of V are, too. */
 OCTAVO_KERNEL_INLINE int octavo_prefill_takes_k_codes(const octavo_prefill_params *p)
 {

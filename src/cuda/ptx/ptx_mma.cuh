@@ -19,6 +19,13 @@ static __device__ __forceinline__ void mma_f16(float (&c)[4], const uint32_t (&a
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/* The same with sums in f16: c holds pairs (g, 2t..), (g + 8, 2t..). */
+static __device__ __forceinline__ void mma_f16_sums(uint32_t (&c)[2], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 {%0,%1}, {%2,%3,%4,%5}, {%6,%7}, {%0,%1};"
+                 : "+r"(c[0]), "+r"(c[1]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
 /* The same of int8 with sums in int32 and 32 columns of a: a lane holds (g, 4t..), (g + 8, 4t..), (g, 4t + 16..), (g + 8, 4t + 16..). */
 static __device__ __forceinline__ void mma_int8(int32_t (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
 {

@@ -2,14 +2,15 @@
  *
  * A block has ROWS rows of a kv head (tokens times the heads of its group), a warp 16 of them. Codes come KEYS keys at a time, the next tile's
  * while this one's are multiplied: Q K^T of INT8 as it is, of E4M3 as f16, both exact. Weights are bf16, which loses no tail below a sink; V's
- * codes become bf16 in registers. Bound by the matrix unit. */
+ * codes become bf16 in registers. Sage 1 with sums in f16 has weights relative to the largest of their tile and values of f16 in the workspace; what a
+ * tile gives is added up in float32. Bound by the matrix unit. */
 #include "cuda/ptx/ptx_copy.cuh"
 #include "cuda/ptx/ptx_mma.cuh"
 #include "cuda/tile/prefill_lanes.cuh"
 #include "cuda/tile/prefill_operands.cuh"
 
 enum { ROWS = 64, THREADS = 128, WARP_ROWS = 16, KEYS = 64, TILES = KEYS / 8, STAGES = 2, PIECE = 16 };
-enum eight_kind { EIGHT_FP8, EIGHT_SAGE1, EIGHT_SAGE2 };
+enum eight_kind { EIGHT_FP8, EIGHT_SAGE1, EIGHT_SAGE1_F16 /* sums in f16 */, EIGHT_SAGE2 };
 
 struct prefill_eight_call {
     prefill_call of;
@@ -19,9 +20,10 @@ struct prefill_eight_call {
 
 /* Shared memory; rows are a piece longer, so that those of a matrix lie in different banks. */
 template <int DIM, eight_kind KIND> struct eight_shape {
-    enum { STRIDE = DIM + PIECE, PIECES = DIM / PIECE, V_STRIDE = KIND == EIGHT_SAGE1 ? 2 * DIM + PIECE : KEYS + PIECE };
-    enum { Q_BYTES = ROWS * STRIDE, K_BYTES = KEYS * STRIDE, V_BYTES = (KIND == EIGHT_SAGE1 ? KEYS : DIM) * V_STRIDE };
-    enum { STAGE = K_BYTES + V_BYTES, BYTES = Q_BYTES + STAGES * STAGE, BLOCKS = DIM > 128 ? 1 : 2 /* a processor */ };
+    enum { WIDE_V = KIND == EIGHT_SAGE1 || KIND == EIGHT_SAGE1_F16, V_STRIDE = WIDE_V ? 2 * DIM + PIECE : KEYS + PIECE };
+    enum { STRIDE = DIM + PIECE, PIECES = DIM / PIECE };
+    enum { Q_BYTES = ROWS * STRIDE, K_BYTES = KEYS * STRIDE, V_BYTES = (WIDE_V ? KEYS : DIM) * V_STRIDE };
+    enum { STAGE = K_BYTES + V_BYTES, BYTES = Q_BYTES + STAGES * STAGE, BLOCKS = DIM > 128 ? 1 : DIM > 64 ? 2 : 3 /* a processor */ };
 };
 
 /* What the codes of a stage's keys count. */
@@ -81,6 +83,19 @@ static __device__ __forceinline__ void load_stored_values(const prefill_eight_ca
     }
 }
 
+/* V of Sage 1 as f16 in the workspace; zeros where nobody sees the key. */
+template <int DIM> static __device__ __forceinline__ void load_f16_values(const prefill_eight_call &c, int64_t first, uint32_t to)
+{
+    typedef eight_shape<DIM, EIGHT_SAGE1_F16> S;
+    const int64_t row = octavo_prefill_f16_row(&c.of.kv);
+#pragma unroll 4
+    for (int i = (int)threadIdx.x; i < KEYS * 2 * S::PIECES; i += THREADS) {
+        const int r = i / (2 * S::PIECES), byte = i % (2 * S::PIECES) * PIECE;
+        const bool there = byte < row;
+        copy_16(to + r * S::V_STRIDE + byte, c.workspace + c.at.v_f16 + (first + r) * row + (there ? byte : 0), there ? PIECE : 0);
+    }
+}
+
 /* Asks for the keys [begin, begin + KEYS) and finds their factors. */
 template <int DIM, eight_kind KIND>
 static __device__ __forceinline__ void load_tile(const prefill_eight_call &c, const prefill_place &at, const octavo_span &seen, int64_t begin, int stage,
@@ -100,6 +115,8 @@ static __device__ __forceinline__ void load_tile(const prefill_eight_call &c, co
         if (threadIdx.x < KEYS) find_values(c, at, seen, token, &factors->row[threadIdx.x], &factors->v[stage][threadIdx.x]);
         __syncthreads();
         load_stored_values<DIM>(c, factors->row, memory + S::Q_BYTES + stage * S::STAGE + S::K_BYTES);
+    } else if (KIND == EIGHT_SAGE1_F16) {
+        load_f16_values<DIM>(c, line * c.at.kv_tokens + begin, to + S::K_BYTES);
     } else {
 #pragma unroll
         for (int i = (int)threadIdx.x; i < DIM * (KEYS / PIECE); i += THREADS) {
@@ -113,7 +130,7 @@ static __device__ __forceinline__ void load_tile(const prefill_eight_call &c, co
     if (threadIdx.x >= KEYS) return;
     const int64_t block = (line * c.at.kv_tokens + begin) / OCTAVO_PREFILL_BLOCK, place = line * c.at.kv_tokens + token;
     factors->k[stage][threadIdx.x] = floats_at(c, c.at.k_scale)[c.at.per_token ? place : 4 * block + threadIdx.x % 8 / 2];
-    if (KIND == EIGHT_SAGE1) return;
+    if (S::WIDE_V) return;
     factors->v[stage][threadIdx.x] = c.at.v_log2 ? ldexpf(1.0f, (int)floats_at(c, c.at.v_log2)[c.at.per_token ? place : block]) : 1.0f;
 }
 
@@ -205,6 +222,39 @@ static __device__ __forceinline__ void add_values(const float (&weight)[TILES][4
     }
 }
 
+/* out = out * down + up * (weights times values), the latter summed up in f16: 64 weights of at most 1 times values of at most 448. */
+template <int DIM>
+static __device__ __forceinline__ void add_f16_values(const float (&weight)[TILES][4], const float (&down)[2], const float (&up)[2], uint32_t v,
+                                                      float (&out)[DIM / 8][4])
+{
+    enum { STRIDE = 2 * DIM + PIECE };
+    const int lane = (int)threadIdx.x % 32;
+    const uint32_t v_at = v + (lane % 8 + lane / 8 % 2 * 8) * STRIDE + lane / 16 * PIECE;
+    uint32_t a[TILES / 2][4];
+#pragma unroll
+    for (int n = 0; n < TILES; n++)
+#pragma unroll
+        for (int row = 0; row < 2; row++) a[n / 2][n % 2 * 2 + row] = pack_f16(weight[n][2 * row], weight[n][2 * row + 1]);
+#pragma unroll
+    for (int m = 0; m < DIM / 8; m += 2) {
+        uint32_t sum[2][2] = {};
+#pragma unroll
+        for (int n = 0; n < TILES; n += 2) {
+            uint32_t values[4];
+            ldmatrix_transposed(values, v_at + 8 * n * STRIDE + 16 * m);
+            mma_f16_sums(sum[0], a[n / 2], values[0], values[1]);
+            mma_f16_sums(sum[1], a[n / 2], values[2], values[3]);
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int row = i % 2;
+            float(&to)[4] = out[m + i / 2];
+            to[2 * row] = fmaf(f16_low(sum[i / 2][row]), up[row], to[2 * row] * down[row]);
+            to[2 * row + 1] = fmaf(f16_high(sum[i / 2][row]), up[row], to[2 * row + 1] * down[row]);
+        }
+    }
+}
+
 /* What becomes of a row's sums. */
 struct eight_end {
     const prefill_eight_call &c;
@@ -228,7 +278,7 @@ struct eight_end {
     __device__ float element(float x, float share, int64_t d, float left) const
     {
         const int64_t line = (at.b * c.of.kv.kv_heads + at.head) * c.of.kv.v_dim + d;
-        const float scale = !c.at.v ? channel_factor(&c.of.kv, at.head, d) : c.at.v_scale ? floats_at(c, c.at.v_scale)[line] : 1.0f;
+        const float scale = c.at.v_scale ? floats_at(c, c.at.v_scale)[line] : c.at.v ? 1.0f : channel_factor(&c.of.kv, at.head, d);
         if (share == 0.0f) return 0.0f;
         x = fmaf(left, share, x);
         return c.at.v_mean ? fmaf(floats_at(c, c.at.v_mean)[line], share, x * scale) : x * scale;
@@ -288,9 +338,13 @@ static __global__ void __launch_bounds__(THREADS, eight_shape<DIM, KIND>::BLOCKS
         float score[TILES][4];
         if (KIND == EIGHT_FP8) e4m3_scores<DIM>(score, q_at, k_at + stage * S::STAGE);
         else int8_scores<DIM>(score, q_at, k_at + stage * S::STAGE);
-        weigh_tile<DIM, TILES>(score, factors.k[stage], scale, c.of.p.soft_cap, (int)begin, tile_whole(sight, begin, KEYS), &rows, out);
         const uint32_t v = shared_address(memory) + S::Q_BYTES + stage * S::STAGE + S::K_BYTES;
+        const bool whole = tile_whole(sight, begin, KEYS);
+        float down[2], up[2];
+        if (KIND == EIGHT_SAGE1_F16) weigh_apart(score, factors.k[stage], scale, c.of.p.soft_cap, (int)begin, whole, &rows, down, up);
+        else weigh_tile<DIM, TILES>(score, factors.k[stage], scale, c.of.p.soft_cap, (int)begin, whole, &rows, out);
         if (KIND == EIGHT_SAGE1) add_values<DIM>(score, factors.v[stage], v, out);
+        else if (KIND == EIGHT_SAGE1_F16) add_f16_values<DIM>(score, down, up, v, out);
         else add_codes<DIM>(score, factors.v[stage], v, out);
         __syncthreads();
         begin = next;
@@ -326,7 +380,7 @@ octavo_status octavo_prefill_eight(const octavo_exec *exec, const prefill_call &
     OCTAVO_CUDA_TRY(octavo_prefill_encode(exec, of, call.at));
     switch (of.p.precision) {
     case OCTAVO_ATTENTION_FP8:   return launch_dim<EIGHT_FP8>(exec, call);
-    case OCTAVO_ATTENTION_SAGE1: return launch_dim<EIGHT_SAGE1>(exec, call);
+    case OCTAVO_ATTENTION_SAGE1: return call.at.v_f16 ? launch_dim<EIGHT_SAGE1_F16>(exec, call) : launch_dim<EIGHT_SAGE1>(exec, call);
     default:                     return launch_dim<EIGHT_SAGE2>(exec, call);
     }
 }

@@ -108,6 +108,15 @@ template <encode_from FROM> static __device__ __forceinline__ void load_channels
     }
 }
 
+/* Eight channels of a value as f16, with zeros behind the last. */
+static __device__ __forceinline__ void put_f16(const prefill_encode_call &c, int64_t line, int64_t token, int d, const float (&x)[EIGHT])
+{
+    const int64_t row = octavo_prefill_f16_row(&c.of.kv);
+    if (2 * d >= row) return;
+    *(uint4 *)(c.workspace + c.at.v_f16 + (line * c.at.kv_tokens + token) * row + 2 * d) =
+        make_uint4(pack_f16(x[0], x[1]), pack_f16(x[2], x[3]), pack_f16(x[4], x[5]), pack_f16(x[6], x[7]));
+}
+
 /* Codes of V, four channels of 8 tokens of 16 at a time, to rows of channels. */
 template <int DIM>
 static __device__ __forceinline__ void put_turned(const prefill_encode_call &c, const encode_shared<DIM> &shared, int64_t line, int64_t first)
@@ -223,6 +232,10 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
         }
 #pragma unroll
         for (int j = 0; j < EIGHT; j++) x[i][j] *= channels ? up[j] : scale.inverse;
+        if (WHAT == PREFILL_V && c.at.v_f16) {
+            put_f16(c, line, first + r, d, x[i]);
+            continue;
+        }
         if (WHAT == PREFILL_V || c.fp8) {
             low = pack_e4m3(x[i][0], x[i][1], x[i][2], x[i][3]), high = pack_e4m3(x[i][4], x[i][5], x[i][6], x[i][7]);
         } else {
@@ -241,6 +254,7 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
             *(uint2 *)(c.workspace + (WHAT == PREFILL_Q ? c.at.q : c.at.k) + (line * tokens + first + r) * c.at.width + d) = make_uint2(low, high);
     }
     if constexpr (WHAT == PREFILL_V) {
+        if (c.at.v_f16) return;
         if (c.at.v_rest) share_rest<DIM>(shared, rest, d);
         __syncthreads();
         put_turned<DIM>(c, shared, line, first);
@@ -378,7 +392,7 @@ octavo_status octavo_prefill_encode(const octavo_exec *exec, const prefill_call 
     const int64_t heads = p->q.shape[2] + 2 * (int64_t)of.kv.kv_heads;
     prefill_encode_call call = { of, at, (uint8_t *)exec->workspace, stored_of(p), p->precision == OCTAVO_ATTENTION_FP8, octavo_prefill_rotates(p) != 0, at.v_part != 0,
                                  { false, octavo_prefill_smooths_k(p) != 0, octavo_prefill_smooths_v(p) != 0 },
-                                 { false, octavo_prefill_seeks_k(p) && octavo_prefill_smooths_k(p), at.v_part != 0 }, {}, at.v ? of.kv.kv_heads : 0, (float)(1.0 / sqrt((double)of.kv.head_dim)) };
+                                 { false, octavo_prefill_seeks_k(p) && octavo_prefill_smooths_k(p), at.v_part != 0 }, {}, at.v || at.v_f16 ? of.kv.kv_heads : 0, (float)(1.0 / sqrt((double)of.kv.head_dim)) };
     if (dim > PREFILL_EIGHT_DIM || heads > 65535 || p->q.shape[0] > 65535)
         return octavo_cuda_fail(OCTAVO_E_UNSUPPORTED, "kv.head_dim is %d and v_dim %d for %lld heads of %lld sequences, expected at most %d for 65535 of 65535 on a GPU",
                                 of.kv.head_dim, of.kv.v_dim, (long long)heads, (long long)p->q.shape[0], (int)PREFILL_EIGHT_DIM);

@@ -224,13 +224,15 @@ static octavo_status run_terms(const octavo_exec *exec, const prefill_call &call
 
 octavo_status octavo_attention_prefill_sm90(const octavo_exec *exec, const octavo_attention_prefill_params *p)
 {
-    const prefill_call call = octavo_prefill_call_of(exec, p);
-    const bool empty = p->q.shape[0] * p->q.shape[1] * p->q.shape[2] == 0 || p->kv->max_tokens == 0, sage1 = !empty && fits_sage1(p);
+    octavo_attention_prefill_params plain = *p;
+    plain.flags &= ~(uint32_t)OCTAVO_PREFILL_F16_SUMS; /* sums of float32 are as fast */
+    const prefill_call call = octavo_prefill_call_of(exec, &plain);
+    const bool empty = p->q.shape[0] * p->q.shape[1] * p->q.shape[2] == 0 || p->kv->max_tokens == 0, sage1 = !empty && fits_sage1(&plain);
     bool done = false;
-    if (!empty && fits_exact(p)) return octavo_prefill_exact_sm90(exec, call);
+    if (!empty && fits_exact(&plain)) return octavo_prefill_exact_sm90(exec, call);
     if (!empty) OCTAVO_CUDA_TRY(run_terms(exec, call, &done));
     if (done) return OCTAVO_OK;
-    if (!sage1 && (empty || !fits_eight(p))) return octavo_attention_prefill_cuda(exec, p);
-    OCTAVO_CUDA_TRY(octavo_prefill_encode(exec, call, octavo_prefill_eight_layout_of(p)));
+    if (!sage1 && (empty || !fits_eight(&plain))) return octavo_attention_prefill_cuda(exec, p);
+    OCTAVO_CUDA_TRY(octavo_prefill_encode(exec, call, octavo_prefill_eight_layout_of(&plain)));
     return sage1 ? octavo_prefill_sage1_sm90(exec, call) : octavo_prefill_eight_sm90(exec, call);
 }

@@ -98,7 +98,7 @@ template <typename L, wgmma_type TYPE, prefill_cap CAP> static octavo_status lau
 template <wgmma_type TYPE, prefill_cap CAP> static octavo_status launch_dim(const octavo_exec *exec, const prefill_call &call)
 {
     switch (call.kv.head_dim) {
-    case 64:  return launch<prefill_layout<64, 2, 128, CAP == CAPPED ? 2 : 3, 4>, TYPE, CAP>(exec, call);
+    case 64:  return launch<prefill_layout<64, 2, CAP == CAPPED ? 96 : 128, 3, 4>, TYPE, CAP>(exec, call);
     case 96:  return launch<prefill_layout<96, 2, 96, 3, 3>, TYPE, CAP>(exec, call);
     case 128: return launch<prefill_layout<128, 2, 128, 2, 3>, TYPE, CAP>(exec, call);
     case 192: return launch<prefill_layout<192, 2, 96, 2, 2>, WGMMA_BF16, CAP>(exec, call); /* not of f16: octavo_prefill_fits_dim() */

@@ -51,10 +51,11 @@ template <typename L_, wgmma_type TYPE_> struct sage1_products {
         for (int i = 0; i < STEPS; i++) {
             const int column = i / ROW_STEPS, piece = i % ROW_STEPS * 2;
             uint32_t a[4], b[4];
+            const uint32_t keys = swizzled_piece<L::KEY_ROW>(k + column * L::KEYS * L::KEY_ROW, key, piece + lane / 8 % 2);
             ldmatrix(a, swizzled_piece<L::KEY_ROW>(q + column * GROUP_ROWS * L::KEY_ROW, row, piece + lane / 16));
 #pragma unroll
             for (int n = 0; n < L::KEYS / 8; n++) {
-                if (n % 2 == 0) ldmatrix(b, swizzled_piece<L::KEY_ROW>(k + column * L::KEYS * L::KEY_ROW, 8 * n + key, piece + lane / 8 % 2));
+                if (n % 2 == 0) ldmatrix(b, keys + 8 * n * L::KEY_ROW); /* rows are swizzled eight at a time at most */
                 mma_int8(*(int32_t(*)[4])&score[4 * n], a, b[n % 2 * 2], b[n % 2 * 2 + 1]);
             }
         }

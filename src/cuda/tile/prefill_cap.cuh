@@ -10,8 +10,8 @@
 
 enum prefill_cap { UNCAPPED, CAPPED };
 enum prefill_map { MAP_PLAIN, MAP_NARROW, MAP_WIDE };
-enum { CAP_TERMS = 6 };
-static constexpr float CAP_NARROW = 0.9375f;
+enum { CAP_TERMS = 5 };
+static constexpr float CAP_NARROW = 0.75f;
 
 /* What serves mostly, and always. */
 template <prefill_cap CAP> struct prefill_maps {
@@ -25,7 +25,7 @@ struct prefill_cap_terms {
 
 static inline prefill_cap_terms prefill_cap_terms_of(float cap_log2)
 {
-    static const float tanh_terms[CAP_TERMS] = { 1.0f, -0.33330556f, 0.13294499f, -0.05204089f, 0.017340088f, -0.0033517974f };
+    static const float tanh_terms[CAP_TERMS] = { 1.0f, -0.33328045f, 0.13253363f, -0.049866085f, 0.012750582f };
     prefill_cap_terms cap = {};
     cap.log2 = cap_log2;
     for (int i = 0; i < CAP_TERMS; i++) cap.term[i] = cap_log2 * tanh_terms[i];

@@ -58,10 +58,12 @@ template <wgmma_type TYPE, int COUNT> static __device__ __forceinline__ void pac
 /* A tile's scores, where they are masked or may be larger than any before, to weights. */
 template <typename P>
 static __device__ __forceinline__ void weigh_anew(float (&weight)[P::L::KEYS / 2], const typename P::score_type (&score)[P::L::KEYS / 2],
-                                                  softmax_rows *rows, const float (&scale)[2][P::SCALES], const prefill_cap_terms &cap, float (&down)[2],
-                                                  uint32_t facts, uint32_t spans, bool masked)
+                                                  const P &products, const prefill_cap_terms &cap, softmax_rows *rows, float (&down)[2], uint32_t facts,
+                                                  uint32_t spans, bool masked)
 {
     typedef weight_range<P::TYPE> R;
+    float scale[2][P::SCALES];
+    products.scale(scale, facts);
     if constexpr (P::CAP == CAPPED) {
         if (__builtin_expect(prefill_all_narrow(score, scale[0][0]), 1)) prefill_logarithms<MAP_NARROW>(weight, score, scale[0][0], cap);
         else prefill_logarithms<MAP_WIDE>(weight, score, scale[0][0], cap);
@@ -80,13 +82,13 @@ static __device__ __forceinline__ bool weigh_tile(float (&weight)[P::L::KEYS / 2
                                                   const prefill_cap_terms &cap, softmax_rows *rows, float (&down)[2], uint32_t k, uint32_t facts,
                                                   uint32_t spans, bool masked)
 {
-    float scale[2][P::SCALES];
-    products.scale(scale, facts);
     if (P::TYPE == WGMMA_BF16 && __builtin_expect(!masked, 1)) {
+        float scale[2][P::SCALES];
+        products.scale(scale, facts);
         if (__builtin_expect(softmax_guess<weight_range<P::TYPE>::LAG, P::CAP>(weight, score, rows, scale, cap), 1)) return false;
         products.multiply(score, k);
     }
-    weigh_anew<P>(weight, score, rows, scale, cap, down, facts, spans, masked);
+    weigh_anew<P>(weight, score, products, cap, rows, down, facts, spans, masked);
     return __any_sync(WHOLE_WARP, down[0] != 1.0f || down[1] != 1.0f);
 }
 
@@ -136,9 +138,7 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
             int flags = ring_fact(facts + 4);
             wgmma_wait<0>();
             wgmma_pin(score);
-            float scale[2][P::SCALES];
-            products.scale(scale, facts);
-            weigh_anew<P>(power, score, &rows, scale, c.cap, down, facts, spans, flags & TILE_MASKED);
+            weigh_anew<P>(power, score, products, c.cap, &rows, down, facts, spans, flags & TILE_MASKED);
             ring_report(base + L::K_EMPTY + 8 * k_at.stage);
             ring_advance<L::STAGES>(&k_at);
             pack_weights<P::TYPE>(weight, power);

@@ -25,7 +25,7 @@ struct prefill_encode_call {
     bool fp8, rotates, channels; /* channels: V has a scale a channel               */
     bool sums[3], mosts[3];      /* of Q, K, V: smoothed; scaled by largest values of channels */
     prefill_whole_most whole[3];
-    int values;                                        /* heads of V that are encoded: none in Sage 1 */
+    int values;                                        /* heads of V that are encoded: none in Sage 1, unless it sums in f16 */
     float rotation;                                    /* 1 / sqrt(head_dim)                          */
 };
 
@@ -132,6 +132,13 @@ static __device__ __forceinline__ float *channel_inverse(const prefill_encode_ca
     return floats_at(c, c.at.v_part) + line * (c.at.kv_tokens / TOKENS) * FACTS * c.of.kv.v_dim + d;
 }
 
+/* A channel's scale in Sage 1 with sums in f16: a power of two with which no value exceeds 448, nor 64 of them together f16's range. */
+static __device__ __forceinline__ octavo_prefill_scale f16_scale_of(float most)
+{
+    const int exponent = octavo_row_exponent(most);
+    return { ldexpf(1.0f, -exponent), ldexpf(1.0f, exponent) };
+}
+
 /* Numbers of blocks, of which a warp has EACH at a time, 32 channels side by side. */
 enum { EACH = 32, WARPS = THREADS / WARP, ROUND = WARPS * EACH };
 
@@ -203,7 +210,7 @@ template <prefill_operand WHAT> static __device__ __forceinline__ void join_fact
         return;
     }
     if (d >= dim) return;
-    const octavo_prefill_scale scale = octavo_prefill_scale_of(facts.most, 448.0f);
+    const octavo_prefill_scale scale = c.at.v_f16 ? f16_scale_of(facts.most) : octavo_prefill_scale_of(facts.most, 448.0f);
     floats_at(c, c.at.v_scale)[line * dim + d] = scale.scale;
     if (all > 0) *channel_inverse(c, line, d) = scale.inverse; /* the sum there has been added */
     if (c.sums[PREFILL_V]) floats_at(c, c.at.v_mean)[line * dim + d] = facts.mean;

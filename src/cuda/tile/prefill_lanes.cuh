@@ -60,20 +60,20 @@ static __device__ __forceinline__ bool tile_whole(const tile_sight &sight, int64
     return begin + keys <= sight.first.end && (begin >= sight.last.near_begin || begin + keys <= sight.first.sink_end);
 }
 
-/* Scores in units of a key's factor and a row's scale to weights; what was summed so far shrinks to the new largest score. */
-template <int DIM, int TILES>
-static __device__ __forceinline__ void weigh_tile(float (&score)[TILES][4], const float *k_factor, const float (&scale)[2], float cap, int begin, bool whole,
-                                                  lane_rows *rows, float (&out)[DIM / 8][4])
+/* Scores in units of a key's factor and a row's scale to logarithms to base 2, NOTHING where a row does not see the key; the largest of each row and of
+ * `most`. */
+template <int TILES>
+static __device__ __forceinline__ void score_tile(float (&score)[TILES][4], const float *k_factor, const float (&scale)[2], float cap, int begin, bool whole,
+                                                  const lane_rows &rows, float (&most)[2])
 {
     const int t = (int)threadIdx.x % 4;
-    float most[2] = { rows->most[0], rows->most[1] };
 #pragma unroll
     for (int n = 0; n < TILES; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int key = 8 * n + 2 * t + i % 2, token = begin + key, row = i / 2;
             const float x = soft_cap(score[n][i] * k_factor[key] * scale[row], cap) * LOG2_E;
-            const bool sees = whole || (token < rows->end[row] && (token >= rows->near_begin[row] || token < rows->sink_end[row]));
+            const bool sees = whole || (token < rows.end[row] && (token >= rows.near_begin[row] || token < rows.sink_end[row]));
             score[n][i] = sees ? x : NOTHING;
             most[row] = fmaxf(most[row], score[n][i]);
         }
@@ -81,18 +81,54 @@ static __device__ __forceinline__ void weigh_tile(float (&score)[TILES][4], cons
     for (int row = 0; row < 2; row++) {
         most[row] = fmaxf(most[row], __shfl_xor_sync(WHOLE_WARP, most[row], 1));
         most[row] = fmaxf(most[row], __shfl_xor_sync(WHOLE_WARP, most[row], 2));
-        const float down = rows->most[row] == NOTHING ? 0.0f : exp2_fast(rows->most[row] - most[row]);
-        rows->most[row] = most[row], rows->mass[row] *= down;
-#pragma unroll
-        for (int m = 0; m < DIM / 8; m++) out[m][2 * row] *= down, out[m][2 * row + 1] *= down;
     }
+}
+
+/* Logarithms to weights relative to a row's `most`; their sums join `mass`. */
+template <int TILES> static __device__ __forceinline__ void weights_of(float (&score)[TILES][4], const float (&most)[2], float (&mass)[2])
+{
 #pragma unroll
     for (int n = 0; n < TILES; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             score[n][i] = score[n][i] == NOTHING ? 0.0f : exp2_fast(score[n][i] - most[i / 2]);
-            rows->mass[i / 2] += score[n][i];
+            mass[i / 2] += score[n][i];
         }
+}
+
+/* Scores to weights; what was summed so far shrinks to the new largest score. */
+template <int DIM, int TILES>
+static __device__ __forceinline__ void weigh_tile(float (&score)[TILES][4], const float *k_factor, const float (&scale)[2], float cap, int begin, bool whole,
+                                                  lane_rows *rows, float (&out)[DIM / 8][4])
+{
+    float most[2] = { rows->most[0], rows->most[1] };
+    score_tile(score, k_factor, scale, cap, begin, whole, *rows, most);
+#pragma unroll
+    for (int row = 0; row < 2; row++) {
+        const float down = rows->most[row] == NOTHING ? 0.0f : exp2_fast(rows->most[row] - most[row]);
+        rows->most[row] = most[row], rows->mass[row] *= down;
+#pragma unroll
+        for (int m = 0; m < DIM / 8; m++) out[m][2 * row] *= down, out[m][2 * row + 1] *= down;
+    }
+    weights_of(score, most, rows->mass);
+}
+
+/* The same with weights relative to the largest of the tile alone. *down, *up: what sums so far and the tile's are to be multiplied by, to be
+ * relative to the new largest score. */
+template <int TILES>
+static __device__ __forceinline__ void weigh_apart(float (&score)[TILES][4], const float *k_factor, const float (&scale)[2], float cap, int begin, bool whole,
+                                                   lane_rows *rows, float (&down)[2], float (&up)[2])
+{
+    float top[2] = { NOTHING, NOTHING }, mass[2] = { 0.0f, 0.0f };
+    score_tile(score, k_factor, scale, cap, begin, whole, *rows, top);
+    weights_of(score, top, mass);
+#pragma unroll
+    for (int row = 0; row < 2; row++) {
+        const float most = fmaxf(rows->most[row], top[row]);
+        down[row] = rows->most[row] == NOTHING ? 0.0f : exp2_fast(rows->most[row] - most);
+        up[row] = top[row] == NOTHING ? 0.0f : exp2_fast(top[row] - most);
+        rows->mass[row] = fmaf(mass[row], up[row], rows->mass[row] * down[row]), rows->most[row] = most;
+    }
 }
 
 /* Rows of the warp to memory. of.element() gets a weighted sum, the keys' share of the denominator, which is 0 for a row that sees none, and what
