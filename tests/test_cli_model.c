@@ -147,6 +147,7 @@ static void test_verify_lower_precision(void **state)
         { "--cache-k e4m3", 1e-4, 0.1 },
         { "--cache-v int8", 1e-5, 3e-2 },
         { "--attention fp8", 1e-4, 0.2 },
+        { "--attention fp8 --attention-scales tensor", 1e-4, 0.2 },
         { "--attention sage1 --attention-scales token", 1e-5, 0.1 },
     };
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
