@@ -3,7 +3,7 @@
 
     OCTAVO_LIBRARY=build/liboctavo.so bench/peers.py [--only decode,prefill,product] [--shapes 256k,32k] [--json FILE] [--ffa FOLDER]
 
-Every call is timed in a CUDA graph whose calls take copies of their inputs in turn, together four times the second-level cache; the
+Every call is timed in a CUDA graph whose calls take copies of their inputs in turn, together 64 times the second-level cache; the
 median of the replays counts. Of a peer that can be asked in several ways (keys by token or by head; query heads as such or as query
 tokens of their kv head) the fastest is shown. Errors are against float64 on a few heads. What does not import is named.
 --ffa: a folder that holds the FFA prototype's attn_kernel/; it is public, but no part of this tree."""

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CACHES_LONG = 4, CALLS_LEAST = 16, COPIES_MOST = 512, READ_PASSES = 5 };
+enum { CACHES_LEAST = 4, CACHES_LONG = 64, CALLS_LEAST = 16, COPIES_MOST = 1024, READ_PASSES = 5 };
 static const size_t READ_BYTES = (size_t)1 << 30;
 static const double BUSY_SECONDS = 0.01, SHORTEST = 1e-4 /* so that there are at most a hundred replays */;
 
@@ -22,13 +22,17 @@ static int64_t cache_bytes(const octavo_exec *exec)
 
 int bench_pools_send(bench_pools *pools, const octavo_exec *exec, const void *pool, size_t bytes)
 {
-    const int64_t wanted = (int64_t)(CACHES_LONG * (size_t)cache_bytes(exec) / bytes) + 1;
+    const size_t cache = (size_t)cache_bytes(exec);
+    const int64_t wanted = (int64_t)(CACHES_LONG * cache / bytes) + 1, least = (int64_t)(CACHES_LEAST * cache / bytes) + 1;
     pools->device = exec->device;
     pools->pools = calloc(COPIES_MOST, sizeof *pools->pools);
     if (!pools->pools) return cli_refuse("there is no memory for a list of pools");
     while (pools->count < wanted && pools->count < COPIES_MOST) {
         void **made = &pools->pools[pools->count];
-        if (octavo_device_allocate(exec->device, bytes, made) != OCTAVO_OK) return cli_refuse_last();
+        if (octavo_device_allocate(exec->device, bytes, made) != OCTAVO_OK) {
+            if (pools->count >= least) break;
+            return cli_refuse_last();
+        }
         pools->count++;
         if (octavo_device_upload(exec, *made, pool, bytes) != OCTAVO_OK) return cli_refuse_last();
     }

@@ -7,7 +7,8 @@
 /* 1: work runs on a GPU. */
 int bench_on_gpu(const octavo_exec *exec);
 
-/* The same pages several times over: together four times the second-level cache, so that calls in turn find none of theirs in it. */
+/* The same pages several times over: together 64 times the second-level cache, so that calls in turn find none of theirs in it. Four times would do
+ * where a cache forgets what is oldest, but what is copied to leave first leaves the older in place. A GPU without room for them has at least four. */
 typedef struct bench_pools {
     octavo_device *device;
     void **pools; /* [count] */

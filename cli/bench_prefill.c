@@ -185,7 +185,7 @@ static int stage_init(prefill_stage *s, const octavo_exec *exec, const octavo_ex
     s->params.out = tensor_of(s, HERE_OUT, s->out, data->tokens, data->q_heads);
     s->params.lse = s->there[HERE_LSE] ? s->there[HERE_LSE] : s->lse;
     s->params.kv = &s->view, s->params.mask = settings->mask, s->params.window = settings->window;
-    s->params.scales = settings->scales, s->params.flags = settings->flags;
+    s->params.scales = settings->scales, s->params.flags = settings->flags, s->params.soft_cap = (float)settings->soft_cap;
     return status;
 }
 
@@ -287,7 +287,7 @@ int prefill_measure(const prefill_settings *settings, const octavo_exec *exec, c
     prefill_stage stage = { .settings = settings,
                             .layout = layout,
                             .data = { .batch = settings->batch, .tokens = tokens, .keys = settings->keys ? settings->keys : tokens,
-                                      .q_heads = settings->q_heads, .kv_heads = settings->kv_heads, .dim = settings->head_dim } };
+                                      .q_heads = settings->q_heads, .kv_heads = settings->kv_heads, .dim = settings->head_dim, .soft_cap = settings->soft_cap } };
     int status = stage_init(&stage, exec, cpu);
     for (int64_t i = 0; status == EXIT_DONE && i < settings->precision_count; i++) {
         rows[i] = (prefill_row){ .tokens = tokens, .keys = stage.data.keys, .layout = layout, .precision = settings->precisions[i] };

@@ -18,7 +18,7 @@ enum { PREFILL_ROWS_MOST = PREFILL_LENGTHS_MOST * PREFILL_LAYOUTS * PREFILL_PREC
 
 typedef struct prefill_settings {
     int64_t batch, q_heads, kv_heads, head_dim, keys, window, seed, samples, repeat, threads; /* keys 0: as many as tokens */
-    double bias;
+    double bias, soft_cap; /* 0: none */
     int32_t tokens[PREFILL_LENGTHS_MOST];
     octavo_attention_precision precisions[PREFILL_PRECISIONS];
     prefill_layout layouts[PREFILL_LAYOUTS];
@@ -50,6 +50,7 @@ int prefill_measure(const prefill_settings *settings, const octavo_exec *exec, c
 /* The operands of a call as they were before anything was rounded but to bf16. */
 typedef struct prefill_data {
     int64_t batch, tokens, keys, q_heads, kv_heads, dim;
+    double soft_cap;
     uint16_t *q, *k, *v; /* [batch, tokens, heads, dim] bf16 */
 } prefill_data;
 

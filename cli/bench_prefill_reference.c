@@ -42,6 +42,7 @@ static double attend(const prefill_data *data, prefill_sight sight, int64_t b, i
         double sum = 0;
         for (int64_t d = 0; d < dim; d++) sum += (double)element_from_bf16(q[d]) * (double)element_from_bf16(k[d]);
         score[t] = sum / sqrt((double)dim);
+        if (data->soft_cap > 0) score[t] = data->soft_cap * tanh(score[t] / data->soft_cap);
         most = fmax(most, score[t]);
     }
     for (int64_t d = 0; d < dim; d++) out[d] = 0;

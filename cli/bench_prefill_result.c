@@ -40,9 +40,10 @@ static json_t *settings_object(const prefill_settings *settings)
 {
     char layouts[LIST_BYTES];
     layout_list(settings, layouts);
-    return json_pack("{s:I s:I s:I s:I s:s s:I s:s s:b s:b s:b s:b s:s s:s s:s s:f s:I s:I s:I s:I s:s}", "batch", (json_int_t)settings->batch, "q_heads",
+    return json_pack("{s:I s:I s:I s:I s:s s:I s:f s:s s:b s:b s:b s:b s:s s:s s:s s:f s:I s:I s:I s:I s:s}", "batch", (json_int_t)settings->batch, "q_heads",
                      (json_int_t)settings->q_heads, "kv_heads", (json_int_t)settings->kv_heads, "head_dim", (json_int_t)settings->head_dim,
-                     "mask", mask_name(settings->mask), "window", (json_int_t)settings->window, "scales", octavo_prefill_scales_name(settings->scales),
+                     "mask", mask_name(settings->mask), "window", (json_int_t)settings->window, "soft_cap", settings->soft_cap, "scales",
+                     octavo_prefill_scales_name(settings->scales),
                      "smooth", !(settings->flags & OCTAVO_PREFILL_NO_SMOOTH), "smooth_v", (settings->flags & OCTAVO_PREFILL_SMOOTH_V) != 0,
                      "rotate", (settings->flags & OCTAVO_PREFILL_ROTATE) != 0, "f16_sums", (settings->flags & OCTAVO_PREFILL_F16_SUMS) != 0, "layout", layouts, "cache_k",
                      octavo_k_format_name(settings->k_format), "cache_v", octavo_v_format_name(settings->v_format), "bias", settings->bias, "seed",

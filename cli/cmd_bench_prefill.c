@@ -94,6 +94,7 @@ static int parse(int argc, char **argv, prefill_settings *settings, int *status)
         { "keys", 0, OPTION_INTEGER, "N", "keys of a sequence, of which the last are the queries' own\n(default: as many as queries)", &settings->keys, 1, SIZE_MOST },
         { "mask", 0, OPTION_TEXT, "M", "causal full (default causal)", &words.mask, 0, 0 },
         { "window", 0, OPTION_INTEGER, "N", "keys that a query sees (default: all)", &settings->window, 1, SIZE_MOST },
+        { "soft-cap", 0, OPTION_NUMBER, "X", "cap * tanh(score / cap) instead of scores (default: none)", &settings->soft_cap, 0, 0 },
         { "precision", 0, OPTION_TEXT, "LIST", "exact fp8 sage1 sage2 (default all four)", &words.precision, 0, 0 },
         { "scales", 0, OPTION_TEXT, "WHAT", "what shares a scale: block head tensor, in sage token warp\nthread too (default block)", &words.scales, 0, 0 },
         { "no-smooth", 0, OPTION_FLAG, NULL, "sage: leaves K's mean where it is", &words.no_smooth, 0, 0 },

@@ -339,6 +339,7 @@ int kc_check_attention_prefill(const kc_pair *pair)
     p->q = c->in.q, p->kv = &c->view, p->softmax_scale = c->in.softmax_scale, p->soft_cap = c->in.soft_cap;
     p->window = c->in.window, p->sink_tokens = c->in.sink_tokens;
     p->mask = kc_chance(70) ? OCTAVO_MASK_CAUSAL : OCTAVO_MASK_FULL;
+    if (c->tiled && kc_chance(15)) p->soft_cap = (float)kc_uniform(0.5, 60.0);
     draw_flags(&at, pair->device);
     draw_scales(&at);
     draw_lengths(&at);

@@ -320,6 +320,18 @@ static void test_prefill(void **state)
     assert_refused("bench prefill --tokens 10 --keys 9", NULL, "causal");
 }
 
+/* Its reference has the cap, too. */
+static void test_prefill_capped(void **state)
+{
+    (void)state;
+    program_run("bench prefill --tokens 64 --q-heads 2 --kv-heads 1 --head-dim 64 --repeat 1 --precision exact --soft-cap 0.5 --json", NULL, &result);
+    json_t *root = parse_output();
+    const json_t *row = json_array_get(json_object_get(root, "results"), 0);
+    assert_true(number(json_object_get(root, "settings"), "soft_cap") == 0.5);
+    assert_true(number(row, "rel_error") > 0 && number(row, "rel_error") <= 0.004 && number(row, "lse_error") < 0.01);
+    json_decref(root);
+}
+
 static void test_plot_of_nothing(void **state)
 {
     (void)state;
@@ -395,6 +407,7 @@ int main(void)
         cmocka_unit_test(test_measure_recording),
         cmocka_unit_test(test_kept_results),
         cmocka_unit_test(test_prefill),
+        cmocka_unit_test(test_prefill_capped),
         cmocka_unit_test(test_plot_of_nothing),
         cmocka_unit_test(test_info),
     };

@@ -14,6 +14,7 @@ import sys
 LINE = re.compile(r"/\*([0-9a-f]{4,6})\*/\s+(.*?);")
 BRANCH = re.compile(r"\bBRA\b.*?0x([0-9a-f]+)")
 PRODUCT, WAIT, LOCAL = re.compile(r"\b[HQI]GMMA\b"), re.compile(r"\bWARPGROUP\.DEPBAR\b"), re.compile(r"\b(STL|LDL)\b")
+EXIT = re.compile(r"\bEXIT\b")
 
 
 def find_tool():
@@ -46,11 +47,13 @@ def main_loop(code):
     """The instructions of the smallest loop that holds a product; None where there is none but what goes back from the kernel's end."""
     loops = [(int(branch[1], 16), at) for at, text in code if (branch := BRANCH.search(text)) and int(branch[1], 16) <= at]
     products = [at for at, text in code if PRODUCT.search(text)]
-    around = [loop for loop in loops if any(loop[0] <= at <= loop[1] for at in products)]
+    exits = [at for at, text in code if EXIT.search(text)] # behind them lie repeated waits, which go back into the loop
+    inside = lambda loop, places: any(loop[0] <= at <= loop[1] for at in places)
+    around = [loop for loop in loops if inside(loop, products) and not inside(loop, exits)]
     if not around:
         return None
     begin, end = min(around, key=lambda loop: loop[1] - loop[0])
-    if end - begin > code[-1][0] // 2:
+    if end - begin > code[-1][0] * 3 // 4:
         return None
     return [text for at, text in code if begin <= at <= end]
 

@@ -20,6 +20,12 @@ typedef struct octavo_prefill_terms_layout {
                         * precision take (kernel/prefill_eight.h), of Sage 2 those of Sage 1  */
 } octavo_prefill_terms_layout;
 
+/* 1: there are kernels of sm_90 for heads of that size, or in bf16 and exact only. */
+OCTAVO_KERNEL_INLINE int octavo_prefill_fits_dim(int32_t dim, int exact_bf16)
+{
+    return dim == 64 || dim == 96 || dim == 128 || dim == 256 || (dim == 192 && exact_bf16);
+}
+
 /* 1: a bf16 number holds an element, its factor included. */
 OCTAVO_KERNEL_INLINE int octavo_prefill_k_is_short(octavo_k_format format)
 {
@@ -36,8 +42,8 @@ OCTAVO_KERNEL_INLINE int octavo_prefill_terms_of(const octavo_prefill_params *p)
 {
     const octavo_kv_view *kv = p->kv;
     const int stored_v = kv->v_format == OCTAVO_V_E4M3 && !kv->v_channel_scale && !octavo_prefill_smooths_v(p);
-    if (p->soft_cap != 0.0f || kv->head_dim != kv->v_dim || kv->head_dim % 8) return 0;
-    if (octavo_prefill_is_sage(p)) return stored_v && !octavo_prefill_takes_k_codes(p) && p->scales != OCTAVO_PREFILL_PER_TOKEN;
+    if (kv->head_dim != kv->v_dim || kv->head_dim % 8) return 0;
+    if (octavo_prefill_is_sage(p)) return p->soft_cap == 0.0f && stored_v && !octavo_prefill_takes_k_codes(p) && p->scales != OCTAVO_PREFILL_PER_TOKEN;
     if (kv->k_mean) return 0;
     if (p->precision == OCTAVO_ATTENTION_FP8) return stored_v;
     const int plain = kv->k_format == OCTAVO_K_BF16 && kv->v_format == OCTAVO_V_BF16, wide = kv->k_format == OCTAVO_K_F32 || kv->v_format == OCTAVO_V_F32;
@@ -53,7 +59,7 @@ static inline octavo_prefill_terms_layout octavo_prefill_terms_layout_of(const o
     const int terms = octavo_prefill_terms_of(p), dim = terms * kv->head_dim, exact = p->precision == OCTAVO_ATTENTION_EXACT;
     const int64_t batch = p->q.shape[0], rows = p->q.shape[1] * p->q.shape[2], heads = batch * kv->kv_heads;
     octavo_prefill_params codes = *p;
-    if (dim != 64 && dim != 128 && dim != 256) return at;
+    if (!octavo_prefill_fits_dim(dim, !octavo_prefill_is_sage(p))) return at;
     if (octavo_prefill_is_sage(p)) codes.precision = OCTAVO_ATTENTION_SAGE1;
     at.terms = terms, at.kv_tokens = (kv->max_tokens + BLOCK - 1) / BLOCK * BLOCK;
     at.bytes = exact ? 0 : octavo_prefill_eight_layout_of(&codes).bytes;

@@ -45,10 +45,4 @@ static __device__ __forceinline__ void store_shared_u16(uint32_t to, uint16_t x)
 /* Asks for a line to be brought into the second-level cache. */
 static __device__ __forceinline__ void prefetch_line(const void *at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at) : "memory"); }
 
-/* Asks for bytes, a multiple of 16, of aligned memory to be brought there. */
-static __device__ __forceinline__ void prefetch_bytes(const void *at, uint32_t bytes)
-{
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(at), "r"(bytes) : "memory");
-}
-
 #endif

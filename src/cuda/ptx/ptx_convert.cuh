@@ -19,6 +19,14 @@ static __device__ __forceinline__ float log2_fast(float x)
     return y;
 }
 
+/* Off by a unit in the last place. */
+static __device__ __forceinline__ float reciprocal_fast(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 static __device__ __forceinline__ uint32_t permute(uint32_t a, uint32_t b, uint32_t selector) { return __byte_perm(a, b, selector); }
 
 static __device__ __forceinline__ uint32_t pack_bf16(float low, float high)

@@ -67,11 +67,22 @@ enum wgmma_type { WGMMA_BF16, WGMMA_F16 };
     "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15," \
     " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31," \
     " %32, %33, %34, %35, %36, %37, %38, %39}"
+#define WGMMA_REGISTERS_48 \
+    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15," \
+    " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31," \
+    " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47}"
 #define WGMMA_REGISTERS_64 \
     "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15," \
     " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31," \
     " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47," \
     " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}"
+#define WGMMA_REGISTERS_96 \
+    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15," \
+    " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31," \
+    " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47," \
+    " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63," \
+    " %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79," \
+    " %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95}"
 #define WGMMA_REGISTERS_128 \
     "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15," \
     " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31," \
@@ -84,7 +95,9 @@ enum wgmma_type { WGMMA_BF16, WGMMA_F16 };
 #define WGMMA_F8(c, i) "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3]), "+f"(c[i + 4]), "+f"(c[i + 5]), "+f"(c[i + 6]), "+f"(c[i + 7])
 #define WGMMA_F32(c, i) WGMMA_F8(c, i), WGMMA_F8(c, i + 8), WGMMA_F8(c, i + 16), WGMMA_F8(c, i + 24)
 #define WGMMA_F40(c)    WGMMA_F32(c, 0), WGMMA_F8(c, 32)
+#define WGMMA_F48(c)    WGMMA_F40(c), WGMMA_F8(c, 40)
 #define WGMMA_F64(c)    WGMMA_F32(c, 0), WGMMA_F32(c, 32)
+#define WGMMA_F96(c)    WGMMA_F32(c, 0), WGMMA_F32(c, 32), WGMMA_F32(c, 64)
 #define WGMMA_F128(c)   WGMMA_F32(c, 0), WGMMA_F32(c, 32), WGMMA_F32(c, 64), WGMMA_F32(c, 96)
 
 /* c (+)= a b with a [64, 16] in shared memory, rows along its columns, and b [16, N] there, its columns as rows. */
@@ -95,6 +108,11 @@ template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_shared(f
 {
     if (TYPE == WGMMA_BF16) WGMMA_SHARED("m64n80k16", "bf16.bf16", WGMMA_REGISTERS_40, WGMMA_F40(c), "%42", "%40", "%41");
     else WGMMA_SHARED("m64n80k16", "f16.f16", WGMMA_REGISTERS_40, WGMMA_F40(c), "%42", "%40", "%41");
+}
+template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_shared(float (&c)[48], uint64_t a, uint64_t b, int add)
+{
+    if (TYPE == WGMMA_BF16) WGMMA_SHARED("m64n96k16", "bf16.bf16", WGMMA_REGISTERS_48, WGMMA_F48(c), "%50", "%48", "%49");
+    else WGMMA_SHARED("m64n96k16", "f16.f16", WGMMA_REGISTERS_48, WGMMA_F48(c), "%50", "%48", "%49");
 }
 template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_shared(float (&c)[64], uint64_t a, uint64_t b, int add)
 {
@@ -111,6 +129,11 @@ template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_register
     if (TYPE == WGMMA_BF16) WGMMA_REGISTERS("m64n80k16", "bf16.bf16", WGMMA_REGISTERS_40, WGMMA_F40(c), "%45", "%40", "%41", "%42", "%43", "%44");
     else WGMMA_REGISTERS("m64n80k16", "f16.f16", WGMMA_REGISTERS_40, WGMMA_F40(c), "%45", "%40", "%41", "%42", "%43", "%44");
 }
+template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_registers(float (&c)[48], const uint32_t (&a)[4], uint64_t b, int add)
+{
+    if (TYPE == WGMMA_BF16) WGMMA_REGISTERS("m64n96k16", "bf16.bf16", WGMMA_REGISTERS_48, WGMMA_F48(c), "%53", "%48", "%49", "%50", "%51", "%52");
+    else WGMMA_REGISTERS("m64n96k16", "f16.f16", WGMMA_REGISTERS_48, WGMMA_F48(c), "%53", "%48", "%49", "%50", "%51", "%52");
+}
 template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_registers(float (&c)[64], const uint32_t (&a)[4], uint64_t b, int add)
 {
     if (TYPE == WGMMA_BF16) WGMMA_REGISTERS("m64n128k16", "bf16.bf16", WGMMA_REGISTERS_64, WGMMA_F64(c), "%69", "%64", "%65", "%66", "%67", "%68");
@@ -126,10 +149,20 @@ template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_register
     if (TYPE == WGMMA_BF16) WGMMA_ADD("m64n64k16", "bf16.bf16", WGMMA_REGISTERS_32, WGMMA_F32(c, 0), "%32", "%33", "%34", "%35", "%36", "1");
     else WGMMA_ADD("m64n64k16", "f16.f16", WGMMA_REGISTERS_32, WGMMA_F32(c, 0), "%32", "%33", "%34", "%35", "%36", "1");
 }
+template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_registers_rows(float (&c)[48], const uint32_t (&a)[4], uint64_t b)
+{
+    if (TYPE == WGMMA_BF16) WGMMA_ADD("m64n96k16", "bf16.bf16", WGMMA_REGISTERS_48, WGMMA_F48(c), "%48", "%49", "%50", "%51", "%52", "1");
+    else WGMMA_ADD("m64n96k16", "f16.f16", WGMMA_REGISTERS_48, WGMMA_F48(c), "%48", "%49", "%50", "%51", "%52", "1");
+}
 template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_registers_rows(float (&c)[64], const uint32_t (&a)[4], uint64_t b)
 {
     if (TYPE == WGMMA_BF16) WGMMA_ADD("m64n128k16", "bf16.bf16", WGMMA_REGISTERS_64, WGMMA_F64(c), "%64", "%65", "%66", "%67", "%68", "1");
     else WGMMA_ADD("m64n128k16", "f16.f16", WGMMA_REGISTERS_64, WGMMA_F64(c), "%64", "%65", "%66", "%67", "%68", "1");
+}
+template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_registers_rows(float (&c)[96], const uint32_t (&a)[4], uint64_t b)
+{
+    if (TYPE == WGMMA_BF16) WGMMA_ADD("m64n192k16", "bf16.bf16", WGMMA_REGISTERS_96, WGMMA_F96(c), "%96", "%97", "%98", "%99", "%100", "1");
+    else WGMMA_ADD("m64n192k16", "f16.f16", WGMMA_REGISTERS_96, WGMMA_F96(c), "%96", "%97", "%98", "%99", "%100", "1");
 }
 template <wgmma_type TYPE> static __device__ __forceinline__ void wgmma_registers_rows(float (&c)[128], const uint32_t (&a)[4], uint64_t b)
 {

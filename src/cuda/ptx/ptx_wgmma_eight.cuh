@@ -38,10 +38,15 @@ static __device__ __forceinline__ void wgmma_eight_shared(int (&c)[64], uint64_t
                  ", " a2 ", " a3 "}, " j ", p" rest ";}" : outputs : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add))
 #define WGMMA_F4(c, i)    "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3])
 #define WGMMA_F36(c)      WGMMA_F32(c, 0), WGMMA_F4(c, 32)
+#define WGMMA_F52(c)      WGMMA_F48(c), WGMMA_F4(c, 48)
 #define WGMMA_F68(c)      WGMMA_F64(c), WGMMA_F4(c, 64)
 #define WGMMA_REGISTERS_36 \
     "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15," \
     " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35}"
+#define WGMMA_REGISTERS_52 \
+    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15," \
+    " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31," \
+    " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51}"
 #define WGMMA_REGISTERS_68 \
     "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15," \
     " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31," \
@@ -54,6 +59,14 @@ static __device__ __forceinline__ void wgmma_eight_registers(float (&c)[32], con
 static __device__ __forceinline__ void wgmma_eight_registers(float (&c)[36], const uint32_t (&a)[4], uint64_t b, int add)
 {
     WGMMA_EIGHT_REGISTERS("m64n72k32", "f32.e4m3.e4m3", WGMMA_REGISTERS_36, WGMMA_F36(c), "%41", "%36", "%37", "%38", "%39", "%40", ", 1, 1");
+}
+static __device__ __forceinline__ void wgmma_eight_registers(float (&c)[48], const uint32_t (&a)[4], uint64_t b, int add)
+{
+    WGMMA_EIGHT_REGISTERS("m64n96k32", "f32.e4m3.e4m3", WGMMA_REGISTERS_48, WGMMA_F48(c), "%53", "%48", "%49", "%50", "%51", "%52", ", 1, 1");
+}
+static __device__ __forceinline__ void wgmma_eight_registers(float (&c)[52], const uint32_t (&a)[4], uint64_t b, int add)
+{
+    WGMMA_EIGHT_REGISTERS("m64n104k32", "f32.e4m3.e4m3", WGMMA_REGISTERS_52, WGMMA_F52(c), "%57", "%52", "%53", "%54", "%55", "%56", ", 1, 1");
 }
 static __device__ __forceinline__ void wgmma_eight_registers(float (&c)[64], const uint32_t (&a)[4], uint64_t b, int add)
 {

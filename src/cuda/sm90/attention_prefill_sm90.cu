@@ -58,7 +58,8 @@ template <typename C> static octavo_status plan_tasks(const octavo_exec *exec, c
     prefill_order *order = &call->order;
     octavo_cuda_machine machine;
     OCTAVO_CUDA_TRY(octavo_cuda_machine_of(&machine));
-    call->of = of, call->scale_log2 = of.p.softmax_scale * LOG2_E;
+    const float cap = of.p.soft_cap;
+    call->of = of, call->cap = prefill_cap_terms_of(cap * LOG2_E), call->scale_log2 = of.p.softmax_scale * (cap > 0.0f ? 1.0f / cap : LOG2_E);
     order->heads = (int)(q->shape[0] * q->shape[2]), order->row_tiles = (int)octavo_cuda_ceil(q->shape[1], rows);
     order->tasks = order->heads * order->row_tiles;
     const int64_t kv_heads = SECTION_BYTES / (of.kv.max_tokens * token_bytes), section = (kv_heads < 1 ? 1 : kv_heads) * of.group;
@@ -108,7 +109,7 @@ static octavo_status code_maps(PFN_cuTensorMapEncodeTiled_v12000 encode, const o
                                int keys, CUtensorMap *q_map, CUtensorMap *k_map)
 {
     const int64_t batch = of.p.q.shape[0], q_heads = of.p.q.shape[2], kv_heads = of.kv.kv_heads, dim = of.kv.head_dim;
-    const int row = dim < ROW_BYTES ? (int)dim : ROW_BYTES;
+    const int row = dim > 64 ? ROW_BYTES : 64; /* zeros where they end before */
     const uint8_t *workspace = (const uint8_t *)exec->workspace;
     const map_axes q = { workspace + at.q, { dim, at.q_tokens, q_heads, batch }, { dim, dim * at.q_tokens, dim * at.q_tokens * q_heads } };
     const map_axes k = { workspace + at.k, { dim, at.kv_tokens, kv_heads, batch }, { dim, dim * at.kv_tokens, dim * at.kv_tokens * kv_heads } };
@@ -171,15 +172,17 @@ static bool pages_fit(const octavo_kv_view *kv, const octavo_section *section)
     return kv->block_tokens % 8 == 0 && section->sequence_bytes == 0;
 }
 
+/* 2^-21 of a cap is little beside the scores that it lets pass, and its inverse no large number. */
+static bool fits_cap(float cap) { return cap == 0.0f || (cap >= 0x1p-10f && cap <= 0x1p10f); }
+
 /* What all kernels of sm_90 ask for. */
-static bool fits_all(const octavo_attention_prefill_params *p)
+static bool fits_all(const octavo_attention_prefill_params *p, bool exact_bf16)
 {
     enum { KEYS_MOST = 256 };
     const octavo_kv_view *kv = p->kv;
     const int64_t tasks_most = p->q.shape[0] * p->q.shape[2] * octavo_cuda_ceil(p->q.shape[1], GROUP_ROWS);
-    return kv->head_dim == kv->v_dim && (kv->head_dim == 64 || kv->head_dim == 128 || kv->head_dim == 256) && p->softmax_scale > 0.0f &&
-           p->soft_cap == 0.0f && is_aligned(&p->out, p->out.dtype == OCTAVO_F32 ? 4 : HALF_BYTES) && kv->max_tokens <= INT32_MAX - KEYS_MOST &&
-           tasks_most <= INT32_MAX / 2;
+    return kv->head_dim == kv->v_dim && octavo_prefill_fits_dim(kv->head_dim, exact_bf16) && p->softmax_scale > 0.0f && fits_cap(p->soft_cap) &&
+           is_aligned(&p->out, p->out.dtype == OCTAVO_F32 ? 4 : HALF_BYTES) && kv->max_tokens <= INT32_MAX - KEYS_MOST && tasks_most <= INT32_MAX / 2;
 }
 
 static bool fits_exact(const octavo_attention_prefill_params *p)
@@ -187,23 +190,24 @@ static bool fits_exact(const octavo_attention_prefill_params *p)
     const octavo_kv_view *kv = p->kv;
     const bool bf16 = p->q.dtype == OCTAVO_BF16 && kv->k_format == OCTAVO_K_BF16 && kv->v_format == OCTAVO_V_BF16;
     const bool f16 = p->q.dtype == OCTAVO_F16 && kv->k_format == OCTAVO_K_F16 && kv->v_format == OCTAVO_V_F16;
-    return fits_all(p) && p->precision == OCTAVO_ATTENTION_EXACT && (bf16 || f16) && !kv->k_mean && !kv->v_channel_scale && is_aligned(&p->q, HALF_BYTES) &&
+    return fits_all(p, bf16) && p->precision == OCTAVO_ATTENTION_EXACT && (bf16 || f16) && !kv->k_mean && !kv->v_channel_scale && is_aligned(&p->q, HALF_BYTES) &&
            is_aligned(&kv->k[0]) && is_aligned(&kv->v) && pages_fit(kv, &kv->k[0]) && pages_fit(kv, &kv->v);
 }
 
-/* Not with scales of a single token; the encoding of keys takes any view. */
+/* Not with a soft cap, nor with scales of a single token; the encoding of keys takes any view. */
 static bool fits_sage1(const octavo_attention_prefill_params *p)
 {
     const octavo_kv_view *kv = p->kv;
-    return fits_all(p) && p->precision == OCTAVO_ATTENTION_SAGE1 && (kv->v_format == OCTAVO_V_BF16 || kv->v_format == OCTAVO_V_F16) && !kv->v_channel_scale &&
+    const bool halves = kv->v_format == OCTAVO_V_BF16 || kv->v_format == OCTAVO_V_F16;
+    return fits_all(p, false) && p->precision == OCTAVO_ATTENTION_SAGE1 && p->soft_cap == 0.0f && halves && !kv->v_channel_scale &&
            !octavo_prefill_eight_layout_of(p).per_token && is_aligned(&kv->v) && pages_fit(kv, &kv->v);
 }
 
-/* Eight-bit attention without a soft cap, and not with scales of a single token; the encoding takes any view. */
+/* Not with scales of a single token; the encoding takes any view. */
 static bool fits_eight(const octavo_attention_prefill_params *p)
 {
     const bool kind = p->precision == OCTAVO_ATTENTION_FP8 || p->precision == OCTAVO_ATTENTION_SAGE2;
-    return fits_all(p) && kind && !octavo_prefill_eight_layout_of(p).per_token;
+    return fits_all(p, false) && kind && !octavo_prefill_eight_layout_of(p).per_token;
 }
 
 /* The call over bf16 numbers in the workspace, where there is a kernel for it. */

@@ -31,19 +31,12 @@ static bool units_are_runs(const octavo_kv_view *kv, key_kind key)
            kv->k[0].token_bytes == PIECE * pieces && scales;
 }
 
-/* So do those of the second plane and of V, which the copy engine can fetch. */
-static bool rest_is_runs(const octavo_kv_view *kv)
-{
-    const int64_t more = octavo_k_row_bytes(kv->k_format, kv->head_dim), v = octavo_v_row_bytes(kv->v_format, kv->v_dim);
-    return kv->k[1].data && kv->k[1].token_bytes == more && kv->v.token_bytes == v && rows_fit(&kv->k[1], (int)more / PIECE) && rows_fit(&kv->v, (int)v / PIECE);
-}
-
 octavo_status octavo_block_score_sm90(const octavo_exec *exec, const octavo_block_score_params *p)
 {
     const octavo_kv_view *kv = p->in.kv;
     const key_kind key = key_kind_of(kv->k_format, p->in.planes);
     const size_t pools = (size_t)(kv->batch * kv->kv_heads) * sizeof(stream_pool);
-    const score_stream_call call = { decode_call_of(&p->in), *p, exec->workspace_bytes >= pools ? (stream_pool *)exec->workspace : nullptr, rest_is_runs(kv) };
+    const score_stream_call call = { decode_call_of(&p->in), *p, exec->workspace_bytes >= pools ? (stream_pool *)exec->workspace : nullptr };
     const bool fits = !p->only && !p->log_upper && !p->scores && p->in.window == 0 && kv->head_dim == STREAM_DIM && p->in.q.dtype != OCTAVO_F32 &&
                       call.of.rows <= STREAM_ROWS && kv->batch * kv->kv_heads <= 65535 && kv->max_tokens < INT32_MAX - UNIT_TOKENS;
     if (fits && key == KEY_E4M3 && units_are_runs(kv, key)) return launch<KEY_E4M3>(exec, call);

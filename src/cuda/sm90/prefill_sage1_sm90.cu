@@ -12,6 +12,7 @@ template <typename L_, wgmma_type TYPE_> struct sage1_products {
     typedef L_ L;
     typedef int score_type;
     static constexpr wgmma_type TYPE = TYPE_;
+    static constexpr prefill_cap CAP = UNCAPPED;
     enum { SCALES = L::SCALES, SCALED = 0, STEPS = L::DIM / 32, ROW_STEPS = L::KEY_ROW / 32 };
     uint32_t q;
     float factor[2]; /* of the lane's rows */
@@ -94,6 +95,7 @@ template <wgmma_type TYPE> static octavo_status launch_dim(const octavo_exec *ex
 {
     switch (call.kv.head_dim) {
     case 64:  return launch<prefill_layout<64, 1, 128, 3, 4>, TYPE>(exec, call);
+    case 96:  return launch<prefill_layout<96, 1, 128, 2, 4>, TYPE>(exec, call);
     case 128: return launch<prefill_layout<128, 1, 128, 2, 4>, TYPE>(exec, call);
     default:  return launch<prefill_layout<256, 1, 64, 2, 3>, TYPE>(exec, call);
     }

@@ -27,7 +27,6 @@ struct score_stream_call {
     decode_call of;
     octavo_block_score_params p;
     stream_pool *pools; /* [batch, kv_heads]; NULL: all units are the warps' own */
-    bool fetches;       /* units lie as one run each in the second plane and in V, too */
 };
 
 /* A unit in shared memory: rows, then scales. No more bytes are on their way than keep the memory busy: every load that a warp waits for
@@ -226,16 +225,9 @@ template <int KEY> static __device__ __forceinline__ void token_factors(uint32_t
 
 /* ---- units ---- */
 
-/* A warp's unit that weighs most, by the lane's row. */
-struct heaviest_unit {
-    float mass; /* its logarithm */
-    int unit;
-};
-
 /* The unit's results from its lanes' scores, in units of ln 2. */
 template <int COLS>
-static __device__ __forceinline__ void put_unit(const score_stream_call &c, const stream_block &k, int unit, const float (&x)[COLS][LANE_TOKENS],
-                                                heaviest_unit *most)
+static __device__ __forceinline__ void put_unit(const score_stream_call &c, const stream_block &k, int unit, const float (&x)[COLS][LANE_TOKENS])
 {
     const int lane = threadIdx.x % 32;
     float max[COLS], sum[COLS];
@@ -265,9 +257,7 @@ static __device__ __forceinline__ void put_unit(const score_stream_call &c, cons
         const int row = COLUMN_ROWS * n + lane;
         if (lane >= COLUMN_ROWS || row >= (int)c.of.rows) continue;
         const int64_t to = (k.group * c.of.rows + row) * c.of.units + unit;
-        const float mass = max[n] == NOTHING ? NOTHING : (max[n] + log2_fast(sum[n])) * LN_2;
-        if (n == 0 && mass > most->mass) *most = { mass, unit };
-        c.p.log_mass[to] = mass;
+        c.p.log_mass[to] = max[n] == NOTHING ? NOTHING : (max[n] + log2_fast(sum[n])) * LN_2;
         if (c.p.unit_max) c.p.unit_max[to] = max[n] == NOTHING ? NOTHING : max[n] * LN_2;
     }
 }
@@ -288,7 +278,7 @@ static __device__ __forceinline__ void hide_unseen(const score_stream_call &c, c
 
 template <int KEY, int COLS>
 static __device__ __forceinline__ void score_unit(const score_stream_call &c, const stream_block &k, const stream_queries<KEY, COLS> &rows, int unit,
-                                                  uint32_t stage, heaviest_unit *most)
+                                                  uint32_t stage)
 {
     typedef stream_unit<KEY> at;
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
@@ -308,7 +298,7 @@ static __device__ __forceinline__ void score_unit(const score_stream_call &c, co
 #pragma unroll
         for (int i = 0; i < COLS * LANE_TOKENS; i++) (&x[0][0])[i] = capped((&x[0][0])[i], c.of.in.soft_cap * LOG2_E);
     if ((unit + 1) * UNIT_TOKENS > k.whole_to) hide_unseen<COLS>(c, k, unit, x);
-    put_unit<COLS>(c, k, unit, x, most);
+    put_unit<COLS>(c, k, unit, x);
 }
 
 /* ---- the ring ---- */
@@ -430,22 +420,6 @@ static __device__ __forceinline__ void fetch_facts(const score_stream_call &c, c
     if (kv->page_table && unit < (int)c.of.units) prefetch_line(kv->page_table + k.b * kv->page_table_stride + unit / (kv->block_tokens / UNIT_TOKENS));
 }
 
-/* So many units of a warp's own make it likely that the heaviest is kept; it then comes to the second-level cache, which another kernel reads it
- * from, while units of the pool are waited for. A short call has no such time. */
-enum { FETCHES_FROM = 6 };
-
-static __device__ __forceinline__ void fetch_heaviest(const score_stream_call &c, const stream_block &k, const stream_source &from, int64_t row,
-                                                      const heaviest_unit &most)
-{
-    const octavo_kv_view *kv = &c.of.kv;
-    const int unit = __shfl_sync(WHOLE_WARP, most.unit, 0), lane = threadIdx.x % 32;
-    if (!c.fetches || k.own < FETCHES_FROM || unit < 0 || (unit + 1) * UNIT_TOKENS > k.length || lane > 2) return;
-    const octavo_section *section = lane == 0 ? &kv->k[1] : lane == 1 ? &kv->v : &kv->k[0];
-    const int64_t page = page_of(from, unit, k.units), token = (int64_t)(unit & ((1 << from.per_page_shift) - 1)) * UNIT_TOKENS;
-    const uint8_t *at = section_base(section, row, k.head) + page * section->page_bytes + token * section->token_bytes;
-    prefetch_bytes(at, (uint32_t)(UNIT_TOKENS * section->token_bytes));
-}
-
 /* Grid (shares, batch * kv heads); shared memory: a ring a warp. */
 template <int KEY, int COLS>
 static __global__ void __launch_bounds__(STREAM_THREADS, 4) score_stream(const __grid_constant__ score_stream_call c)
@@ -488,14 +462,13 @@ static __global__ void __launch_bounds__(STREAM_THREADS, 4) score_stream(const _
     stream_queries<KEY, COLS> rows;
     int place = 0;
     uint32_t parity = 0;
-    heaviest_unit most = { NOTHING, -1 };
 #pragma unroll 1
     for (int i = -at::DEPTH;; i++) {
         if (i >= 0) {
             const int unit = unit_at[warp][place];
             if (unit < 0) break;
             mbarrier_wait(barriers + 8 * place, parity);
-            score_unit<KEY, COLS>(c, k, rows, unit, ring + place * at::BYTES, &most);
+            score_unit<KEY, COLS>(c, k, rows, unit, ring + place * at::BYTES);
             __syncwarp();
         }
         int page;
@@ -512,7 +485,6 @@ static __global__ void __launch_bounds__(STREAM_THREADS, 4) score_stream(const _
         load_operands<KEY, COLS>(staged, &rows);
         if (order.pool && blockIdx.x == 0 && threadIdx.x == 0) open_pool(order.pool);
     }
-    fetch_heaviest(c, k, from, row, most);
 }
 
 #endif

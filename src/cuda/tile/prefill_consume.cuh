@@ -5,7 +5,7 @@
  * warp multiplies its scores once more. Without branches from each other the assembler would wait for the sums before there are weights.
  *
  * P is what scores are products of: L, TYPE (of weights and values), score_type, SCALES (of scores, in a tile), SCALED (where a score is of
- * type float and all have one scale), and
+ * type float and all have one scale; so it is where there is a CAP), and
  *   P(c, base, group)             the queries of a warpgroup;
  *   begin(c, base, task, my_row)  the queries of a task have come, the lane's are my_row and my_row + 8;
  *   ask(score, k)                 asks the matrix unit for a tile's scores;   multiply(score, k): the same for a warp alone;
@@ -22,10 +22,10 @@ template <int GROUPS> struct register_shares {
 };
 
 /* Named barriers, 0 is __syncthreads(): where weights take as long as products, warpgroups take turns in asking, so that one weighs while
- * another multiplies. Elsewhere turns are a loss. */
+ * another multiplies. Elsewhere, and under a soft cap, turns are a loss. */
 enum { FIRST_TURN = 1, TURN_THREADS = 2 * GROUP_THREADS };
-template <int DIM> struct takes_turns {
-    enum { TURNS = DIM == 64 };
+template <typename P> struct takes_turns {
+    enum { TURNS = P::L::DIM == 64 && P::CAP == UNCAPPED };
 };
 template <int GROUPS> static __device__ __forceinline__ void turn_end()
 {
@@ -58,30 +58,37 @@ template <wgmma_type TYPE, int COUNT> static __device__ __forceinline__ void pac
 /* A tile's scores, where they are masked or may be larger than any before, to weights. */
 template <typename P>
 static __device__ __forceinline__ void weigh_anew(float (&weight)[P::L::KEYS / 2], const typename P::score_type (&score)[P::L::KEYS / 2],
-                                                  const P &products, softmax_rows *rows, float (&down)[2], uint32_t facts, uint32_t spans, bool masked)
+                                                  const P &products, const prefill_cap_terms &cap, softmax_rows *rows, float (&down)[2], uint32_t facts,
+                                                  uint32_t spans, bool masked)
 {
     typedef weight_range<P::TYPE> R;
     float scale[2][P::SCALES];
     products.scale(scale, facts);
+    if constexpr (P::CAP == CAPPED) {
+        if (__builtin_expect(prefill_all_narrow(score, scale[0][0]), 1)) prefill_logarithms<MAP_NARROW>(weight, score, scale[0][0], cap);
+        else prefill_logarithms<MAP_WIDE>(weight, score, scale[0][0], cap);
+    } else {
 #pragma unroll
-    for (int i = 0; i < P::L::KEYS / 2; i++) weight[i] = P::SCALED ? (float)score[i] : (float)score[i] * scale[i / 2 % 2][i * P::SCALES / (P::L::KEYS / 2)];
+        for (int i = 0; i < P::L::KEYS / 2; i++) weight[i] = P::SCALED ? (float)score[i] : (float)score[i] * scale[i / 2 % 2][i * P::SCALES / (P::L::KEYS / 2)];
+    }
     if (masked) softmax_mask(weight, spans, ring_fact(facts));
-    softmax_weigh<R::LAG, R::OFFSET>(weight, rows, P::SCALED ? scale[0][0] : 1.0f, down);
+    softmax_weigh<R::LAG, R::OFFSET>(weight, rows, P::SCALED && P::CAP == UNCAPPED ? scale[0][0] : 1.0f, down);
     wgmma_pin(weight);
 }
 
 /* A tile's scores to weights. True: sums so far are to be multiplied by `down`. */
 template <typename P>
 static __device__ __forceinline__ bool weigh_tile(float (&weight)[P::L::KEYS / 2], typename P::score_type (&score)[P::L::KEYS / 2], const P &products,
-                                                  softmax_rows *rows, float (&down)[2], uint32_t k, uint32_t facts, uint32_t spans, bool masked)
+                                                  const prefill_cap_terms &cap, softmax_rows *rows, float (&down)[2], uint32_t k, uint32_t facts,
+                                                  uint32_t spans, bool masked)
 {
     if (P::TYPE == WGMMA_BF16 && __builtin_expect(!masked, 1)) {
         float scale[2][P::SCALES];
         products.scale(scale, facts);
-        if (__builtin_expect(softmax_guess<weight_range<P::TYPE>::LAG>(weight, score, rows, scale), 1)) return false;
+        if (__builtin_expect(softmax_guess<weight_range<P::TYPE>::LAG, P::CAP>(weight, score, rows, scale, cap), 1)) return false;
         products.multiply(score, k);
     }
-    weigh_anew<P>(weight, score, products, rows, down, facts, spans, masked);
+    weigh_anew<P>(weight, score, products, cap, rows, down, facts, spans, masked);
     return __any_sync(WHOLE_WARP, down[0] != 1.0f || down[1] != 1.0f);
 }
 
@@ -110,7 +117,7 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
     typename P::score_type score[L::KEYS / 2];
     float power[L::KEYS / 2], sum[L::DIM / 2], down[2];
     P products(c, base, group);
-    enum { TURNS = takes_turns<L::DIM>::TURNS };
+    enum { TURNS = takes_turns<P>::TURNS };
     if (TURNS && group == L::GROUPS - 1) turn_end<L::GROUPS>();
     for (;;) {
         const uint32_t task = base + L::TASK + 4 * TOLD_WORDS * tasks_at.stage;
@@ -131,7 +138,7 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
             int flags = ring_fact(facts + 4);
             wgmma_wait<0>();
             wgmma_pin(score);
-            weigh_anew<P>(power, score, products, &rows, down, facts, spans, flags & TILE_MASKED);
+            weigh_anew<P>(power, score, products, c.cap, &rows, down, facts, spans, flags & TILE_MASKED);
             ring_report(base + L::K_EMPTY + 8 * k_at.stage);
             ring_advance<L::STAGES>(&k_at);
             pack_weights<P::TYPE>(weight, power);
@@ -150,7 +157,7 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
                 wgmma_wait<1>();
                 wgmma_pin(score);
                 /* a wait in each branch: the assembler would bring one behind them forward, before the weights */
-                if (weigh_tile(power, score, products, &rows, down, k, facts, spans, flags & TILE_MASKED)) {
+                if (weigh_tile(power, score, products, c.cap, &rows, down, k, facts, spans, flags & TILE_MASKED)) {
                     wgmma_wait<0>();
                     wgmma_pin(sum);
                     softmax_rescale(sum, down);

@@ -20,6 +20,7 @@ struct prefill_codes_call {
     const float *q_scale, *q_shift;                  /* see kernel/prefill_eight.h; NULL: there is none */
     const float *k_scale, *v_log2, *v_scale, *v_mean, *v_rest;
     float scale_log2, zero; /* zero: 0, which the compiler does not know */
+    prefill_cap_terms cap;
 };
 
 /* TILE_SPECIAL: some row does not see some key, or V's factors are too far from one another for weights to be summed as codes. */
@@ -30,9 +31,9 @@ template <int DIM_, int KEYS_, int STAGES_, int GROUPS_> struct prefill_eight_la
     enum { DIM = DIM_, KEYS = KEYS_, STAGES = STAGES_, GROUPS = GROUPS_ };
     enum { TURNS = GROUPS == 2, REGISTERS = GROUPS == 2 ? 240 : 160 /* of a thread that multiplies */ };
     enum { ROWS = GROUPS * GROUP_ROWS, THREADS = (GROUPS + 1) * GROUP_THREADS, HALVES = KEYS / OCTAVO_PREFILL_BLOCK, PARTS = KEYS / PART_KEYS };
-    enum { HELD = DIM == 64 ? DIM / 32 : 0 /* steps of 32 columns of the queries in registers */, HELD_ALL = HELD == DIM / 32 };
-    enum { ASKS = HELD_ALL ? 2 : 1 /* groups of products of a part: narrow ones would read queries in shared memory twice as often */ };
-    enum { ROW = DIM < 128 ? DIM : 128, COLUMNS = DIM / ROW, TILE_BYTES = KEYS * DIM, Q_GROUP_BYTES = GROUP_ROWS * DIM };
+    enum { HELD = DIM < 128 ? DIM / 32 : 0 /* steps of 32 columns of the queries in registers */, HELD_ALL = HELD == DIM / 32 };
+    enum { ASKS = HELD_ALL && PARTS == 1 ? 2 : 1 /* groups of products of a part: narrow ones would read queries in shared memory twice as often */ };
+    enum { ROW = DIM > 64 ? 128 : 64, COLUMNS = (DIM + ROW - 1) / ROW, TILE_BYTES = KEYS * COLUMNS * ROW, Q_GROUP_BYTES = GROUP_ROWS * COLUMNS * ROW };
     enum { V_COLUMN_BYTES = (DIM + V_COLUMN_ROWS_MORE) * V_COLUMN, V_TILE_BYTES = KEYS / V_COLUMN * V_COLUMN_BYTES };
     /* floats of a tile: factors of scores, logarithms of the weights' factors, what a sum of weights is worth; then the first key and what else */
     enum { K_FACTORS = 4 * HALVES, V_LOGS = K_FACTORS, TILE_WORTH = V_LOGS + HALVES, TILE_BEGIN = TILE_WORTH + 1, TILE_FLAGS = TILE_BEGIN + 1 };
@@ -141,7 +142,7 @@ template <typename L> static __device__ __forceinline__ void eight_produce(const
             fence_for_engines();
             __syncwarp();
             if (lane == 0) {
-                mbarrier_report_and_expect(base + L::V_FULL + ring, L::TILE_BYTES);
+                mbarrier_report_and_expect(base + L::V_FULL + ring, L::KEYS * L::DIM);
                 for (int i = 0; i < L::KEYS / V_COLUMN; i++)
                     copy_box(v + i * L::V_COLUMN_BYTES, &c.v, base + L::V_FULL + ring, begin + i * V_COLUMN, 0, task.kv_head, task.b);
             }

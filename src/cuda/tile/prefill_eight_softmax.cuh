@@ -5,7 +5,7 @@
 #ifndef OCTAVO_CUDA_TILE_PREFILL_EIGHT_SOFTMAX_CUH
 #define OCTAVO_CUDA_TILE_PREFILL_EIGHT_SOFTMAX_CUH
 
-#include "cuda/ptx/ptx_convert.cuh"
+#include "cuda/tile/prefill_cap.cuh"
 #include "cuda/tile/prefill_eight_ring.cuh"
 
 /* What a lane knows of its rows, g and g + 8 of its warp: the unit of its sums and the largest so far, its own part of the sum of weights,
@@ -104,17 +104,50 @@ static __device__ __forceinline__ void eight_largest(float (&largest)[PART_HALVE
 }
 
 /* most: the largest logarithm of a weight so far in a lane's rows. */
-template <typename L, typename T>
+template <prefill_map MAP, typename L, typename T>
 static __device__ __forceinline__ void eight_most(float (&most)[2], const T (&score)[PART_SCORES], const int (&top)[PART_HALVES][2], const eight_tile<L> &tile,
-                                                  int part)
+                                                  int part, const prefill_cap_terms &cap)
 {
     float largest[PART_HALVES][2];
     eight_largest(largest, score, top);
 #pragma unroll
     for (int half = 0; half < PART_HALVES; half++)
 #pragma unroll
-        for (int row = 0; row < 2; row++)
-            most[row] = fmaxf(most[row], fmaf(largest[half][row], tile.factor[part * PART_HALVES + half][row], tile.log[part * PART_HALVES + half]));
+        for (int row = 0; row < 2; row++) {
+            const float its = prefill_logarithm<MAP>(largest[half][row], tile.factor[part * PART_HALVES + half][row], cap, tile.log[part * PART_HALVES + half]);
+            most[row] = fmaxf(most[row], MAP != MAP_PLAIN && largest[half][row] == -INFINITY ? -INFINITY : its);
+        }
+}
+
+/* The largest magnitude of a row's scores. Bits without regard to a sign put floats that have one behind the others. */
+static __device__ __forceinline__ float largest_size(const float (&score)[PART_SCORES], int from, int end)
+{
+    unsigned last = 0;
+#pragma unroll
+    for (int i = from; i < end; i += 4) last = __vimax3_u32(last, __float_as_uint(score[i]), __float_as_uint(score[i + 1]));
+    return fmaxf(fabsf(__uint_as_float(last)), __int_as_float(largest_bits(score, from, end)));
+}
+static __device__ __forceinline__ float largest_size(const int (&score)[PART_SCORES], int from, int end)
+{
+    int least = 0;
+#pragma unroll
+    for (int i = from; i < end; i += 4) least = __vimin3_s32(least, score[i], score[i + 1]);
+    return (float)max(largest_bits(score, from, end), -least);
+}
+
+/* The same for the whole warp: all scores of a lane are narrow (prefill_cap.cuh). */
+template <typename L, typename T>
+static __device__ __forceinline__ bool eight_narrow(const T (&score)[L::PARTS][PART_SCORES], const eight_tile<L> &tile)
+{
+    float most = 0.0f;
+#pragma unroll
+    for (int half = 0; half < L::HALVES; half++)
+#pragma unroll
+        for (int row = 0; row < 2; row++) {
+            const int from = half % PART_HALVES * HALF_SCORES;
+            most = fmaxf(most, largest_size(score[half / PART_HALVES], from + 2 * row, from + HALF_SCORES) * tile.factor[half][row]);
+        }
+    return __all_sync(WHOLE_WARP, most <= CAP_NARROW);
 }
 
 /* The unit of the tile's weights. down: what all sums before are multiplied by. */
@@ -134,9 +167,9 @@ static __device__ __forceinline__ void eight_unit(eight_rows *rows, float (&most
 /* Scores of a part to weights, their codes in the order in which V's tokens lie, and their sum where the matrix unit does not find it. The
  * logarithms are read once more, lest the assembler takes exponentials before the warpgroup's turn; and `zero` lets each 16 wait for those before
  * the last, lest it computes all their arguments first, while the unit for exponentials has nothing to do. */
-template <bool SUMS, typename L, typename T>
+template <bool SUMS, prefill_map MAP, typename L, typename T>
 static __device__ __forceinline__ void eight_weigh(uint32_t (&weight)[PART_KEYS / 32][4], const T (&score)[PART_SCORES], eight_rows *rows,
-                                                   const eight_tile<L> &tile, uint32_t facts, int part, float zero)
+                                                   const eight_tile<L> &tile, uint32_t facts, int part, float zero, const prefill_cap_terms &cap)
 {
     enum { CHUNK = 16, HALF_CHUNKS = HALF_SCORES / CHUNK };
     float last[2] = { 0.0f, 0.0f }, before[2] = { 0.0f, 0.0f };
@@ -151,8 +184,11 @@ static __device__ __forceinline__ void eight_weigh(uint32_t (&weight)[PART_KEYS 
             float x[CHUNK], its[2] = { up[0], up[1] };
             if (chunk > 1) its[0] = fmaf(before[0], zero, up[0]), its[1] = fmaf(before[1], zero, up[1]);
 #pragma unroll
-            for (int i = 0; i < CHUNK; i++)
-                x[i] = exp2_fast(fmaf((float)score[chunk * CHUNK + i], tile.factor[part * PART_HALVES + half][i / 2 % 2], its[i / 2 % 2]));
+            for (int i = 0; i < CHUNK; i++) {
+                const float score_of = (float)score[chunk * CHUNK + i];
+                x[i] = exp2_fast(prefill_logarithm<MAP>(score_of, tile.factor[part * PART_HALVES + half][i / 2 % 2], cap, its[i / 2 % 2]));
+                if (MAP != MAP_PLAIN && SUMS && score_of == -INFINITY) x[i] = 0.0f;
+            }
             before[0] = last[0], before[1] = last[1], last[0] = x[CHUNK - 4], last[1] = x[CHUNK - 2];
             if constexpr (SUMS)
 #pragma unroll

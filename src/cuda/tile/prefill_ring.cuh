@@ -1,13 +1,14 @@
 /* prefill_ring.cuh - shared memory of the prefill kernels of sm_90, and the warps that fill it.
  *
  * A tile of keys or values is [columns][keys][128 bytes of a row], swizzled as the copy engine and the matrix unit agree on; the queries of
- * a warpgroup are such a tile of 64 rows. Keys and values have a ring each. Of a tile of keys its first key and what a warpgroup has to know of
- * it lie beside it, of a task what its rows need. */
+ * a warpgroup are such a tile of 64 rows. Where a row ends within a column the copy engine fills up with zeros. Keys and values have a ring
+ * each. Of a tile of keys its first key and what a warpgroup has to know of it lie beside it, of a task what its rows need. */
 #ifndef OCTAVO_CUDA_TILE_PREFILL_RING_CUH
 #define OCTAVO_CUDA_TILE_PREFILL_RING_CUH
 
 #include "cuda/ptx/ptx_tma.cuh"
 #include "cuda/ptx/ptx_wgmma.cuh"
+#include "cuda/tile/prefill_cap.cuh"
 #include "cuda/tile/prefill_tasks.cuh"
 
 enum { GROUP_ROWS = 64, GROUP_THREADS = 128, ROW_BYTES = 128, ROW_ELEMENTS = 64, SWIZZLE_BYTES = 1024, TASKS = 2 /* known ahead */ };
@@ -25,14 +26,16 @@ struct prefill_tma_call {
     float scale_log2;
     int64_t q_tokens, kv_tokens;                   /* where queries and keys are codes: see kernel/prefill_eight.h */
     const float *q_scale, *q_shift, *k_scale;
+    prefill_cap_terms cap;
 };
 
 /* Where things lie in shared memory, from a base that is a multiple of SWIZZLE_BYTES. */
 template <int DIM_, int KEY_BYTES_, int KEYS_, int GROUPS_, int STAGES_> struct prefill_layout {
     enum { DIM = DIM_, KEY_BYTES = KEY_BYTES_ /* of an element of Q and K */, KEYS = KEYS_, GROUPS = GROUPS_, STAGES = STAGES_ };
     enum { ROWS = GROUPS * GROUP_ROWS, THREADS = (GROUPS + 1) * GROUP_THREADS, WARPS = GROUPS * GROUP_THREADS / WARP };
-    enum { Q_GROUP_BYTES = GROUP_ROWS * DIM * KEY_BYTES, K_TILE_BYTES = KEYS * DIM * KEY_BYTES, V_TILE_BYTES = KEYS * DIM * 2 };
-    enum { KEY_ROW = DIM * KEY_BYTES < ROW_BYTES ? DIM * KEY_BYTES : ROW_BYTES /* of a column */, KEY_COLUMNS = DIM * KEY_BYTES / KEY_ROW };
+    enum { KEY_ROW = DIM * KEY_BYTES > 64 ? ROW_BYTES : 64 /* of a column */, KEY_COLUMNS = (DIM * KEY_BYTES + KEY_ROW - 1) / KEY_ROW };
+    enum { V_COLUMNS = (DIM * 2 + ROW_BYTES - 1) / ROW_BYTES, V_TILE_BYTES = KEYS * V_COLUMNS * ROW_BYTES };
+    enum { Q_GROUP_BYTES = GROUP_ROWS * KEY_COLUMNS * KEY_ROW, K_TILE_BYTES = KEYS * KEY_COLUMNS * KEY_ROW };
     enum { SCALES = KEY_BYTES == 1 ? KEYS / OCTAVO_PREFILL_BLOCK : 0, FACT_BYTES = 8 + 16 * SCALES /* of a tile: its first key, flags, codes' scales */ };
     enum { K = GROUPS * Q_GROUP_BYTES, V = K + STAGES * K_TILE_BYTES, BARRIERS = V + STAGES * V_TILE_BYTES };
     enum { Q_FULL = BARRIERS, Q_EMPTY = Q_FULL + 8, K_FULL = Q_EMPTY + 8, K_EMPTY = K_FULL + 8 * STAGES, V_FULL = K_EMPTY + 8 * STAGES };
@@ -137,7 +140,7 @@ static __device__ __forceinline__ void ring_copy(const prefill_tma_call &c, cons
 {
     if (lane >= c.boxes) return;
 #pragma unroll
-    for (int i = 0; i < L::DIM / ROW_ELEMENTS; i++)
+    for (int i = 0; i < L::V_COLUMNS; i++)
         copy_box(to + (i * L::KEYS + lane * c.page_tokens) * ROW_BYTES, map, barrier, i * ROW_ELEMENTS, box.token, task.kv_head, box.page);
 }
 
@@ -147,16 +150,17 @@ template <typename L>
 static __device__ __forceinline__ void ring_copy_rows(const prefill_tma_call &c, const prefill_task &task, const octavo_section *section, int begin,
                                                       uint32_t to, int lane)
 {
-    enum { PIECE = 16, ROW_PIECES = ROW_BYTES / PIECE };
+    enum { PIECE = 16, ROW_PIECES = ROW_BYTES / PIECE, PIECES = L::DIM * 2 / PIECE };
     const prefill_place at = { task.b, task.kv_head, task.length, task.queries };
     for (int t = lane; t < L::KEYS; t += WARP) {
         const uint8_t *from = nullptr;
         stored_token found;
         if (begin + t < task.length && prefill_task_sees(task, begin + t, begin + t + 1) && prefill_find(c.of, at, begin + t, &found))
             from = stored_at(section, found);
-        for (int i = 0; i < L::DIM / ROW_ELEMENTS; i++)
+        for (int i = 0; i < L::V_COLUMNS; i++)
 #pragma unroll
             for (int j = 0; j < ROW_PIECES; j++) {
+                if (PIECES % ROW_PIECES && i * ROW_PIECES + j >= PIECES) continue; /* nothing reads what is beyond */
                 const uint4 piece = from ? *(const uint4 *)(from + (i * ROW_PIECES + j) * PIECE) : make_uint4(0, 0, 0, 0);
                 store_shared_16(to + (i * L::KEYS + t) * ROW_BYTES + (j ^ t % ROW_PIECES) * PIECE, piece);
             }

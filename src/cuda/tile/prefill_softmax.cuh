@@ -2,7 +2,7 @@
 #ifndef OCTAVO_CUDA_TILE_PREFILL_SOFTMAX_CUH
 #define OCTAVO_CUDA_TILE_PREFILL_SOFTMAX_CUH
 
-#include "cuda/ptx/ptx_convert.cuh"
+#include "cuda/tile/prefill_cap.cuh"
 #include "cuda/tile/prefill_ring.cuh"
 
 /* What a lane knows of its rows, g and g + 8 of its warp: what weights are relative to, and its own part of their sum. Logarithms are to
@@ -29,16 +29,17 @@ template <int COUNT> static __device__ __forceinline__ void softmax_mask(float (
     }
 }
 
-/* A row's scores to weights 2^(scale * score - base), a scale for each 64 keys; their sum. */
-template <int SCALES, int COUNT, typename T>
-static __device__ __forceinline__ float softmax_powers(float (&weight)[COUNT], const T (&score)[COUNT], int row, const float (&scale)[SCALES], float base)
+/* A row's scores to weights 2^(scale * score - base), a scale for each 64 keys, or of what a cap makes of scale * score; their sum. */
+template <prefill_map MAP, int SCALES, int COUNT, typename T>
+static __device__ __forceinline__ float softmax_powers(float (&weight)[COUNT], const T (&score)[COUNT], int row, const float (&scale)[SCALES], float base,
+                                                       const prefill_cap_terms &cap)
 {
     float mass[2] = { 0.0f, 0.0f };
 #pragma unroll
     for (int i = 2 * row; i < COUNT; i += 4)
 #pragma unroll
         for (int j = 0; j < 2; j++)
-            weight[i + j] = exp2_fast(fmaf((float)score[i + j], scale[i * SCALES / COUNT], -base)), mass[j] += weight[i + j];
+            weight[i + j] = exp2_fast(prefill_logarithm<MAP>((float)score[i + j], scale[i * SCALES / COUNT], cap, -base)), mass[j] += weight[i + j];
     return mass[0] + mass[1];
 }
 
@@ -60,19 +61,30 @@ static __device__ __forceinline__ void softmax_weigh(float (&score)[COUNT], soft
         const float base = most == -INFINITY ? 0.0f : most - (float)OFFSET;
         down[row] = most == before ? 1.0f : exp2_fast(before - most);
         rows->most[row] = most;
-        rows->mass[row] = fmaf(rows->mass[row], down[row], softmax_powers(score, score, row, scales, base));
+        rows->mass[row] = fmaf(rows->mass[row], down[row], softmax_powers<MAP_PLAIN>(score, score, row, scales, base, {}));
     }
 }
 
 /* The same without a look for the largest: what weights were relative to before mostly serves. False: in some row of the warp it does not,
  * and nothing has been added. */
-template <int LAG, int SCALES, int COUNT, typename T>
-static __device__ __forceinline__ bool softmax_guess(float (&weight)[COUNT], const T (&score)[COUNT], softmax_rows *rows, const float (&scale)[2][SCALES])
+template <int LAG, prefill_cap CAP, int SCALES, int COUNT, typename T>
+static __device__ __forceinline__ bool softmax_guess(float (&weight)[COUNT], const T (&score)[COUNT], softmax_rows *rows, const float (&scale)[2][SCALES],
+                                                     const prefill_cap_terms &cap)
 {
     static constexpr float BEARS = (float)(1 << LAG);
     float mass[2];
+    if constexpr (CAP == CAPPED) {
+        if (__builtin_expect(prefill_all_narrow(score, scale[0][0]), 1)) {
 #pragma unroll
-    for (int row = 0; row < 2; row++) mass[row] = softmax_powers(weight, score, row, scale[row], rows->most[row]);
+            for (int row = 0; row < 2; row++) mass[row] = softmax_powers<MAP_NARROW>(weight, score, row, scale[row], rows->most[row], cap);
+        } else {
+#pragma unroll
+            for (int row = 0; row < 2; row++) mass[row] = softmax_powers<MAP_WIDE>(weight, score, row, scale[row], rows->most[row], cap);
+        }
+    } else {
+#pragma unroll
+        for (int row = 0; row < 2; row++) mass[row] = softmax_powers<MAP_PLAIN>(weight, score, row, scale[row], rows->most[row], cap);
+    }
     if (!__all_sync(WHOLE_WARP, mass[0] <= BEARS && mass[1] <= BEARS)) return false; /* where nothing was seen yet they are infinite */
     rows->mass[0] += mass[0], rows->mass[1] += mass[1];
     return true;
