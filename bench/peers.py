@@ -25,7 +25,7 @@ except ImportError as error:
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "python"))
 import octavo  # noqa: E402
 
-CACHES_LONG, CALLS_LEAST, HEADS_SAMPLED, ROWS_SAMPLED, GIB, BUSY_SECONDS = 4, 8, 4, 16, 1 << 30, 0.01
+CACHES_LONG, CALLS_LEAST, HEADS_SAMPLED, ROWS_SAMPLED, GIB, BUSY_SECONDS = 64, 8, 4, 16, 1 << 30, 0.01
 DECODE = {"256k": (1, 24, 8, 128, 262144), "128k": (1, 24, 8, 128, 131072), "32k": (1, 32, 8, 128, 32768), "8x32k": (8, 32, 8, 128, 32768),
           "32x8k": (32, 32, 8, 128, 8192), "4k": (1, 32, 8, 128, 4096)}  # batch, q heads, kv heads, head_dim, tokens
 PREFILL = {"128-2k": (128, 2048, False), "128-8k": (128, 8192, False), "128-16k": (128, 16384, False), "128-16k-causal": (128, 16384, True),
