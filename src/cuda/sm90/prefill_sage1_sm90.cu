@@ -65,8 +65,7 @@ template <typename L_, wgmma_type TYPE_> struct sage1_products {
     {
 #pragma unroll
         for (int i = 0; i < SCALES; i++) {
-            const int lane = (int)threadIdx.x % WARP, word = lane < L::READERS ? load_shared(facts + 8 + 4 * (4 * i + lane)) : 0;
-            const float keys = __int_as_float(__shfl_sync(WHOLE_WARP, word, lane % 4));
+            const float keys = __int_as_float(load_shared(facts + 8 + 4 * (4 * i + (int)threadIdx.x % 4)));
             scales[0][i] = factor[0] * keys, scales[1][i] = factor[1] * keys;
         }
     }

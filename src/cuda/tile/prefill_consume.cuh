@@ -139,7 +139,7 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
             wgmma_wait<0>();
             wgmma_pin(score);
             weigh_anew<P>(power, score, products, c.cap, &rows, down, facts, spans, flags & TILE_MASKED);
-            ring_report<L::READERS>(base + L::K_EMPTY + 8 * k_at.stage);
+            ring_report(base + L::K_EMPTY + 8 * k_at.stage);
             ring_advance<L::STAGES>(&k_at);
             pack_weights<P::TYPE>(weight, power);
 
@@ -165,7 +165,7 @@ template <typename P> static __device__ __forceinline__ void consume(const prefi
                     wgmma_wait<0>();
                     wgmma_pin(sum);
                 }
-                ring_report<L::READERS>(base + L::K_EMPTY + 8 * k_at.stage);
+                ring_report(base + L::K_EMPTY + 8 * k_at.stage);
                 if (reports) mbarrier_report(base + L::V_EMPTY + 8 * v_at.stage);
                 ring_advance<L::STAGES>(&k_at), ring_advance<L::STAGES>(&v_at);
                 pack_weights<P::TYPE>(weight, power);

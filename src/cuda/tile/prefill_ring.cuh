@@ -37,7 +37,6 @@ template <int DIM_, int KEY_BYTES_, int KEYS_, int GROUPS_, int STAGES_> struct 
     enum { V_COLUMNS = (DIM * 2 + ROW_BYTES - 1) / ROW_BYTES, V_TILE_BYTES = KEYS * V_COLUMNS * ROW_BYTES };
     enum { Q_GROUP_BYTES = GROUP_ROWS * KEY_COLUMNS * KEY_ROW, K_TILE_BYTES = KEYS * KEY_COLUMNS * KEY_ROW };
     enum { SCALES = KEY_BYTES == 1 ? KEYS / OCTAVO_PREFILL_BLOCK : 0, FACT_BYTES = 8 + 16 * SCALES /* of a tile: its first key, flags, codes' scales */ };
-    enum { READERS = SCALES ? 4 : 1 /* lanes of a warp that read them, and report that they have */ };
     enum { K = GROUPS * Q_GROUP_BYTES, V = K + STAGES * K_TILE_BYTES, BARRIERS = V + STAGES * V_TILE_BYTES };
     enum { Q_FULL = BARRIERS, Q_EMPTY = Q_FULL + 8, K_FULL = Q_EMPTY + 8, K_EMPTY = K_FULL + 8 * STAGES, V_FULL = K_EMPTY + 8 * STAGES };
     enum { V_EMPTY = V_FULL + 8 * STAGES, TASK_FULL = V_EMPTY + 8 * STAGES, TASK_EMPTY = TASK_FULL + 8 * TASKS, FACTS = TASK_EMPTY + 8 * TASKS };
@@ -64,18 +63,18 @@ template <typename L> static __device__ __forceinline__ void ring_init(uint32_t 
 {
     mbarrier_init(base + L::Q_FULL, 1), mbarrier_init(base + L::Q_EMPTY, L::WARPS);
     for (int i = 0; i < L::STAGES; i++) {
-        mbarrier_init(base + L::K_FULL + 8 * i, 1), mbarrier_init(base + L::K_EMPTY + 8 * i, L::WARPS * L::READERS);
+        mbarrier_init(base + L::K_FULL + 8 * i, 1), mbarrier_init(base + L::K_EMPTY + 8 * i, L::WARPS);
         mbarrier_init(base + L::V_FULL + 8 * i, 1), mbarrier_init(base + L::V_EMPTY + 8 * i, L::GROUPS);
     }
     for (int i = 0; i < TASKS; i++) mbarrier_init(base + L::TASK_FULL + 8 * i, 1), mbarrier_init(base + L::TASK_EMPTY + 8 * i, L::WARPS + 1);
     mbarrier_init_done();
 }
 
-/* A warp is done with what a barrier stands for. Lanes that have read words from memory report themselves: tools that look for races know no other way. */
-template <int READERS = 1> static __device__ __forceinline__ void ring_report(uint32_t barrier)
+/* A warp is done with what a barrier stands for. */
+static __device__ __forceinline__ void ring_report(uint32_t barrier)
 {
     __syncwarp();
-    if (threadIdx.x % WARP < READERS) mbarrier_report(barrier);
+    if (threadIdx.x % WARP == 0) mbarrier_report(barrier);
 }
 
 /* The next task's number, for a warp that multiplies. */
