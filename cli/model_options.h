@@ -31,5 +31,4 @@ void model_options_rows(model_options *options, option rows[MODEL_OPTION_ROWS + 
 /* Reads the words and checks the numbers: EXIT_DONE, or EXIT_REFUSED after a sentence. */
 int model_options_check(model_options *options);
 
-
 #endif

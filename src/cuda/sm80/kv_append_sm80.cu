@@ -7,6 +7,7 @@
 #include "cuda/ptx/ptx_copy.cuh"
 #include "cuda/tile/layer_eights.cuh"
 #include "cuda/tile/plane_codec.cuh"
+#include "cuda/tile/tile_ring.cuh"
 
 enum { THREADS = 128, WARPS = THREADS / WARP, ROW_LANES = 16 /* of a row of 16-bit floats */, COPY_STEP = EIGHT * ROW_LANES };
 
@@ -100,21 +101,14 @@ static __global__ void __launch_bounds__(THREADS) append_means(const __grid_cons
     put_unit_mean_block(kv, find_token(kv, b, head, unit * sub));
 }
 
-/* A section whose rows are aligned. */
-static bool section_has_eights(const octavo_section *section)
-{
-    const int64_t steps = section->page_bytes | section->sequence_bytes | section->head_bytes | section->token_bytes;
-    return ((uintptr_t)section->data | (uintptr_t)steps) % EIGHTS_ALIGN == 0;
-}
-
 /* Many tokens become 16-bit floats, and nothing else is made of them. */
 static bool become_halves(const append_call &c)
 {
     const octavo_kv_view *kv = &c.kv;
     const bool k = kv->k_format == OCTAVO_K_F16 || kv->k_format == OCTAVO_K_BF16, v = kv->v_format == OCTAVO_V_F16 || kv->v_format == OCTAVO_V_BF16;
     if (c.tokens == 1 || kv->batch * kv->kv_heads * c.tokens > INT32_MAX / ROW_LANES || kv->k_mean || kv->v_channel_scale || kv->k_norm.data) return false;
-    if (c.p.k.data && !(k && layer_has_eights(&c.p.k) && section_has_eights(&kv->k[0]))) return false;
-    return !c.p.v.data || (v && layer_has_eights(&c.p.v) && section_has_eights(&kv->v));
+    if (c.p.k.data && !(k && layer_has_eights(&c.p.k) && rows_fit(&kv->k[0], 1))) return false;
+    return !c.p.v.data || (v && layer_has_eights(&c.p.v) && rows_fit(&kv->v, 1));
 }
 
 octavo_status octavo_kv_append_cuda(const octavo_exec *exec, const octavo_kv_append_params *p)

@@ -66,7 +66,7 @@ template <int ROW_THREADS> static __global__ void __launch_bounds__(THREADS) nor
     wait_for_kernel_before();
     next_kernel_may_start();
     const int64_t row = (int64_t)blockIdx.x * (THREADS / ROW_THREADS) + threadIdx.x / ROW_THREADS, width = p.x.shape[p.x.ndim - 1];
-    if (row >= (p.x.ndim == 3 ? p.x.shape[0] * p.x.shape[1] : p.x.shape[0])) return; /* a whole warp, or nobody */
+    if (row >= layer_row_count(&p.x)) return; /* a whole warp, or nobody */
     const int64_t x = layer_row(&p.x, row), y = layer_row(&p.y, row), first = threadIdx.x % ROW_THREADS * EIGHT;
     float held[EIGHTS][EIGHT];
     double mean = 0.0, squares = 0.0;

@@ -6,7 +6,7 @@
 #include "cuda/tile/stored_rows.cuh"
 
 /* Rows of a tensor of 2 or 3 axes whose last is the row, and the first element of row r. */
-static inline int64_t layer_row_count(const octavo_tensor *x) { return x->ndim == 3 ? x->shape[0] * x->shape[1] : x->shape[0]; }
+static __host__ __device__ __forceinline__ int64_t layer_row_count(const octavo_tensor *x) { return x->ndim == 3 ? x->shape[0] * x->shape[1] : x->shape[0]; }
 static __device__ __forceinline__ int64_t layer_row(const octavo_tensor *x, int64_t r)
 {
     if (x->ndim == 2) return r * x->strides[0];
