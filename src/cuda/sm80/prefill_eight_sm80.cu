@@ -126,7 +126,6 @@ static __device__ __forceinline__ void load_tile(const prefill_eight_call &c, co
                     there ? PIECE : 0);
         }
     }
-    copy_commit();
     if (threadIdx.x >= KEYS) return;
     const int64_t block = (line * c.at.kv_tokens + begin) / OCTAVO_PREFILL_BLOCK, place = line * c.at.kv_tokens + token;
     factors->k[stage][threadIdx.x] = floats_at(c, c.at.k_scale)[c.at.per_token ? place : 4 * block + threadIdx.x % 8 / 2];
@@ -264,16 +263,11 @@ struct eight_end {
         const int64_t line = at.b * c.of.p.q.shape[2] + at.head * c.of.group + row % c.of.group;
         return c.at.q_shift ? floats_at(c, c.at.q_shift)[line * c.at.q_tokens + row / c.of.group] : 0.0f;
     }
-    template <int COUNT> __device__ void left(int64_t row, float (&pairs)[COUNT][2]) const
+    __device__ prefill_rest rest(int64_t row) const
     {
-        const int64_t line = at.b * c.of.kv.kv_heads + at.head, dim = c.of.kv.v_dim, t = threadIdx.x % 4 * 2;
-        if (!c.at.v_rest) return;
-        const prefill_rest rest = prefill_rest_of(c.of, at, floats_at(c, c.at.v_rest) + line * (c.at.kv_tokens / OCTAVO_PREFILL_BLOCK + 1) * dim, row / c.of.group);
-#pragma unroll
-        for (int m = 0; m < COUNT; m++)
-#pragma unroll
-            for (int i = 0; i < 2; i++)
-                if (8 * m + t + i < dim) pairs[m][i] = prefill_rest_at(rest, 8 * m + t + i);
+        const int64_t line = at.b * c.of.kv.kv_heads + at.head, blocks = c.at.kv_tokens / OCTAVO_PREFILL_BLOCK + 1;
+        if (!c.at.v_rest) return {};
+        return prefill_rest_of(c.of, at, floats_at(c, c.at.v_rest) + line * blocks * c.of.kv.v_dim, row / c.of.group);
     }
     __device__ float element(float x, float share, int64_t d, float left) const
     {
@@ -290,6 +284,16 @@ static __device__ __forceinline__ int64_t next_tile(const octavo_span &seen, int
 {
     const int64_t next = begin + KEYS, near_tile = seen.near_begin / KEYS * KEYS;
     return next >= seen.sink_end && next < near_tile ? near_tile : next;
+}
+
+/* What codes of the lane's rows, `row` and the eighth behind it, count. */
+static __device__ __forceinline__ void find_scales(const prefill_eight_call &c, const prefill_place &at, int64_t row, float (&scale)[2])
+{
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int64_t its = row + 8 * i, line = at.b * c.of.p.q.shape[2] + at.head * c.of.group + its % c.of.group;
+        scale[i] = its / c.of.group < at.queries ? floats_at(c, c.at.q_scale)[line * c.at.q_tokens + its / c.of.group] * c.of.p.softmax_scale : 0.0f;
+    }
 }
 
 /* Grid (tiles of rows, kv heads, batch). */
@@ -309,31 +313,27 @@ static __global__ void __launch_bounds__(THREADS, eight_shape<DIM, KIND>::BLOCKS
     /* 1. the queries, what they see, and what their codes count */
     const tile_sight sight = tile_sight_of(c.of, at, first_row, ROWS);
     const octavo_span seen = sight.seen;
-    int64_t begin = seen.sink_end > 0 ? 0 : next_tile(seen, -KEYS);
+    lane_rows rows = {};
+    float scale[2] = {}, out[DIM / 8][4] = {};
     load_queries<DIM, KIND>(c, at, first_row, shared_address(memory));
-    if (begin < seen.end) load_tile<DIM, KIND>(c, at, seen, begin, 0, memory, &factors);
-    else copy_commit();
-    find_spans(c.of, at, first_row, &spans);
-    __syncthreads();
-    lane_rows rows = lane_rows_of(spans, WARP_ROWS * warp + g);
-    float scale[2], out[DIM / 8][4] = {};
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const int64_t row = first_row + WARP_ROWS * warp + g + 8 * i, line = at.b * c.of.p.q.shape[2] + at.head * c.of.group + row % c.of.group;
-        scale[i] = row / c.of.group < at.queries ? floats_at(c, c.at.q_scale)[line * c.at.q_tokens + row / c.of.group] * c.of.p.softmax_scale : 0.0f;
-    }
 
-    /* 2. tiles of keys */
+    /* 2. tiles of keys, the next one on its way while one is multiplied; there is none in the first turn */
     const uint32_t q_at = shared_address(memory) + (WARP_ROWS * warp + lane % 16) * S::STRIDE + lane / 16 * PIECE;
     const uint32_t k_at = shared_address(memory) + S::Q_BYTES + (lane % 8 + lane / 16 * 8) * S::STRIDE + lane / 8 % 2 * PIECE;
-    for (int stage = 0; begin < seen.end; stage ^= 1) {
-        const int64_t next = next_tile(seen, begin);
-        if (next < seen.end) {
-            load_tile<DIM, KIND>(c, at, seen, next, stage ^ 1, memory, &factors);
-            copy_wait<1>();
-        } else {
-            copy_wait<0>();
+    int64_t next = seen.sink_end > 0 ? 0 : next_tile(seen, -KEYS);
+    int stage = 1;
+#pragma unroll 1
+    for (int64_t begin = -KEYS; begin < seen.end; begin = next, next = next_tile(seen, begin), stage ^= 1) {
+        if (next < seen.end) load_tile<DIM, KIND>(c, at, seen, next, stage ^ 1, memory, &factors);
+        copy_commit();
+        if (begin < 0) {
+            find_spans(c.of, at, first_row, &spans);
+            __syncthreads();
+            rows = lane_rows_of(spans, WARP_ROWS * warp + g);
+            find_scales(c, at, first_row + WARP_ROWS * warp + g, scale);
+            continue;
         }
+        copy_wait<1>();
         __syncthreads();
         float score[TILES][4];
         if (KIND == EIGHT_FP8) e4m3_scores<DIM>(score, q_at, k_at + stage * S::STAGE);
@@ -347,12 +347,11 @@ static __global__ void __launch_bounds__(THREADS, eight_shape<DIM, KIND>::BLOCKS
         else if (KIND == EIGHT_SAGE1_F16) add_f16_values<DIM>(score, down, up, v, out);
         else add_codes<DIM>(score, factors.v[stage], v, out);
         __syncthreads();
-        begin = next;
     }
     copy_wait<0>();
 
     /* 3. results */
-    put_rows<DIM>(c.of, at, first_row + WARP_ROWS * warp, &rows, out, eight_end{ c, at });
+    put_rows<DIM>(c.of, at, first_row + WARP_ROWS * warp, rows, out, eight_end{ c, at });
 }
 
 /* ---- the call ---- */

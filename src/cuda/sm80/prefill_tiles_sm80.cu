@@ -137,7 +137,7 @@ struct stored_end {
     const prefill_call &c;
     const prefill_place &at;
     __device__ float shift(int64_t row) const { return prefill_shift(c, at, row); }
-    template <int COUNT> __device__ void left(int64_t, float (&)[COUNT][2]) const {}
+    __device__ prefill_rest rest(int64_t) const { return {}; }
     __device__ float element(float x, float share, int64_t d, float) const { return share == 0.0f ? 0.0f : x * channel_factor(&c.kv, at.head, d); }
 };
 
@@ -175,7 +175,7 @@ template <int DIM> static __global__ void __launch_bounds__(THREADS, prefill_sha
     }
 
     /* 3. results */
-    put_rows<DIM>(c, at, first_row + WARP_ROWS * warp, &rows, out, stored_end{ c, at });
+    put_rows<DIM>(c, at, first_row + WARP_ROWS * warp, rows, out, stored_end{ c, at });
 }
 
 template <int DIM> static octavo_status launch(const octavo_exec *exec, const prefill_call &call, bool *done)

@@ -60,6 +60,24 @@ static __device__ __forceinline__ bool tile_whole(const tile_sight &sight, int64
     return begin + keys <= sight.first.end && (begin >= sight.last.near_begin || begin + keys <= sight.first.sink_end);
 }
 
+/* Scores that bend to the cap: one after the other from local memory, since the hyperbolic tangent is long. */
+template <int TILES> static __device__ __forceinline__ void cap_scores(float (&score)[TILES][4], float cap)
+{
+    float bent[TILES][4];
+#pragma unroll
+    for (int n = 0; n < TILES; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) bent[n][i] = score[n][i];
+#pragma unroll 1
+    for (int n = 0; n < TILES; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) bent[n][i] = soft_cap(bent[n][i], cap);
+#pragma unroll
+    for (int n = 0; n < TILES; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) score[n][i] = bent[n][i];
+}
+
 /* Scores in units of a key's factor and a row's scale to logarithms to base 2, NOTHING where a row does not see the key; the largest of each row and of
  * `most`. */
 template <int TILES>
@@ -70,11 +88,15 @@ static __device__ __forceinline__ void score_tile(float (&score)[TILES][4], cons
 #pragma unroll
     for (int n = 0; n < TILES; n++)
 #pragma unroll
+        for (int i = 0; i < 4; i++) score[n][i] *= k_factor[8 * n + 2 * t + i % 2], score[n][i] *= scale[i / 2];
+    if (cap > 0.0f) cap_scores(score, cap);
+#pragma unroll
+    for (int n = 0; n < TILES; n++)
+#pragma unroll
         for (int i = 0; i < 4; i++) {
-            const int key = 8 * n + 2 * t + i % 2, token = begin + key, row = i / 2;
-            const float x = soft_cap(score[n][i] * k_factor[key] * scale[row], cap) * LOG2_E;
+            const int token = begin + 8 * n + 2 * t + i % 2, row = i / 2;
             const bool sees = whole || (token < rows.end[row] && (token >= rows.near_begin[row] || token < rows.sink_end[row]));
-            score[n][i] = sees ? x : NOTHING;
+            score[n][i] = sees ? score[n][i] * LOG2_E : NOTHING;
             most[row] = fmaxf(most[row], score[n][i]);
         }
 #pragma unroll
@@ -131,32 +153,42 @@ static __device__ __forceinline__ void weigh_apart(float (&score)[TILES][4], con
     }
 }
 
-/* Rows of the warp to memory. of.element() gets a weighted sum, the keys' share of the denominator, which is 0 for a row that sees none, and what
- * of.left() finds for the row: a lane's pairs of channels, eight apart. */
+/* Rows of the warp to memory, some channels at a time from local memory: the code is short, and runs once. of.element() gets a weighted sum, the
+ * keys' share of the denominator, which is 0 for a row that sees none, and what codes left out of the channel's values, where of.rest() knows it. */
 template <int DIM, typename End>
-static __device__ void put_rows(const prefill_call &c, const prefill_place &at, int64_t first_row, lane_rows *rows, const float (&out)[DIM / 8][4],
+static __device__ void put_rows(const prefill_call &c, const prefill_place &at, int64_t first_row, const lane_rows &rows, const float (&out)[DIM / 8][4],
                                 const End &of)
 {
+    enum { EACH = 4 };
     const int g = (int)threadIdx.x % 32 / 4, t = (int)threadIdx.x % 4;
+    float sum[DIM / 8][4];
 #pragma unroll
+    for (int m = 0; m < DIM / 8; m++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) sum[m][i] = out[m][i];
+#pragma unroll 1
     for (int half = 0; half < 2; half++) {
-        float mass = rows->mass[half];
+        float mass = half ? rows.mass[1] : rows.mass[0];
         mass += __shfl_xor_sync(WHOLE_WARP, mass, 1);
         mass += __shfl_xor_sync(WHOLE_WARP, mass, 2);
         const int64_t row = first_row + g + 8 * half;
         if (row >= c.rows || row / c.group >= at.queries) continue;
-        float left[DIM / 8][2] = {};
-        of.left(row, left);
-        const prefill_end end = prefill_end_of(c, at.head * c.group + row % c.group, rows->most[half] * LN_2, mass, of.shift(row));
+        const prefill_rest rest = of.rest(row);
+        const prefill_end end = prefill_end_of(c, at.head * c.group + row % c.group, (half ? rows.most[1] : rows.most[0]) * LN_2, mass, of.shift(row));
         const int64_t to = prefill_out_at(c, at, row);
         if (t == 0) prefill_put_lse(c, at, row, end.lse);
+#pragma unroll 1
+        for (int first = 0; first < DIM / 8; first += EACH) {
+            float left[EACH][2] = {};
 #pragma unroll
-        for (int m = 0; m < DIM / 8; m++)
+            for (int i = 0; rest.end && i < 2 * EACH; i++)
+                if (8 * (first + i / 2) + 2 * t + i % 2 < c.kv.v_dim) left[i / 2][i % 2] = prefill_rest_at(rest, 8 * (first + i / 2) + 2 * t + i % 2);
 #pragma unroll
-            for (int i = 0; i < 2; i++) {
-                const int64_t d = 8 * m + 2 * t + i;
-                if (d < c.kv.v_dim) store_float(&c.p.out, to + d, of.element(out[m][2 * half + i] * end.factor, mass * end.factor, d, left[m][i]));
+            for (int i = 0; i < 2 * EACH; i++) {
+                const int d = 8 * (first + i / 2) + 2 * t + i % 2;
+                if (d < c.kv.v_dim) store_float(&c.p.out, to + d, of.element(sum[first + i / 2][2 * half + i % 2] * end.factor, mass * end.factor, d, left[i / 2][i % 2]));
             }
+        }
     }
 }
 
