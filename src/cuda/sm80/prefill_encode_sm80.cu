@@ -16,17 +16,17 @@ template <int DIM> struct encode_shared {
 };
 
 /* Largest magnitude of the tokens that share token r's scale. */
-template <prefill_operand WHAT> static __device__ __forceinline__ float group_most(const prefill_encode_call &c, const float (&most)[TOKENS], int r)
+static __device__ __forceinline__ float group_most(const prefill_encode_call &c, prefill_operand what, const float (&most)[TOKENS], int r)
 {
-    const octavo_prefill_scales by = c.fp8 || WHAT == PREFILL_V ? OCTAVO_PREFILL_PER_BLOCK : c.of.p.scales;
+    const octavo_prefill_scales by = c.fp8 || what == PREFILL_V ? OCTAVO_PREFILL_PER_BLOCK : c.of.p.scales;
     if (by == OCTAVO_PREFILL_PER_TOKEN) return most[r];
     float out = 0.0f;
-    if (by == OCTAVO_PREFILL_PER_THREAD && WHAT == PREFILL_Q) return fmaxf(most[r & ~8], most[r | 8]);
+    if (by == OCTAVO_PREFILL_PER_THREAD && what == PREFILL_Q) return fmaxf(most[r & ~8], most[r | 8]);
     if (by == OCTAVO_PREFILL_PER_THREAD) {
         for (int i = 0; i < TOKENS; i += 8) out = fmaxf(out, fmaxf(most[i + (r & 6)], most[i + (r & 6) + 1]));
         return out;
     }
-    const bool warp = by == OCTAVO_PREFILL_PER_WARP && WHAT == PREFILL_Q;
+    const bool warp = by == OCTAVO_PREFILL_PER_WARP && what == PREFILL_Q;
     const int begin = warp ? r / 16 * 16 : 0, count = warp ? 16 : TOKENS;
     for (int i = 0; i < count; i += 16)
 #pragma unroll
@@ -38,27 +38,26 @@ template <prefill_operand WHAT> static __device__ __forceinline__ float group_mo
 }
 
 /* Scale of token r, and what elements are multiplied by before they are rounded; *exponent: that as a power of two, where it is one. */
-template <prefill_operand WHAT>
-static __device__ __forceinline__ octavo_prefill_scale row_scale(const prefill_encode_call &c, const float (&most)[TOKENS], const prefill_row &row,
-                                                                int64_t b, int head, int r, int *exponent)
+static __device__ __forceinline__ octavo_prefill_scale row_scale(const prefill_encode_call &c, prefill_operand what, const float (&most)[TOKENS],
+                                                                const prefill_row &row, int64_t b, int head, int r, int *exponent)
 {
     *exponent = 0;
-    if (c.as.codes[WHAT]) return { row.factor, 1.0f };
-    if (WHAT == PREFILL_V && c.channels) return { 1.0f, 1.0f };
-    const float largest = c.whole[WHAT].at ? *whole_most_at(c, WHAT, b, head) : group_most<WHAT>(c, most, r);
+    if (c.as.codes[what]) return { row.factor, 1.0f };
+    if (what == PREFILL_V && c.channels) return { 1.0f, 1.0f };
+    const float largest = c.whole[what].at ? *whole_most_at(c, what, b, head) : group_most(c, what, most, r);
     if (!c.fp8) return octavo_prefill_scale_of(largest, 127.0f);
     *exponent = octavo_row_exponent(largest);
     return { ldexpf(1.0f, -*exponent), ldexpf(1.0f, *exponent) };
 }
 
 /* The scales of a block's tokens to memory. */
-template <prefill_operand WHAT>
-static __device__ __forceinline__ void put_scales(const prefill_encode_call &c, int64_t line, int64_t block, int r, float scale, int exponent)
+static __device__ __forceinline__ void put_scales(const prefill_encode_call &c, prefill_operand what, int64_t line, int64_t block, int r, float scale,
+                                                  int exponent)
 {
-    const int64_t tokens = WHAT == PREFILL_Q ? c.at.q_tokens : c.at.kv_tokens;
-    if (WHAT == PREFILL_Q) {
+    const int64_t tokens = what == PREFILL_Q ? c.at.q_tokens : c.at.kv_tokens;
+    if (what == PREFILL_Q) {
         floats_at(c, c.at.q_scale)[line * tokens + block * TOKENS + r] = scale;
-    } else if (WHAT == PREFILL_K) {
+    } else if (what == PREFILL_K) {
         float *to = floats_at(c, c.at.k_scale);
         if (c.at.per_token) to[line * tokens + block * TOKENS + r] = scale;
         else if (r < 8 && r % 2 == 0) to[(line * (tokens / TOKENS) + block) * 4 + r / 2] = scale;
@@ -144,39 +143,38 @@ static __device__ __forceinline__ void put_turned(const prefill_encode_call &c, 
 }
 
 /* A block of tokens of a head. */
-template <int DIM, prefill_operand WHAT, encode_from FROM>
-static __device__ __forceinline__ void encode_block(const prefill_encode_call &c, encode_shared<DIM> &shared, int64_t b, int head)
+template <int DIM, encode_from FROM>
+static __device__ __forceinline__ void encode_block(const prefill_encode_call &c, prefill_operand what, encode_shared<DIM> &shared, int64_t b, int head)
 {
     enum { LANES = DIM / EIGHT, ROWS = THREADS / LANES, CHUNKS = TOKENS / ROWS };
     const octavo_kv_view *kv = &c.of.kv;
-    const int64_t block = blockIdx.x, first = block * TOKENS, tokens = WHAT == PREFILL_Q ? c.at.q_tokens : c.at.kv_tokens;
-    const int64_t line = b * (WHAT == PREFILL_Q ? c.of.p.q.shape[2] : kv->kv_heads) + head;
+    const int64_t block = blockIdx.x, first = block * TOKENS, tokens = what == PREFILL_Q ? c.at.q_tokens : c.at.kv_tokens;
+    const int64_t line = b * (what == PREFILL_Q ? c.of.p.q.shape[2] : kv->kv_heads) + head;
     const prefill_place at = prefill_place_of(c.of, b, head);
-    const octavo_span seen = WHAT == PREFILL_Q ? octavo_span{ 0, 0, at.queries } : prefill_seen_of(c.of, at);
-    const bool channels = WHAT == PREFILL_V && c.channels;
-    const int d = (int)threadIdx.x % LANES * EIGHT, r0 = (int)threadIdx.x / LANES, dim = WHAT == PREFILL_V ? kv->v_dim : kv->head_dim;
-    if (WHAT == PREFILL_V && block == 0 && c.at.v_scale && !channels && (int)threadIdx.x < dim)
+    const octavo_span seen = what == PREFILL_Q ? octavo_span{ 0, 0, at.queries } : prefill_seen_of(c.of, at);
+    const bool channels = what == PREFILL_V && c.channels;
+    const int d = (int)threadIdx.x % LANES * EIGHT, r0 = (int)threadIdx.x / LANES, dim = what == PREFILL_V ? kv->v_dim : kv->head_dim;
+    if (what == PREFILL_V && block == 0 && c.at.v_scale && !channels && (int)threadIdx.x < dim)
         floats_at(c, c.at.v_scale)[line * dim + threadIdx.x] = c.as.codes[PREFILL_V] ? channel_factor(kv, head, threadIdx.x) : 1.0f;
     if (first >= (seen.end + OCTAVO_PREFILL_EIGHT_TOKENS - 1) / OCTAVO_PREFILL_EIGHT_TOKENS * OCTAVO_PREFILL_EIGHT_TOKENS) return;
 
     /* 1. where the rows are, and the elements */
     if (threadIdx.x < TOKENS) {
         shared.row[threadIdx.x] = { nullptr, nullptr, 0.0f };
-        if (octavo_span_sees(&seen, first + threadIdx.x)) shared.row[threadIdx.x] = prefill_row_of(c.of, c.as, WHAT, at, first + threadIdx.x);
+        if (octavo_span_sees(&seen, first + threadIdx.x)) shared.row[threadIdx.x] = prefill_row_of(c.of, c.as, what, at, first + threadIdx.x);
     }
     __syncthreads();
     float x[CHUNKS][EIGHT];
     prefill_row row[CHUNKS];
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) row[i] = shared.row[r0 + i * ROWS];
-    prefill_load_eights<FROM>(c.of, c.as, WHAT, at.head, row, d, dim, x);
+    prefill_load_eights<FROM>(c.of, c.as, what, at.head, row, d, dim, x);
 
     /* 2. means, and what they take from scores */
-    float mean[EIGHT] = {}, up[EIGHT];
-    const bool shifts = WHAT == PREFILL_Q && c.at.q_shift, smooths = WHAT == PREFILL_K ? c.sums[PREFILL_K] : WHAT == PREFILL_V && c.sums[PREFILL_V];
-    const int64_t kv_head = WHAT == PREFILL_Q ? head / c.of.group : head, kv_line = b * kv->kv_heads + kv_head;
-    if (channels) load_channels<FROM>(channel_inverse(c, line, 0), d, dim, up);
-    if (smooths || (shifts && c.at.k_mean)) load_channels<FROM>(floats_at(c, WHAT == PREFILL_V ? c.at.v_mean : c.at.k_mean) + kv_line * dim, d, dim, mean);
+    float mean[EIGHT] = {};
+    const bool shifts = what == PREFILL_Q && c.at.q_shift, smooths = what == PREFILL_K ? c.sums[PREFILL_K] : what == PREFILL_V && c.sums[PREFILL_V];
+    const int64_t kv_head = what == PREFILL_Q ? head / c.of.group : head, kv_line = b * kv->kv_heads + kv_head;
+    if (smooths || (shifts && c.at.k_mean)) load_channels<FROM>(floats_at(c, what == PREFILL_V ? c.at.v_mean : c.at.k_mean) + kv_line * dim, d, dim, mean);
     if (shifts && kv->k_mean) {
         float stored[EIGHT];
         load_channels<FROM_ANY>(kv->k_mean + (octavo_view_row(kv, b) * kv->kv_heads + kv_head) * dim, d, dim, stored);
@@ -197,7 +195,7 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
         if (smooths && shared.row[r].base)
 #pragma unroll
             for (int j = 0; j < EIGHT; j++) x[i][j] -= mean[j];
-        if (WHAT != PREFILL_V && c.rotates) rotate_rows(x[i], d, dim, c.rotation);
+        if (what != PREFILL_V && c.rotates) rotate_rows(x[i], d, dim, c.rotation);
         if (channels) continue;
         float most = 0.0f;
 #pragma unroll
@@ -206,20 +204,22 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
         for (int step = 1; step < LANES; step *= 2) most = fmaxf(most, __shfl_xor_sync(WHOLE_WARP, most, step));
         if (d == 0) shared.most[r] = most;
     }
+    float up[EIGHT];
+    if (channels) load_channels<FROM>(channel_inverse(c, line, 0), d, dim, up);
     __syncthreads();
 
     /* 3. scales */
-    const bool fits = WHAT == PREFILL_Q && c.fp8 && !c.whole[PREFILL_Q].at;
+    const bool fits = what == PREFILL_Q && c.fp8 && !c.whole[PREFILL_Q].at, plain = FROM == FROM_HALVES && !c.as.halves[PREFILL_Q] && !c.rotates;
     if (threadIdx.x < TOKENS) {
         int exponent;
-        const octavo_prefill_scale scale = row_scale<WHAT>(c, shared.most, shared.row[threadIdx.x], b, head, (int)threadIdx.x, &exponent);
+        const octavo_prefill_scale scale = row_scale(c, what, shared.most, shared.row[threadIdx.x], b, head, (int)threadIdx.x, &exponent);
         shared.scale[threadIdx.x] = scale.scale, shared.inverse[threadIdx.x] = scale.inverse;
-        if (!fits) put_scales<WHAT>(c, line, block, (int)threadIdx.x, scale.scale, exponent);
+        if (!fits) put_scales(c, what, line, block, (int)threadIdx.x, scale.scale, exponent);
     }
     __syncthreads();
 
     /* 4. codes */
-    const float lowest = c.as.codes[WHAT] ? -128.0f : -127.0f;
+    const float lowest = c.as.codes[what] ? -128.0f : -127.0f;
     float rest[EIGHT] = {};
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
@@ -227,33 +227,33 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
         octavo_prefill_scale scale = { shared.scale[r], shared.inverse[r] };
         uint32_t low, high;
         if (fits) {
-            scale = fit_query<LANES, FROM>(x[i], scale, c.rotates);
-            if (d == 0) put_scales<WHAT>(c, line, block, r, scale.scale, 0);
+            scale = fit_query<LANES>(x[i], scale, plain);
+            if (d == 0) put_scales(c, what, line, block, r, scale.scale, 0);
         }
 #pragma unroll
         for (int j = 0; j < EIGHT; j++) x[i][j] *= channels ? up[j] : scale.inverse;
-        if (WHAT == PREFILL_V && c.at.v_f16) {
+        if (what == PREFILL_V && c.at.v_f16) {
             put_f16(c, line, first + r, d, x[i]);
             continue;
         }
-        if (WHAT == PREFILL_V || c.fp8) {
+        if (what == PREFILL_V || c.fp8) {
             low = pack_e4m3(x[i][0], x[i][1], x[i][2], x[i][3]), high = pack_e4m3(x[i][4], x[i][5], x[i][6], x[i][7]);
         } else {
 #pragma unroll
             for (int j = 0; j < EIGHT; j++) x[i][j] = fmaxf(lowest, fminf(x[i][j], 127.0f));
             low = pack_int8(x[i][0], x[i][1], x[i][2], x[i][3]), high = pack_int8(x[i][4], x[i][5], x[i][6], x[i][7]);
         }
-        if (WHAT == PREFILL_V && c.at.v_rest) {
+        if (what == PREFILL_V && c.at.v_rest) {
             float code[EIGHT];
             decode_eight(low, high, code);
 #pragma unroll
             for (int j = 0; j < EIGHT; j++) rest[j] += x[i][j] - code[j];
         }
-        if (WHAT == PREFILL_V) *(uint32_t *)(shared.codes + r * (DIM + 4) + d) = low, *(uint32_t *)(shared.codes + r * (DIM + 4) + d + 4) = high;
+        if (what == PREFILL_V) *(uint32_t *)(shared.codes + r * (DIM + 4) + d) = low, *(uint32_t *)(shared.codes + r * (DIM + 4) + d + 4) = high;
         else if (d < c.at.width)
-            *(uint2 *)(c.workspace + (WHAT == PREFILL_Q ? c.at.q : c.at.k) + (line * tokens + first + r) * c.at.width + d) = make_uint2(low, high);
+            *(uint2 *)(c.workspace + (what == PREFILL_Q ? c.at.q : c.at.k) + (line * tokens + first + r) * c.at.width + d) = make_uint2(low, high);
     }
-    if constexpr (WHAT == PREFILL_V) {
+    if (what == PREFILL_V) {
         if (c.at.v_f16) return;
         if (c.at.v_rest) share_rest<DIM>(shared, rest, d);
         __syncthreads();
@@ -272,9 +272,8 @@ static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 2 : 3) prefill_enc
     if (threadIdx.x == 0 && blockIdx.x + blockIdx.y + blockIdx.z == 0) *(int *)c.workspace = 0; /* the next task */
     const int index = (int)blockIdx.y, heads = c.of.kv.kv_heads, keys = c.values + heads;
     const int64_t b = gridDim.z - 1 - blockIdx.z;
-    if (index < c.values) encode_block<DIM, PREFILL_V, FROM>(c, shared, b, c.values - 1 - index);
-    else if (index < keys) encode_block<DIM, PREFILL_K, FROM>(c, shared, b, keys - 1 - index);
-    else encode_block<DIM, PREFILL_Q, FROM>(c, shared, b, index - keys);
+    const prefill_operand what = index < c.values ? PREFILL_V : index < keys ? PREFILL_K : PREFILL_Q;
+    encode_block<DIM, FROM>(c, what, shared, b, what == PREFILL_V ? c.values - 1 - index : what == PREFILL_K ? keys - 1 - index : index - keys);
 }
 
 /* ---- the call ---- */
@@ -336,38 +335,47 @@ static encode_from source_of(const octavo_attention_prefill_params *p, const pre
     bool wide = (uintptr_t)q->data % 16 == 0 && kv->head_dim % EIGHT == 0 && kv->v_dim % EIGHT == 0 && !kv->v_channel_scale;
     for (int i = 0; i < 3; i++) wide = wide && q->strides[i] % EIGHT == 0;
     wide = wide && is_wide(&kv->k[0], 16) && is_wide(&kv->v, 16) && runs(kv, &kv->k[0]) && runs(kv, &kv->v);
-    if (wide && (bf16 || f16)) return bf16 ? FROM_BF16 : FROM_F16;
+    if (wide && (bf16 || f16)) return FROM_HALVES;
     return as.eights[PREFILL_Q] && as.eights[PREFILL_K] && as.eights[PREFILL_V] ? FROM_EIGHTS : FROM_ANY;
 }
 
-template <int DIM, encode_from FROM> static octavo_status launch(const octavo_exec *exec, const prefill_encode_call &call)
+template <encode_from FROM> static octavo_status launch_facts(const octavo_exec *exec, const prefill_encode_call &call, const dim3 &grid)
 {
-    enum { LANES = DIM / EIGHT, BLOCKS = THREADS / LANES };
+    if constexpr (FROM == FROM_HALVES)
+        return octavo_cuda_launch(call.as.halves[PREFILL_K] ? prefill_facts<FROM_F16> : prefill_facts<FROM_BF16>, "attention_prefill", grid, THREADS, 0, exec, call);
+    else
+        return octavo_cuda_launch(prefill_facts<FROM>, "attention_prefill", grid, THREADS, 0, exec, call);
+}
+
+template <encode_from FROM> static octavo_status launch_encode(const octavo_exec *exec, const prefill_encode_call &call, const dim3 &grid)
+{
+    switch (call.lanes) {
+    case 8:  return octavo_cuda_launch(prefill_encode<64, FROM>, "attention_prefill", grid, THREADS, 0, exec, call);
+    case 16: return octavo_cuda_launch(prefill_encode<128, FROM>, "attention_prefill", grid, THREADS, 0, exec, call);
+    default: return octavo_cuda_launch(prefill_encode<256, FROM>, "attention_prefill", grid, THREADS, 0, exec, call);
+    }
+}
+
+template <encode_from FROM> static octavo_status launch(const octavo_exec *exec, const prefill_encode_call &call)
+{
     const int64_t q_heads = call.of.p.q.shape[2], heads = call.of.kv.kv_heads, q_blocks = call.at.q_tokens / TOKENS, blocks = call.at.kv_tokens / TOKENS;
     const int64_t facts = (call.at.k_part ? heads : 0) + (call.at.v_part ? heads : 0), most_tokens = q_blocks > blocks ? call.at.q_tokens : call.at.kv_tokens;
     const int64_t mosts = (call.whole[PREFILL_Q].sought ? q_heads : 0) + (call.whole[PREFILL_K].sought ? heads : 0) + (call.whole[PREFILL_V].sought ? heads : 0);
     const int32_t dim = call.of.kv.head_dim > call.of.kv.v_dim ? call.of.kv.head_dim : call.of.kv.v_dim;
     const unsigned batch = (unsigned)call.of.p.q.shape[0];
-    const dim3 facts_grid((unsigned)octavo_cuda_ceil(blocks, BLOCKS), (unsigned)facts, batch);
+    const dim3 facts_grid((unsigned)octavo_cuda_ceil(blocks, THREADS / call.lanes), (unsigned)facts, batch);
     const dim3 most_grid((unsigned)octavo_cuda_ceil(most_tokens, THREADS), (unsigned)mosts, batch);
     const dim3 grid((unsigned)(q_blocks > blocks ? q_blocks : blocks), (unsigned)(call.values + heads + q_heads), batch);
     const dim3 join_grid((unsigned)octavo_cuda_ceil(dim, WARP), (unsigned)(2 * heads), batch);
     if (call.at.most)
         OCTAVO_CUDA_TRY(octavo_cuda_check(cudaMemsetAsync(call.workspace + call.at.most, 0, sizeof(float) * (size_t)(batch * (q_heads + 2 * heads)), octavo_cuda_stream(exec)),
                                           "attention_prefill"));
-    if (facts && blocks) OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_facts<LANES, FROM>, "attention_prefill", facts_grid, THREADS, 0, exec, call));
-    if (mosts) OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_most<LANES, FROM>, "attention_prefill", most_grid, THREADS, 0, exec, call));
+    if (facts && blocks) OCTAVO_CUDA_TRY(launch_facts<FROM>(exec, call, facts_grid));
+    if (mosts) OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_most<FROM>, "attention_prefill", most_grid, THREADS, 0, exec, call));
     if (facts) OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_join, "attention_prefill", join_grid, THREADS, 0, exec, call));
-    OCTAVO_CUDA_TRY(octavo_cuda_launch(prefill_encode<DIM, FROM>, "attention_prefill", grid, THREADS, 0, exec, call));
+    OCTAVO_CUDA_TRY(launch_encode<FROM>(exec, call, grid));
     const dim3 rest_grid((unsigned)octavo_cuda_ceil(call.of.kv.v_dim, WARP), (unsigned)heads, batch);
     return call.at.v_rest ? octavo_cuda_launch(prefill_join_rest, "attention_prefill", rest_grid, THREADS, 0, exec, call) : OCTAVO_OK;
-}
-
-template <encode_from FROM> static octavo_status launch_dim(const octavo_exec *exec, const prefill_encode_call &call)
-{
-    const int32_t dim = call.of.kv.head_dim > call.of.kv.v_dim ? call.of.kv.head_dim : call.of.kv.v_dim;
-    if (dim <= 64) return launch<64, FROM>(exec, call);
-    return dim <= 128 ? launch<128, FROM>(exec, call) : launch<256, FROM>(exec, call);
 }
 
 /* What scales of whole heads are made for: given by the caller, or sought in the call and kept from `found` on. */
@@ -392,15 +400,15 @@ octavo_status octavo_prefill_encode(const octavo_exec *exec, const prefill_call 
     const int64_t heads = p->q.shape[2] + 2 * (int64_t)of.kv.kv_heads;
     prefill_encode_call call = { of, at, (uint8_t *)exec->workspace, stored_of(p), p->precision == OCTAVO_ATTENTION_FP8, octavo_prefill_rotates(p) != 0, at.v_part != 0,
                                  { false, octavo_prefill_smooths_k(p) != 0, octavo_prefill_smooths_v(p) != 0 },
-                                 { false, octavo_prefill_seeks_k(p) && octavo_prefill_smooths_k(p), at.v_part != 0 }, {}, at.v || at.v_f16 ? of.kv.kv_heads : 0, (float)(1.0 / sqrt((double)of.kv.head_dim)) };
+                                 { false, octavo_prefill_seeks_k(p) && octavo_prefill_smooths_k(p), at.v_part != 0 }, {},
+                                 (dim <= 64 ? 64 : dim <= 128 ? 128 : 256) / EIGHT, at.v || at.v_f16 ? of.kv.kv_heads : 0, (float)(1.0 / sqrt((double)of.kv.head_dim)) };
     if (dim > PREFILL_EIGHT_DIM || heads > 65535 || p->q.shape[0] > 65535)
         return octavo_cuda_fail(OCTAVO_E_UNSUPPORTED, "kv.head_dim is %d and v_dim %d for %lld heads of %lld sequences, expected at most %d for 65535 of 65535 on a GPU",
                                 of.kv.head_dim, of.kv.v_dim, (long long)heads, (long long)p->q.shape[0], (int)PREFILL_EIGHT_DIM);
     set_whole_most(&call);
     switch (source_of(p, call.as)) {
-    case FROM_BF16:   return launch_dim<FROM_BF16>(exec, call);
-    case FROM_F16:    return launch_dim<FROM_F16>(exec, call);
-    case FROM_EIGHTS: return launch_dim<FROM_EIGHTS>(exec, call);
-    default:          return launch_dim<FROM_ANY>(exec, call);
+    case FROM_HALVES: return launch<FROM_HALVES>(exec, call);
+    case FROM_EIGHTS: return launch<FROM_EIGHTS>(exec, call);
+    default:          return launch<FROM_ANY>(exec, call);
     }
 }

@@ -25,6 +25,7 @@ struct prefill_encode_call {
     bool fp8, rotates, channels; /* channels: V has a scale a channel               */
     bool sums[3], mosts[3];      /* of Q, K, V: smoothed; scaled by largest values of channels */
     prefill_whole_most whole[3];
+    int lanes;                                         /* of 256 threads that share a row: eight channels each */
     int values;                                        /* heads of V that are encoded: none in Sage 1, unless it sums in f16 */
     float rotation;                                    /* 1 / sqrt(head_dim)                          */
 };
@@ -95,11 +96,11 @@ static __device__ __forceinline__ void find_facts(const prefill_encode_call &c, 
     }
 }
 
-template <int LANES, prefill_operand WHAT, encode_from FROM>
+template <prefill_operand WHAT, encode_from FROM>
 static __device__ __forceinline__ void put_facts(const prefill_encode_call &c, int head)
 {
-    const int d = (int)threadIdx.x % LANES * EIGHT, dim = WHAT == PREFILL_V ? c.of.kv.v_dim : c.of.kv.head_dim;
-    const int64_t block = (int64_t)blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES, line = (int64_t)blockIdx.z * c.of.kv.kv_heads + head;
+    const int d = (int)threadIdx.x % c.lanes * EIGHT, dim = WHAT == PREFILL_V ? c.of.kv.v_dim : c.of.kv.head_dim;
+    const int64_t block = (int64_t)blockIdx.x * (THREADS / c.lanes) + threadIdx.x / c.lanes, line = (int64_t)blockIdx.z * c.of.kv.kv_heads + head;
     const prefill_place at = prefill_place_of(c.of, blockIdx.z, head);
     const octavo_span seen = prefill_seen_of(c.of, at);
     if (block * TOKENS >= seen.end || d >= dim) return;
@@ -116,14 +117,14 @@ static __device__ __forceinline__ void put_facts(const prefill_encode_call &c, i
     }
 }
 
-/* Grid (THREADS / LANES blocks of tokens, heads of K, if it has facts, then of V, batch); LANES threads a block of tokens, eight channels each. */
-template <int LANES, encode_from FROM> static __global__ void __launch_bounds__(THREADS, 3) prefill_facts(const __grid_constant__ prefill_encode_call c)
+/* Grid (THREADS / lanes blocks of tokens, heads of K, if it has facts, then of V, batch); `lanes` threads a block of tokens, eight channels each. */
+template <encode_from FROM> static __global__ void __launch_bounds__(THREADS, 3) prefill_facts(const __grid_constant__ prefill_encode_call c)
 {
     wait_for_kernel_before();
     next_kernel_may_start();
     const int head = (int)blockIdx.y, keys = c.at.k_part ? c.of.kv.kv_heads : 0;
-    if (head < keys) put_facts<LANES, PREFILL_K, FROM>(c, head);
-    else put_facts<LANES, PREFILL_V, FROM>(c, head - keys);
+    if (head < keys) put_facts<PREFILL_K, FROM>(c, head);
+    else put_facts<PREFILL_V, FROM>(c, head - keys);
 }
 
 /* Where the inverse of a channel's scale goes. */

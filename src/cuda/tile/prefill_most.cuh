@@ -32,47 +32,47 @@ struct most_shared {
     float most[THREADS / WARP];
 };
 
-template <int LANES, prefill_operand WHAT, encode_from FROM>
-static __device__ __forceinline__ void find_most(const prefill_encode_call &c, most_shared &shared, int head)
+template <encode_from FROM>
+static __device__ __forceinline__ void find_most(const prefill_encode_call &c, prefill_operand what, most_shared &shared, int head)
 {
-    enum { ROWS = THREADS / LANES, EACH = 4 };
+    enum { EACH = 4 };
+    const int lanes = c.lanes, rows = THREADS / lanes;
     const int64_t first = (int64_t)blockIdx.x * THREADS, b = blockIdx.z;
     const prefill_place at = prefill_place_of(c.of, b, head);
-    const octavo_span seen = WHAT == PREFILL_Q ? octavo_span{ 0, 0, at.queries } : prefill_seen_of(c.of, at);
-    const int d = (int)threadIdx.x % LANES * EIGHT, dim = WHAT == PREFILL_V ? c.of.kv.v_dim : c.of.kv.head_dim;
+    const octavo_span seen = what == PREFILL_Q ? octavo_span{ 0, 0, at.queries } : prefill_seen_of(c.of, at);
+    const int d = (int)threadIdx.x % lanes * EIGHT, dim = what == PREFILL_V ? c.of.kv.v_dim : c.of.kv.head_dim;
     if (first >= seen.end) return;
     shared.row[threadIdx.x] = { nullptr, nullptr, 0.0f };
-    if (octavo_span_sees(&seen, first + threadIdx.x)) shared.row[threadIdx.x] = prefill_row_of(c.of, c.as, WHAT, at, first + threadIdx.x);
+    if (octavo_span_sees(&seen, first + threadIdx.x)) shared.row[threadIdx.x] = prefill_row_of(c.of, c.as, what, at, first + threadIdx.x);
     __syncthreads();
     float most = 0.0f;
 #pragma unroll 1
-    for (int r = (int)threadIdx.x / LANES; r < THREADS; r += EACH * ROWS) {
+    for (int r = (int)threadIdx.x / lanes; r < THREADS; r += EACH * rows) {
         prefill_row row[EACH];
         float x[EACH][EIGHT];
 #pragma unroll
-        for (int i = 0; i < EACH; i++) row[i] = shared.row[r + i * ROWS];
-        prefill_load_eights<FROM>(c.of, c.as, WHAT, at.head, row, d, dim, x);
+        for (int i = 0; i < EACH; i++) row[i] = shared.row[r + i * rows];
+        prefill_load_eights<FROM>(c.of, c.as, what, at.head, row, d, dim, x);
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
-            if (WHAT != PREFILL_V && c.rotates) rotate_rows(x[i], d, dim, c.rotation);
+            if (what != PREFILL_V && c.rotates) rotate_rows(x[i], d, dim, c.rotation);
 #pragma unroll
             for (int j = 0; j < EIGHT; j++) most = fmaxf(most, fabsf(x[i][j]));
         }
     }
     most = block_reduce(most, shared.most, take_larger());
-    if (threadIdx.x == 0) raise_most(c, WHAT, b, head, most);
+    if (threadIdx.x == 0) raise_most(c, what, b, head, most);
 }
 
 /* Grid (THREADS tokens, heads of V, of K, of Q, each if theirs are sought, batch). */
-template <int LANES, encode_from FROM> static __global__ void __launch_bounds__(THREADS, 3) prefill_most(const __grid_constant__ prefill_encode_call c)
+template <encode_from FROM> static __global__ void __launch_bounds__(THREADS, 3) prefill_most(const __grid_constant__ prefill_encode_call c)
 {
     __shared__ most_shared shared;
     wait_for_kernel_before();
     next_kernel_may_start();
     const int heads = c.of.kv.kv_heads, index = (int)blockIdx.y, values = c.whole[PREFILL_V].sought ? heads : 0, keys = values + (c.whole[PREFILL_K].sought ? heads : 0);
-    if (index < values) find_most<LANES, PREFILL_V, FROM>(c, shared, index);
-    else if (index < keys) find_most<LANES, PREFILL_K, FROM>(c, shared, index - values);
-    else find_most<LANES, PREFILL_Q, FROM>(c, shared, index - keys);
+    const prefill_operand what = index < values ? PREFILL_V : index < keys ? PREFILL_K : PREFILL_Q;
+    find_most<FROM>(c, what, shared, index - (what == PREFILL_V ? 0 : what == PREFILL_K ? values : keys));
 }
 
 #endif

@@ -80,9 +80,9 @@ static __device__ __forceinline__ void load_each(const prefill_call &c, const pr
     }
 }
 
-/* What the operands are: rows of 16-bit floats, eight of which may be read at a time, the tokens of a block of K or V one after the other; rows
- * each of its own kind and place, of which eight elements may be read at a time; or anything. */
-enum encode_from { FROM_ANY, FROM_BF16, FROM_F16, FROM_EIGHTS };
+/* What the operands are: rows of 16-bit floats, eight of which may be read at a time, the tokens of a block of K or V one after the other, which
+ * are bf16, f16 or either; rows each of its own kind and place, of which eight elements may be read at a time; or anything. */
+enum encode_from { FROM_ANY, FROM_BF16, FROM_F16, FROM_HALVES, FROM_EIGHTS };
 
 template <encode_from FROM> static __device__ __forceinline__ void unpack_eight(const uint4 &raw, float (&x)[8])
 {
@@ -161,15 +161,20 @@ template <encode_from FROM, int COUNT>
 static __device__ __forceinline__ void prefill_load_eights(const prefill_call &c, const prefill_stored &as, prefill_operand what, int64_t head,
                                                            const prefill_row (&row)[COUNT], int d, int dim, float (&x)[COUNT][8])
 {
-    if constexpr (FROM == FROM_BF16 || FROM == FROM_F16) {
+    if constexpr (FROM == FROM_BF16 || FROM == FROM_F16 || FROM == FROM_HALVES) {
         uint4 raw[COUNT]; /* all are asked for before one is used */
 #pragma unroll
         for (int i = 0; i < COUNT; i++) {
             raw[i] = make_uint4(0, 0, 0, 0);
             if (row[i].base && d < dim) raw[i] = load_once_16(row[i].base + 2 * d);
         }
+        if (FROM == FROM_F16 || (FROM == FROM_HALVES && as.halves[what])) {
 #pragma unroll
-        for (int i = 0; i < COUNT; i++) unpack_eight<FROM>(raw[i], x[i]);
+            for (int i = 0; i < COUNT; i++) unpack_eight<FROM_F16>(raw[i], x[i]);
+        } else {
+#pragma unroll
+            for (int i = 0; i < COUNT; i++) unpack_eight<FROM_BF16>(raw[i], x[i]);
+        }
     } else {
         if constexpr (FROM == FROM_EIGHTS) load_aligned_eights(c, as, what, row, d, dim, x);
 #pragma unroll
