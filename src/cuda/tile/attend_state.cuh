@@ -117,25 +117,28 @@ static __device__ __forceinline__ void put_result(attend_state<DIM, COLS> &of, w
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     const two_factors up = unlift_of<VALUE>(of.lift);
 #pragma unroll
-    for (int n = 0; n < COLS; n++)
+    for (int n = 0; n < COLS; n++) {
+        const int column = 8 * n + 2 * t;
+        float down[2], sum[2];
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            const int column = 8 * n + 2 * t + i;
-            const float before = begin ? NOTHING : to->max[column], down = before == NOTHING ? 0.0f : exp2_fast(before - of.max[n][i]);
-            float sum = of.sum[n][i];
+            const float before = begin ? NOTHING : to->max[column + i];
+            down[i] = before == NOTHING ? 0.0f : exp2_fast(before - of.max[n][i]), sum[i] = of.sum[n][i];
 #pragma unroll
-            for (int step = 4; step < 32; step *= 2) sum += __shfl_xor_sync(WHOLE_WARP, sum, step);
-#pragma unroll
-            for (int m = 0; m < DIM / 16; m++)
-#pragma unroll
-                for (int half = 0; half < 2; half++) {
-                    float *out = &to->out[output_element<VALUE>(m, 2 * half, g)][column];
-                    *out = (begin ? 0.0f : *out * down) + of.out[n][m][i + 2 * half] * up.first * up.second;
-                    of.out[n][m][i + 2 * half] = 0.0f;
-                }
-            __syncwarp();
-            if (g == 0) to->max[column] = of.max[n][i], to->sum[column] = sum;
+            for (int step = 4; step < 32; step *= 2) sum[i] += __shfl_xor_sync(WHOLE_WARP, sum[i], step);
         }
+#pragma unroll
+        for (int m = 0; m < DIM / 16; m++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                float2 *out = (float2 *)&to->out[output_element<VALUE>(m, 2 * half, g)][column], x;
+                x.x = of.out[n][m][2 * half] * up.first * up.second, x.y = of.out[n][m][2 * half + 1] * up.first * up.second;
+                *out = begin ? x : make_float2(out->x * down[0] + x.x, out->y * down[1] + x.y);
+                of.out[n][m][2 * half] = of.out[n][m][2 * half + 1] = 0.0f;
+            }
+        __syncwarp();
+        if (g == 0) *(float2 *)&to->max[column] = make_float2(of.max[n][0], of.max[n][1]), *(float2 *)&to->sum[column] = make_float2(sum[0], sum[1]);
+    }
     __syncwarp();
 }
 

@@ -223,18 +223,18 @@ static __device__ __forceinline__ void attend_dropped(const attend_tiles_call &c
 {
     const int g = threadIdx.x % 32 / 4, step = TILE_TOKENS * (int)(blockDim.x / 32);
     uint32_t tile = ring, other = ring + means_other<DIM, COLS>();
-    mean_tile<COLS> now, next;
-    int first = (int)(threadIdx.x / 32) * TILE_TOKENS;
-    ask_for_means<DIM, COLS>(c, k, count, list, first, tile, &now);
+    mean_tile<COLS> now = {}, next;
 #pragma unroll 1
-    for (; first < count; first += step) {
+    for (int first = (int)(threadIdx.x / 32) * TILE_TOKENS - step; first < count; first += step) { /* below 0 there is none yet */
         ask_for_means<DIM, COLS>(c, k, count, list, first + step, other, &next);
-        weigh<DIM, COLS, 1>(of, now.x);
-        fold_factors<DIM, VALUE_E4M3, COLS>(of, now.x[0], __shfl_sync(WHOLE_WARP, now.factor, g), __shfl_sync(WHOLE_WARP, now.factor, g + 8));
-        copy_wait<1>();
-        __syncwarp();
-        tile_outputs<DIM, VALUE_E4M3, COLS>(of.out, now.x[0], tile);
-        __syncwarp();
+        if (first >= 0) {
+            weigh<DIM, COLS, 1>(of, now.x);
+            fold_factors<DIM, VALUE_E4M3, COLS>(of, now.x[0], __shfl_sync(WHOLE_WARP, now.factor, g), __shfl_sync(WHOLE_WARP, now.factor, g + 8));
+            copy_wait<1>();
+            __syncwarp();
+            tile_outputs<DIM, VALUE_E4M3, COLS>(of.out, now.x[0], tile);
+            __syncwarp();
+        }
         const uint32_t free = tile;
         tile = other, other = free, now = next;
     }
@@ -244,58 +244,63 @@ static __device__ __forceinline__ void attend_dropped(const attend_tiles_call &c
 
 /* ---- results ---- */
 
+template <int DIM, int COLS> static __device__ __forceinline__ const warp_result<DIM, COLS> *result_of(const warp_result<DIM, COLS> *results, int stride, int warp)
+{
+    return (const warp_result<DIM, COLS> *)((const uint8_t *)results + warp * stride);
+}
+
 /* log of the sum of all warps' masses in one column. */
-template <int DIM, int COLS>
-static __device__ __forceinline__ float column_mass(const warp_result<DIM, COLS> *results, size_t stride, int column, float *max)
+template <int DIM, int COLS, int WARPS>
+static __device__ __forceinline__ float column_mass(const warp_result<DIM, COLS> *results, int stride, int column, float *max)
 {
     float sum = 0.0f;
     *max = NOTHING;
-    for (int w = 0; w < (int)(blockDim.x / 32); w++) {
-        const warp_result<DIM, COLS> *of = (const warp_result<DIM, COLS> *)((const uint8_t *)results + w * stride);
-        *max = fmaxf(*max, of->max[column]);
-    }
-    for (int w = 0; w < (int)(blockDim.x / 32) && *max != NOTHING; w++) {
-        const warp_result<DIM, COLS> *of = (const warp_result<DIM, COLS> *)((const uint8_t *)results + w * stride);
-        sum += of->max[column] == NOTHING ? 0.0f : of->sum[column] * exp2_fast(of->max[column] - *max);
-    }
+#pragma unroll
+    for (int w = 0; w < WARPS; w++) *max = fmaxf(*max, result_of(results, stride, w)->max[column]);
+    if (*max == NOTHING) return 0.0f;
+#pragma unroll
+    for (int w = 0; w < WARPS; w++) sum += result_of(results, stride, w)->sum[column] * exp2_fast(result_of(results, stride, w)->max[column] - *max);
     return sum;
 }
 
 /* The warps' outputs, each weighed once for all of its elements. */
-template <int DIM, int COLS>
-static __device__ __forceinline__ void merge_warps(const attend_tiles_call &c, const attend_block &k, const warp_result<DIM, COLS> *results, size_t stride,
-                                                   float (&weights)[WARPS_MOST][8 * COLS])
+template <int DIM, int COLS, int WARPS>
+static __device__ __forceinline__ void merge_warps(const attend_tiles_call &c, const attend_block &k, const warp_result<DIM, COLS> *results, int stride,
+                                                   float (&weights)[WARPS][8 * COLS])
 {
-    const int warps = blockDim.x / 32, left = (int)(c.of.rows - k.first_row), columns = left < 8 * COLS ? left : 8 * COLS;
+    const int left = (int)(c.of.rows - k.first_row), columns = left < 8 * COLS ? left : 8 * COLS;
+    const int64_t first = (k.group * c.of.rows + k.first_row) * c.p.splits + k.split; /* of the block's parts */
     if ((int)threadIdx.x < columns) {
         const int column = threadIdx.x;
         float max;
-        const float sum = column_mass<DIM, COLS>(results, stride, column, &max);
-        for (int w = 0; w < warps; w++) {
-            const float own = ((const warp_result<DIM, COLS> *)((const uint8_t *)results + w * stride))->max[column];
+        const float sum = column_mass<DIM, COLS, WARPS>(results, stride, column, &max);
+#pragma unroll
+        for (int w = 0; w < WARPS; w++) {
+            const float own = result_of(results, stride, w)->max[column];
             weights[w][column] = own == NOTHING ? 0.0f : exp2_fast(own - max) / sum;
         }
-        c.p.part_lse[(k.group * c.of.rows + k.first_row + column) * c.p.splits + k.split] = max == NOTHING ? NOTHING : (max + log2f(sum)) * LN_2;
+        c.p.part_lse[first + column * c.p.splits] = max == NOTHING ? NOTHING : (max + log2f(sum)) * LN_2;
     }
     __syncthreads();
-    for (int i = threadIdx.x; i < DIM * columns; i += blockDim.x) {
+#pragma unroll 1
+    for (int i = threadIdx.x; i < DIM * columns; i += 32 * WARPS) {
         const int column = i / DIM, d = i % DIM;
         float out = 0.0f;
-        for (int w = 0; w < warps; w++)
-            out = fmaf(((const warp_result<DIM, COLS> *)((const uint8_t *)results + w * stride))->out[d][column], weights[w][column], out);
-        c.p.part_out[((k.group * c.of.rows + k.first_row + column) * c.p.splits + k.split) * DIM + d] = out * channel_factor(&c.of.kv, k.head, d);
+#pragma unroll
+        for (int w = 0; w < WARPS; w++) out = fmaf(result_of(results, stride, w)->out[d][column], weights[w][column], out);
+        c.p.part_out[(first + column * c.p.splits) * DIM + d] = out * channel_factor(&c.of.kv, k.head, d);
     }
 }
 
 /* log of what the warps have so far, a thread a row. */
-template <int DIM, int COLS>
-static __device__ __forceinline__ void put_logs(const attend_tiles_call &c, const attend_block &k, const warp_result<DIM, COLS> *results, size_t stride,
+template <int DIM, int COLS, int WARPS>
+static __device__ __forceinline__ void put_logs(const attend_tiles_call &c, const attend_block &k, const warp_result<DIM, COLS> *results, int stride,
                                                 float *to)
 {
     const int64_t row = k.first_row + threadIdx.x;
     if (threadIdx.x >= 8 * COLS || row >= c.of.rows) return;
     float max;
-    const float sum = column_mass<DIM, COLS>(results, stride, threadIdx.x, &max);
+    const float sum = column_mass<DIM, COLS, WARPS>(results, stride, threadIdx.x, &max);
     to[(k.group * c.of.rows + row) * c.p.splits + k.split] = max == NOTHING ? NOTHING : (max + log2f(sum)) * LN_2;
 }
 
@@ -333,6 +338,7 @@ static __device__ __forceinline__ void cut_share(const attend_tiles_call &c, con
 template <int DIM, int KEY, int VALUE, int COLS>
 static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS, DIM <= 128 ? 2 : 1) attend_tiles(const __grid_constant__ attend_tiles_call c)
 {
+    typedef attend_stage<DIM, KEY, VALUE> stage;
     extern __shared__ __align__(128) uint8_t memory[];
     __shared__ attend_shared shared;
     const octavo_kv_view *kv = &c.of.kv;
@@ -341,8 +347,8 @@ static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS,
                        (int)blockIdx.y, 0, {} };
     k.length = (int)sequence_length(kv, k.b);
     __shared__ float staged[8 * COLS][DIM + 2];
-    uint16_t asked[query_codes<DIM, COLS>(attend_stage<DIM, KEY, VALUE>::WARPS)]; /* before K and V: what is asked for later waits for them */
-    ask_for_queries<DIM, COLS, attend_stage<DIM, KEY, VALUE>::WARPS>(c.of, k.b, k.head, k.first_row, asked);
+    uint16_t asked[query_codes<DIM, COLS>(stage::WARPS)]; /* before K and V: what is asked for later waits for them */
+    ask_for_queries<DIM, COLS, stage::WARPS>(c.of, k.b, k.head, k.first_row, asked);
     k.range = whole_range_of(&c.of.in, k.length);
     uint8_t *mine = memory + (size_t)(threadIdx.x / 32) * c.ring_bytes;
     const uint32_t ring = shared_address(mine);
@@ -353,14 +359,14 @@ static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS,
     auto queries = [&]() {
         int lift[COLS];
         float bias[COLS];
-        stage_queries<DIM, COLS, attend_stage<DIM, KEY, VALUE>::WARPS>(c.of, asked, staged);
+        stage_queries<DIM, COLS, stage::WARPS>(c.of, asked, staged);
         load_queries<DIM, KEY, COLS>(staged, rows.q, lift, bias);
         column_scales<COLS>(c.of, lift, bias, rows.scale, rows.off);
     };
     of.lift = -1000;
-    constexpr tile_layout AT = attend_stage<DIM, KEY, VALUE>::AT;
+    constexpr tile_layout AT = stage::AT;
     if ((key_width(KEY) == 1 && !kv->k_scale.data) || (value_width(VALUE) == 1 && !kv->v_scale.data)) /* exponents of 0 */
-        for (int i = threadIdx.x % 32; i < attend_stage<DIM, KEY, VALUE>::DEPTH * 2 * SCALES_BYTES / 4; i += 32)
+        for (int i = threadIdx.x % 32; i < stage::DEPTH * 2 * SCALES_BYTES / 4; i += 32)
             *(uint32_t *)(mine + i / (2 * SCALES_BYTES / 4) * AT.bytes + AT.k_scale + i % (2 * SCALES_BYTES / 4) * 4) = 0;
     __syncwarp();
 #pragma unroll
@@ -374,10 +380,7 @@ static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS,
         for (int m = 0; m < DIM / 16; m++) of.out[n][m][0] = of.out[n][m][1] = of.out[n][m][2] = of.out[n][m][3] = 0.0f;
     }
 
-    if (c.p.kept) {
-        queries();
-        wait_for_kernel_before();
-    }
+    if (c.p.kept) wait_for_kernel_before();
     next_kernel_may_start();
 
     /* 2: kept units */
@@ -404,9 +407,10 @@ static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS,
             list_units(walk, OCTAVO_UNIT_KEPT, at, list_end);
             share = { at * per_unit, list_end * per_unit, 0, 0 };
         }
-        attend_share<DIM, KEY, VALUE, COLS>(c, k, share, &shared, at, rows, ring, of, [&]() {
-            if (!kept) queries();
-            else if (means < means_end && !listed) list_units(walk, OCTAVO_UNIT_DROPPED, means, means + LIST_UNITS < means_end ? means + LIST_UNITS : means_end);
+        attend_share<DIM, KEY, VALUE, COLS>(c, k, share, &shared, at, rows, ring, of, [&]() { /* while the first copies are on their way */
+            if (listed) return;
+            queries();
+            if (means < means_end) list_units(walk, OCTAVO_UNIT_DROPPED, means, means + LIST_UNITS < means_end ? means + LIST_UNITS : means_end);
             listed = true;
         });
         at = list_end;
@@ -419,7 +423,7 @@ static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS,
     put_result<DIM, VALUE, COLS>(of, result, true);
     if (c.p.part_kept) {
         __syncthreads();
-        put_logs<DIM, COLS>(c, k, results, c.ring_bytes, c.p.part_kept);
+        put_logs<DIM, COLS, stage::WARPS>(c, k, results, c.ring_bytes, c.p.part_kept);
         __syncthreads();
     }
     if (means < means_end) {
@@ -432,8 +436,8 @@ static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS,
         put_result<DIM, VALUE_E4M3, COLS>(of, result, false);
     }
     __syncthreads();
-    __shared__ float weights[WARPS_MOST][8 * COLS];
-    merge_warps<DIM, COLS>(c, k, results, c.ring_bytes, weights);
+    __shared__ float weights[stage::WARPS][8 * COLS];
+    merge_warps<DIM, COLS, stage::WARPS>(c, k, results, c.ring_bytes, weights);
 }
 
 #endif

@@ -118,15 +118,20 @@ static __device__ __forceinline__ void put_unit(const score_tiles_call &c, const
         }
 }
 
-/* Units that no row sees, this block's share of them. */
-static __device__ __forceinline__ void put_unseen(const score_tiles_call &c, const score_block &k, int first, int end, int rows)
+/* Units that no row sees, this block's share of them: [0, before) and [from, end) of the call's. */
+static __device__ __forceinline__ void put_unseen(const score_tiles_call &c, const score_block &k, int before, int from, int end, int rows)
 {
-    for (int unit = first + (int)threadIdx.x; unit < end; unit += SCORE_THREADS)
-        for (int64_t row = k.first_row; row < k.first_row + rows && row < c.of.rows; row++) {
-            const int64_t to = (k.group * c.of.rows + row) * c.of.units + unit;
+    const int share = blockIdx.y, shares = gridDim.y, count = before + end - from, last = part_begin(count, share + 1, shares);
+    const int64_t left = c.of.rows - k.first_row;
+#pragma unroll 1
+    for (int i = part_begin(count, share, shares) + (int)threadIdx.x; i < last; i += SCORE_THREADS) {
+        int64_t to = (k.group * c.of.rows + k.first_row) * c.of.units + (i < before ? i : from + i - before);
+#pragma unroll 1
+        for (int row = 0; row < rows && row < left; row++, to += c.of.units) {
             c.p.log_mass[to] = NOTHING;
             if (c.p.unit_max) c.p.unit_max[to] = NOTHING;
         }
+    }
 }
 
 template <int DIM, int KEY>
@@ -227,8 +232,7 @@ static __global__ void __launch_bounds__(SCORE_THREADS, DIM <= 128 && COLS == 1 
     const int sub = kv->sub_block_tokens, units = (int)c.of.units, shares = gridDim.y, share = blockIdx.y;
     const int begin = oldest.end > 0 && c.of.in.sink_tokens == 0 ? (int)oldest.near_begin / sub : 0, limit = (k.length + sub - 1) / sub;
     k.first = begin + part_begin(limit - begin, share, shares), k.end = begin + part_begin(limit - begin, share + 1, shares);
-    put_unseen(c, k, part_begin(begin, share, shares), part_begin(begin, share + 1, shares), 8 * COLS);
-    put_unseen(c, k, limit + part_begin(units - limit, share, shares), limit + part_begin(units - limit, share + 1, shares), 8 * COLS);
+    put_unseen(c, k, begin, limit, units, 8 * COLS);
     if (k.first >= k.end) return;
 
     /* 2: the queries, then the units */

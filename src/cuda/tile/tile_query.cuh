@@ -17,7 +17,7 @@ static __device__ __forceinline__ int lift_of(float amax)
 
 static __device__ __forceinline__ float lifted(float x, int lift)
 {
-    return lift > 120 ? x * 0x1p120f * __uint_as_float((uint32_t)(lift - 120 + 127) << 23) : x * __uint_as_float((uint32_t)(lift + 127) << 23);
+    return x * (lift > 120 ? 0x1p120f : 1.0f) * octavo_power_of_two(lift > 120 ? lift - 120 : lift); /* two factors, since 2^lift may be no float */
 }
 
 /* Codes of a lane's part of the query rows: a warp takes every WARPS-th row, a lane every 32nd element. */
@@ -41,6 +41,20 @@ static __device__ __forceinline__ void ask_for_queries(const decode_call &c, int
     }
 }
 
+/* A warp's rows become what E4M3 with a power of two of their own makes of them, in their place. */
+template <int DIM, int COLS, int WARPS> static __device__ __forceinline__ void round_queries(float (&rows)[8 * COLS][DIM + 2])
+{
+#pragma unroll 1
+    for (int row = (int)(threadIdx.x / 32); row < 8 * COLS; row += WARPS) {
+        float amax = 0.0f;
+#pragma unroll
+        for (int i = 0; i < DIM / 32; i++) amax = fmaxf(amax, fabsf(rows[row][threadIdx.x % 32 + 32 * i]));
+        const int32_t p = octavo_row_exponent(warp_reduce(amax, take_larger()));
+#pragma unroll 1
+        for (int e = threadIdx.x % 32; e < DIM; e += 32) rows[row][e] = octavo_e4m3_of_row(rows[row][e], p);
+    }
+}
+
 /* What was asked for as float32 in shared memory, by the whole block. */
 template <int DIM, int COLS, int WARPS>
 static __device__ __forceinline__ void stage_queries(const decode_call &c, const uint16_t (&codes)[query_codes<DIM, COLS>(WARPS)],
@@ -50,18 +64,13 @@ static __device__ __forceinline__ void stage_queries(const decode_call &c, const
     for (int k = 0; k < query_codes<DIM, COLS>(WARPS) / (DIM / 32); k++) {
         const int row = (int)(threadIdx.x / 32) + k * WARPS;
         if (row >= 8 * COLS) break;
-        float x[DIM / 32], amax = 0.0f;
 #pragma unroll
         for (int i = 0; i < DIM / 32; i++) {
             const uint16_t code = codes[k * (DIM / 32) + i];
-            x[i] = c.in.q.dtype == OCTAVO_BF16 ? __uint_as_float((uint32_t)code << 16) : f16_low(code);
-            amax = fmaxf(amax, fabsf(x[i]));
+            rows[row][threadIdx.x % 32 + 32 * i] = c.in.q.dtype == OCTAVO_BF16 ? __uint_as_float((uint32_t)code << 16) : f16_low(code);
         }
-        const bool rounds = c.in.precision == OCTAVO_ATTENTION_FP8;
-        const int32_t p = rounds ? octavo_row_exponent(warp_reduce(amax, take_larger())) : 0;
-#pragma unroll
-        for (int i = 0; i < DIM / 32; i++) rows[row][threadIdx.x % 32 + 32 * i] = rounds ? octavo_e4m3_of_row(x[i], p) : x[i];
     }
+    if (c.in.precision == OCTAVO_ATTENTION_FP8) round_queries<DIM, COLS, WARPS>(rows);
     __syncthreads();
 }
 

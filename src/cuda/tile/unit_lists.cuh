@@ -63,6 +63,7 @@ static __device__ __noinline__ uint32_t hold_segment(const uint8_t *mask, int fr
     const int mine = (int)threadIdx.x * each, end = mine + each < words ? mine + each : words, lane = threadIdx.x % 32;
     uint32_t count = 0;
     __syncthreads(); /* nobody reads what was held */
+#pragma unroll 1
     for (int i = mine; i < end; i++) {
         uint32_t kept, dropped;
         read_word(mask, begin + i * WORD_UNITS, limit, &kept, &dropped);
@@ -79,10 +80,13 @@ static __device__ __noinline__ uint32_t hold_segment(const uint8_t *mask, int fr
     if (threadIdx.x == 0) shared->held = segment;
     __syncthreads();
     uint32_t before = sum - count, total = 0;
-    for (int i = 0; i < (int)blockDim.x / 32; i++) {
-        if (i < (int)threadIdx.x / 32) before += shared->counts[i];
-        total += shared->counts[i];
+#pragma unroll
+    for (int i = 0; i < WARPS_MOST; i++) {
+        const uint32_t its = i < (int)blockDim.x / 32 ? shared->counts[i] : 0;
+        if (i < (int)threadIdx.x / 32) before += its;
+        total += its;
     }
+#pragma unroll 1
     for (int i = mine; i < end; i++) shared->before[i] += before;
     return total;
 }
