@@ -69,9 +69,19 @@ static __device__ __forceinline__ void put_scales(const prefill_encode_call &c, 
     }
 }
 
-/* What a warp's codes leave out of V, of which a lane has eight channels, to shared memory. */
-template <int DIM> static __device__ __forceinline__ void share_rest(encode_shared<DIM> &shared, float (&rest)[EIGHT], int d)
+/* What a warp's codes leave out of V, of which a lane has eight channels of some rows, to shared memory. */
+template <int DIM, int CHUNKS>
+static __device__ __forceinline__ void share_rest(encode_shared<DIM> &shared, const float (&x)[CHUNKS][EIGHT], const uint32_t (&low)[CHUNKS],
+                                                  const uint32_t (&high)[CHUNKS], int d)
 {
+    float rest[EIGHT] = {};
+#pragma unroll
+    for (int i = 0; i < CHUNKS; i++) {
+        float code[EIGHT];
+        decode_eight(low[i], high[i], code);
+#pragma unroll
+        for (int j = 0; j < EIGHT; j++) rest[j] += x[i][j] - code[j];
+    }
 #pragma unroll
     for (int j = 0; j < EIGHT; j++) {
 #pragma unroll
@@ -142,6 +152,78 @@ static __device__ __forceinline__ void put_turned(const prefill_encode_call &c, 
     }
 }
 
+/* What the mean takes from the scores of rows of Q, of which LANES lanes have eight elements each; the row at `row`, and those 256 / LANES on. */
+template <int LANES, int CHUNKS>
+static __device__ __forceinline__ void put_shifts(const prefill_encode_call &c, const float (&x)[CHUNKS][EIGHT], const float (&mean)[EIGHT], int64_t row, bool puts)
+{
+    float shift[CHUNKS] = {};
+#pragma unroll
+    for (int i = 0; i < CHUNKS; i++) {
+#pragma unroll
+        for (int j = 0; j < EIGHT; j++) shift[i] = fmaf(x[i][j], mean[j], shift[i]);
+#pragma unroll
+        for (int step = 1; step < LANES; step *= 2) shift[i] += __shfl_xor_sync(WHOLE_WARP, shift[i], step);
+    }
+#pragma unroll
+    for (int i = 0; i < CHUNKS; i++)
+        if (puts) floats_at(c, c.at.q_shift)[row + i * (THREADS / LANES)] = shift[i] * c.of.p.softmax_scale;
+}
+
+/* The largest magnitudes of such rows. */
+template <int LANES, int CHUNKS> static __device__ __forceinline__ void find_mosts(const float (&x)[CHUNKS][EIGHT], float *to, bool puts)
+{
+    float most[CHUNKS] = {};
+#pragma unroll
+    for (int i = 0; i < CHUNKS; i++) {
+#pragma unroll
+        for (int j = 0; j < EIGHT; j++) most[i] = fmaxf(most[i], fabsf(x[i][j]));
+#pragma unroll
+        for (int step = 1; step < LANES; step *= 2) most[i] = fmaxf(most[i], __shfl_xor_sync(WHOLE_WARP, most[i], step));
+    }
+#pragma unroll
+    for (int i = 0; i < CHUNKS; i++)
+        if (puts) to[i * (THREADS / LANES)] = most[i];
+}
+
+/* The better scales of rows of Q in FP8: *inverse becomes theirs. scale: those that were found first. */
+template <int LANES, int CHUNKS>
+static __device__ __forceinline__ void fit_rows(const prefill_encode_call &c, const float (&x)[CHUNKS][EIGHT], bool plain, const float *scale,
+                                                float (&inverse)[CHUNKS], int64_t row, bool puts)
+{
+    octavo_prefill_scale fitted[CHUNKS];
+    if (plain) {
+#pragma unroll
+        for (int i = 0; i < CHUNKS; i++) fitted[i] = fit_query<LANES, true>(x[i], { scale[i * (THREADS / LANES)], inverse[i] });
+    } else {
+#pragma unroll
+        for (int i = 0; i < CHUNKS; i++) fitted[i] = fit_query<LANES, false>(x[i], { scale[i * (THREADS / LANES)], inverse[i] });
+    }
+#pragma unroll
+    for (int i = 0; i < CHUNKS; i++) {
+        inverse[i] = fitted[i].inverse;
+        if (puts) floats_at(c, c.at.q_scale)[row + i * (THREADS / LANES)] = fitted[i].scale;
+    }
+}
+
+/* Elements to codes, e4m3 or, from `lowest` on, int8. */
+template <int CHUNKS>
+static __device__ __forceinline__ void pack_rows(const float (&x)[CHUNKS][EIGHT], bool e4m3, float lowest, uint32_t (&low)[CHUNKS], uint32_t (&high)[CHUNKS])
+{
+    if (e4m3) {
+#pragma unroll
+        for (int i = 0; i < CHUNKS; i++)
+            low[i] = pack_e4m3(x[i][0], x[i][1], x[i][2], x[i][3]), high[i] = pack_e4m3(x[i][4], x[i][5], x[i][6], x[i][7]);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < CHUNKS; i++) {
+        float held[EIGHT];
+#pragma unroll
+        for (int j = 0; j < EIGHT; j++) held[j] = fmaxf(lowest, fminf(x[i][j], 127.0f));
+        low[i] = pack_int8(held[0], held[1], held[2], held[3]), high[i] = pack_int8(held[4], held[5], held[6], held[7]);
+    }
+}
+
 /* A block of tokens of a head. */
 template <int DIM, encode_from FROM>
 static __device__ __forceinline__ void encode_block(const prefill_encode_call &c, prefill_operand what, encode_shared<DIM> &shared, int64_t b, int head)
@@ -181,29 +263,20 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
 #pragma unroll
         for (int j = 0; j < EIGHT; j++) mean[j] += stored[j];
     }
+    if (shifts) put_shifts<LANES>(c, x, mean, line * tokens + first + r0, d == 0);
+    if (smooths) {
 #pragma unroll
-    for (int i = 0; i < CHUNKS; i++) {
-        const int r = r0 + i * ROWS;
-        if (shifts) {
-            float shift = 0.0f;
+        for (int i = 0; i < CHUNKS; i++) {
+            const bool there = shared.row[r0 + i * ROWS].base != nullptr;
 #pragma unroll
-            for (int j = 0; j < EIGHT; j++) shift = fmaf(x[i][j], mean[j], shift);
-#pragma unroll
-            for (int step = 1; step < LANES; step *= 2) shift += __shfl_xor_sync(WHOLE_WARP, shift, step);
-            if (d == 0) floats_at(c, c.at.q_shift)[line * tokens + first + r] = shift * c.of.p.softmax_scale;
+            for (int j = 0; j < EIGHT; j++) x[i][j] = there ? x[i][j] - mean[j] : x[i][j];
         }
-        if (smooths && shared.row[r].base)
-#pragma unroll
-            for (int j = 0; j < EIGHT; j++) x[i][j] -= mean[j];
-        if (what != PREFILL_V && c.rotates) rotate_rows(x[i], d, dim, c.rotation);
-        if (channels) continue;
-        float most = 0.0f;
-#pragma unroll
-        for (int j = 0; j < EIGHT; j++) most = fmaxf(most, fabsf(x[i][j]));
-#pragma unroll
-        for (int step = 1; step < LANES; step *= 2) most = fmaxf(most, __shfl_xor_sync(WHOLE_WARP, most, step));
-        if (d == 0) shared.most[r] = most;
     }
+    if (what != PREFILL_V && c.rotates) {
+#pragma unroll
+        for (int i = 0; i < CHUNKS; i++) rotate_rows(x[i], d, dim, c.rotation);
+    }
+    if (!channels) find_mosts<LANES>(x, &shared.most[r0], d == 0);
     float up[EIGHT];
     if (channels) load_channels<FROM>(channel_inverse(c, line, 0), d, dim, up);
     __syncthreads();
@@ -218,48 +291,38 @@ static __device__ __forceinline__ void encode_block(const prefill_encode_call &c
     }
     __syncthreads();
 
-    /* 4. codes */
-    const float lowest = c.as.codes[what] ? -128.0f : -127.0f;
-    float rest[EIGHT] = {};
+    /* 4. codes: one choice after the other for all rows, so that these do not wait for each other */
+    uint32_t low[CHUNKS], high[CHUNKS];
+    float inverse[CHUNKS];
+#pragma unroll
+    for (int i = 0; i < CHUNKS; i++) inverse[i] = shared.inverse[r0 + i * ROWS];
+    if (fits) fit_rows<LANES>(c, x, plain, shared.scale + r0, inverse, line * tokens + first + r0, d == 0);
+#pragma unroll
+    for (int i = 0; i < CHUNKS; i++)
+#pragma unroll
+        for (int j = 0; j < EIGHT; j++) x[i][j] *= channels ? up[j] : inverse[i];
+    if (what == PREFILL_V && c.at.v_f16) {
+#pragma unroll
+        for (int i = 0; i < CHUNKS; i++) put_f16(c, line, first + r0 + i * ROWS, d, x[i]);
+        return;
+    }
+    pack_rows(x, what == PREFILL_V || c.fp8, c.as.codes[what] ? -128.0f : -127.0f, low, high);
+    if (what != PREFILL_V) {
+        uint8_t *to = c.workspace + (what == PREFILL_Q ? c.at.q : c.at.k) + (line * tokens + first + r0) * c.at.width + d;
+#pragma unroll
+        for (int i = 0; i < CHUNKS; i++)
+            if (d < c.at.width) *(uint2 *)(to + i * ROWS * c.at.width) = make_uint2(low[i], high[i]);
+        return;
+    }
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
-        const int r = r0 + i * ROWS;
-        octavo_prefill_scale scale = { shared.scale[r], shared.inverse[r] };
-        uint32_t low, high;
-        if (fits) {
-            scale = fit_query<LANES>(x[i], scale, plain);
-            if (d == 0) put_scales(c, what, line, block, r, scale.scale, 0);
-        }
-#pragma unroll
-        for (int j = 0; j < EIGHT; j++) x[i][j] *= channels ? up[j] : scale.inverse;
-        if (what == PREFILL_V && c.at.v_f16) {
-            put_f16(c, line, first + r, d, x[i]);
-            continue;
-        }
-        if (what == PREFILL_V || c.fp8) {
-            low = pack_e4m3(x[i][0], x[i][1], x[i][2], x[i][3]), high = pack_e4m3(x[i][4], x[i][5], x[i][6], x[i][7]);
-        } else {
-#pragma unroll
-            for (int j = 0; j < EIGHT; j++) x[i][j] = fmaxf(lowest, fminf(x[i][j], 127.0f));
-            low = pack_int8(x[i][0], x[i][1], x[i][2], x[i][3]), high = pack_int8(x[i][4], x[i][5], x[i][6], x[i][7]);
-        }
-        if (what == PREFILL_V && c.at.v_rest) {
-            float code[EIGHT];
-            decode_eight(low, high, code);
-#pragma unroll
-            for (int j = 0; j < EIGHT; j++) rest[j] += x[i][j] - code[j];
-        }
-        if (what == PREFILL_V) *(uint32_t *)(shared.codes + r * (DIM + 4) + d) = low, *(uint32_t *)(shared.codes + r * (DIM + 4) + d + 4) = high;
-        else if (d < c.at.width)
-            *(uint2 *)(c.workspace + (what == PREFILL_Q ? c.at.q : c.at.k) + (line * tokens + first + r) * c.at.width + d) = make_uint2(low, high);
+        uint32_t *to = (uint32_t *)(shared.codes + (r0 + i * ROWS) * (DIM + 4) + d);
+        to[0] = low[i], to[1] = high[i];
     }
-    if (what == PREFILL_V) {
-        if (c.at.v_f16) return;
-        if (c.at.v_rest) share_rest<DIM>(shared, rest, d);
-        __syncthreads();
-        put_turned<DIM>(c, shared, line, first);
-        if (c.at.v_rest) put_rest<DIM>(c, shared, line, block);
-    }
+    if (c.at.v_rest) share_rest<DIM>(shared, x, low, high, d);
+    __syncthreads();
+    put_turned<DIM>(c, shared, line, first);
+    if (c.at.v_rest) put_rest<DIM>(c, shared, line, block);
 }
 
 /* Grid (blocks of tokens, heads of V, of K, of Q, batch). What was read last comes first: it may still be in the second-level cache. */

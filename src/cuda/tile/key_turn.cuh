@@ -123,15 +123,16 @@ static __device__ __forceinline__ void put_held_norm(const row_place &place, flo
     if (threadIdx.x % WARP == 0) *place.norm = octavo_ue4m4_from_float_up((float)(norm * 1.000001));
 }
 
+/* Codes and scale of a row of which a lane has four elements; *rest: what the first plane's codes leave of them. The unit of the row's norm. */
 template <int FORMAT, int BYTES>
-static __device__ __forceinline__ void put_held(const octavo_kv_view *kv, const row_place &place, int dim, float amax, const float (&x)[ROW_EACH])
+static __device__ __forceinline__ float put_held(const octavo_kv_view *kv, const row_place &place, int dim, float amax, const float (&x)[ROW_EACH],
+                                                 float (&rest)[ROW_EACH])
 {
     enum { SCALED = FORMAT == OCTAVO_K_INT8X2 || FORMAT == OCTAVO_K_INT4X2 /* by an s, not by 2^p */ };
     const int lane = (int)threadIdx.x % WARP;
     const int32_t exponent = octavo_row_exponent(amax);
     const uint16_t bits = octavo_bf16_from_float_up(amax / 127.0f);
     const float factor = !place.scale ? 1.0f : SCALED ? octavo_bf16_to_float(bits) : ldexpf(1.0f, exponent);
-    float rest[ROW_EACH];
     uint32_t nibbles[ROW_EACH][2];
 #pragma unroll
     for (int j = 0; j < ROW_EACH; j++) {
@@ -154,7 +155,7 @@ static __device__ __forceinline__ void put_held(const octavo_kv_view *kv, const 
         if (SCALED) *(uint16_t *)place.scale = bits;
         else if (BYTES == 1) *place.scale = (uint8_t)(int8_t)exponent;
     }
-    if (place.norm) put_held_norm(place, SCALED && factor > 0.0f ? factor : 1.0f, rest);
+    return SCALED && factor > 0.0f ? factor : 1.0f;
 }
 
 /* put_held_norm without a float64: a float32 sum of 128 squares and an approximate root err by less than the millionth that is added, and the
@@ -235,15 +236,19 @@ template <int DIM> static __device__ __forceinline__ void put_held_row(const oct
     for (int j = 0; j < ROW_EACH; j++) x[j] = finite ? x[j] : 0.0f;
     if (kv->k_format == OCTAVO_K_E4M3X2 || kv->k_format == OCTAVO_K_E4M3) { /* no jump: some callers wait for nothing else */
         put_held_e4m3(kv, place, dim, amax, x);
-    } else switch (kv->k_format) {
-    case OCTAVO_K_BF16:   put_held<OCTAVO_K_BF16, 2>(kv, place, dim, amax, x); break;
-    case OCTAVO_K_F16:    put_held<OCTAVO_K_F16, 2>(kv, place, dim, amax, x); break;
-    case OCTAVO_K_E5M2:
-    case OCTAVO_K_E5M2X2: put_held<OCTAVO_K_E5M2X2, 1>(kv, place, dim, amax, x); break;
-    case OCTAVO_K_INT8:
-    case OCTAVO_K_INT8X2: put_held<OCTAVO_K_INT8X2, 1>(kv, place, dim, amax, x); break;
-    case OCTAVO_K_INT4X2: put_held<OCTAVO_K_INT4X2, 1>(kv, place, dim, amax, x); break;
-    default:              put_held<OCTAVO_K_F32, 4>(kv, place, dim, amax, x); break;
+    } else {
+        float rest[ROW_EACH], unit;
+        switch (kv->k_format) {
+        case OCTAVO_K_BF16:   unit = put_held<OCTAVO_K_BF16, 2>(kv, place, dim, amax, x, rest); break;
+        case OCTAVO_K_F16:    unit = put_held<OCTAVO_K_F16, 2>(kv, place, dim, amax, x, rest); break;
+        case OCTAVO_K_E5M2:
+        case OCTAVO_K_E5M2X2: unit = put_held<OCTAVO_K_E5M2X2, 1>(kv, place, dim, amax, x, rest); break;
+        case OCTAVO_K_INT8:
+        case OCTAVO_K_INT8X2: unit = put_held<OCTAVO_K_INT8X2, 1>(kv, place, dim, amax, x, rest); break;
+        case OCTAVO_K_INT4X2: unit = put_held<OCTAVO_K_INT4X2, 1>(kv, place, dim, amax, x, rest); break;
+        default:              unit = put_held<OCTAVO_K_F32, 4>(kv, place, dim, amax, x, rest); break;
+        }
+        if (place.norm) put_held_norm(place, unit, rest);
     }
     if (!finite && lane == 0) report(device_status, OCTAVO_E_NONFINITE);
 }

@@ -36,12 +36,11 @@ static __device__ __forceinline__ int bf16_off(const float (&scaled)[8])
     return sum;
 }
 
-/* The better of the two scales of a query in FP8, of which a lane has eight elements. plain: they are bf16 as they were stored. */
-template <int LANES>
-static __device__ __forceinline__ octavo_prefill_scale fit_query(const float (&x)[8], const octavo_prefill_scale &wide, bool plain)
+/* The better of the two scales of a query in FP8, of which a lane has eight elements. PLAIN: they are bf16 as they were stored. */
+template <int LANES, bool PLAIN> static __device__ __forceinline__ octavo_prefill_scale fit_query(const float (&x)[8], const octavo_prefill_scale &wide)
 {
     float off[2];
-    if (plain) {
+    if (PLAIN) {
 #pragma unroll
         for (int narrow = 0; narrow < 2; narrow++) {
             float scaled[8];
