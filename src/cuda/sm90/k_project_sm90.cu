@@ -20,8 +20,8 @@ enum { ALIGN = 16, PIECE_ELEMENTS = 8, SHARED_MOST = 216 << 10, MULTIPLIERS = 1 
 enum weight_kind { WEIGHT_HALF /* of h's own type */, WEIGHT_E4M3, WEIGHT_INT8 };
 
 /* TILES of 16 tokens; so many warps finish rows. */
-template <int KIND_, bool F16_, int TILES_> struct project_config {
-    enum { KIND = KIND_, F16 = F16_, TILES = TILES_, THREADS = WARP * (WARPS_MOST + TILES_) };
+template <int KIND_, int TILES_> struct project_config {
+    enum { KIND = KIND_, TILES = TILES_, THREADS = WARP * (WARPS_MOST + TILES_) };
     enum { W_BYTES = KIND_ == WEIGHT_HALF ? 2 : 1, CHAINS = TILES_ == 1 ? 2 : 1 /* sums that do not wait for each other */ };
     enum { W_PAD = 16, H_PAD = KIND_ == WEIGHT_HALF ? 16 : 32 /* so that eight rows lie in different banks */ };
 };
@@ -104,15 +104,15 @@ template <typename C> static __device__ __forceinline__ void fetch_tokens(const 
 }
 
 /* Four codes to the two operands of a step of 16 columns, of which a lane has columns 4t to 4t + 3. */
-template <typename C> static __device__ __forceinline__ void decode_weight(uint32_t codes, uint32_t &low, uint32_t &high)
+template <typename C, bool F16> static __device__ __forceinline__ void decode_weight(uint32_t codes, uint32_t &low, uint32_t &high)
 {
     if (C::KIND == WEIGHT_E4M3) e4m3_to_f16(codes, &low, &high);
     else int8_to_f16(codes, &low, &high);
-    if (!C::F16) low = pack_bf16(f16_low(low), f16_high(low)), high = pack_bf16(f16_low(high), f16_high(high));
+    if (!F16) low = pack_bf16(f16_low(low), f16_high(low)), high = pack_bf16(f16_low(high), f16_high(high));
 }
 
 /* Operands of 32 columns: of 16 rows of W, [step][tile of 8 rows][2], and of 16 tokens of h, [step][4]. */
-template <typename C> static __device__ __forceinline__ void load_weight(uint32_t from, int column, uint32_t (&w)[2][2][2])
+template <typename C, bool F16> static __device__ __forceinline__ void load_weight(uint32_t from, int column, uint32_t (&w)[2][2][2])
 {
     uint32_t r[4];
     if (C::KIND == WEIGHT_HALF) {
@@ -124,7 +124,7 @@ template <typename C> static __device__ __forceinline__ void load_weight(uint32_
     } else {
         ldmatrix(r, from + column);
 #pragma unroll
-        for (int i = 0; i < 4; i++) decode_weight<C>(r[i], w[i % 2][i / 2][0], w[i % 2][i / 2][1]);
+        for (int i = 0; i < 4; i++) decode_weight<C, F16>(r[i], w[i % 2][i / 2][0], w[i % 2][i / 2][1]);
     }
 }
 
@@ -142,38 +142,43 @@ template <typename C> static __device__ __forceinline__ void load_tokens(uint32_
     }
 }
 
-template <typename C> static __device__ __forceinline__ void multiply_add(float (&sum)[4], const uint32_t (&h)[4], const uint32_t (&w)[2])
+template <bool F16> static __device__ __forceinline__ void multiply_add(float (&sum)[4], const uint32_t (&h)[4], const uint32_t (&w)[2])
 {
-    if (C::F16) mma_f16(sum, h, w[0], w[1]);
+    if (F16) mma_f16(sum, h, w[0], w[1]);
     else mma_bf16(sum, h, w[0], w[1]);
 }
 
 /* Scales of the four rows whose sums a lane has, of 16 that begin at `row` of the head, in the columns of W around `column`. */
 static __device__ __forceinline__ void load_scales(const few_call &c, int row, int column, float (&scale)[2][2])
 {
-    const int64_t first = (int64_t)blockIdx.y * c.dim + row + (int)threadIdx.x % 4 * 2;
+    const octavo_weight *w = &c.p.weight;
+    const unsigned first = blockIdx.y * (unsigned)c.dim + (unsigned)row + threadIdx.x % 4 * 2, columns = (unsigned)octavo_weight_scale_columns(w);
+    const unsigned across = ((unsigned)w->codes.shape[1] + columns - 1) / columns, block = (unsigned)column / columns;
 #pragma unroll
-    for (int i = 0; i < 4; i++) scale[i / 2][i % 2] = octavo_weight_scale(&c.p.weight, first + PIECE_ELEMENTS * (i / 2) + i % 2, column);
+    for (int i = 0; i < 4; i++) {
+        const unsigned its = first + PIECE_ELEMENTS * (unsigned)(i / 2) + (unsigned)(i % 2);
+        scale[i / 2][i % 2] = w->scales ? w->scales[(size_t)(w->block_rows > 0 ? its / (unsigned)w->block_rows : 0) * across + block] : 1.0f;
+    }
 }
 
 /* part += columns begin to end; what the next step needs is read while this one multiplies. */
-template <typename C>
+template <typename C, bool F16>
 static __device__ __forceinline__ void multiply_columns(uint32_t w_from, uint32_t h_from, int h_pitch, int begin, int end, float (&part)[C::CHAINS][C::TILES][2][4])
 {
     uint32_t w[2][2][2], h[2][4];
-    load_weight<C>(w_from, begin, w);
+    load_weight<C, F16>(w_from, begin, w);
     load_tokens<C>(h_from, h_pitch, begin, h);
 #pragma unroll 2
     for (int column = begin; column < end; column += STEP) {
         const int next = column + STEP < end ? column + STEP : begin;
         uint32_t w_next[2][2][2], h_next[2][4];
-        load_weight<C>(w_from, next, w_next);
+        load_weight<C, F16>(w_from, next, w_next);
 #pragma unroll
         for (int m = 0; m < C::TILES; m++) {
             const bool last = m + 1 == C::TILES;
             load_tokens<C>(h_from + (last ? 0 : m + 1) * TILE_TOKENS * h_pitch, h_pitch, last ? next : column, h_next);
 #pragma unroll
-            for (int i = 0; i < 4; i++) multiply_add<C>(part[i / 2 % C::CHAINS][m][i % 2], h[i / 2], w[i / 2][i % 2]);
+            for (int i = 0; i < 4; i++) multiply_add<F16>(part[i / 2 % C::CHAINS][m][i % 2], h[i / 2], w[i / 2][i % 2]);
 #pragma unroll
             for (int i = 0; i < 8; i++) h[i / 4][i % 4] = h_next[i / 4][i % 4];
         }
@@ -184,7 +189,7 @@ static __device__ __forceinline__ void multiply_columns(uint32_t w_from, uint32_
 
 /* The warp's 16 rows of the head times all tokens: sums [tile of tokens][tile of 8 rows] of tokens g and g + 8, rows 2t and 2t + 1. `scale`
  * is that of the first columns. */
-template <typename C>
+template <typename C, bool F16>
 static __device__ __forceinline__ void multiply(const few_call &c, const few_layout &at, uint32_t base, int rank, float (&scale)[2][2],
                                                 float (&sum)[C::TILES][2][4])
 {
@@ -194,7 +199,7 @@ static __device__ __forceinline__ void multiply(const few_call &c, const few_lay
     for (int begin = 0; begin < c.columns; begin += c.span) {
         float part[C::CHAINS][C::TILES][2][4] = {};
         if (begin > 0) load_scales(c, row, rank * c.columns + begin, scale);
-        multiply_columns<C>(w_from, h_from, at.h_pitch, begin, begin + c.span, part);
+        multiply_columns<C, F16>(w_from, h_from, at.h_pitch, begin, begin + c.span, part);
 #pragma unroll
         for (int i = 0; i < 8 * C::TILES; i++) {
             const int m = i / 8, tile = i / 4 % 2, at_lane = i % 4;
@@ -281,7 +286,8 @@ template <typename C> static __global__ void __launch_bounds__(C::THREADS, C::TI
         mbarrier_wait(base + W_READY, 0);
         copy_wait<0>();
         barrier_wait_named(MULTIPLIERS, multipliers * WARP);
-        multiply<C>(c, at, base, rank, scale, sum);
+        if (c.p.h.dtype == OCTAVO_F16) multiply<C, true>(c, at, base, rank, scale, sum);
+        else multiply<C, false>(c, at, base, rank, scale, sum);
         cluster_wait();
         send_parts<C>(c, at, base, rank, sum);
     } else {
@@ -338,11 +344,11 @@ template <typename C> static octavo_status start(const octavo_exec *exec, few_ca
     return octavo_cuda_launch_clusters(project_few<C>, "k_project", grid, call.blocks, threads, (size_t)few_layout_of<C>(call).bytes, exec, call, done);
 }
 
-template <int KIND, bool F16> static octavo_status start_kind(const octavo_exec *exec, few_call &call, bool *done)
+template <int KIND> static octavo_status start_kind(const octavo_exec *exec, few_call &call, bool *done)
 {
-    if (call.tokens <= TILE_TOKENS) return start<project_config<KIND, F16, 1>>(exec, call, done);
-    if (call.tokens <= 2 * TILE_TOKENS) return start<project_config<KIND, F16, 2>>(exec, call, done);
-    return start<project_config<KIND, F16, 4>>(exec, call, done);
+    if (call.tokens <= TILE_TOKENS) return start<project_config<KIND, 1>>(exec, call, done);
+    if (call.tokens <= 2 * TILE_TOKENS) return start<project_config<KIND, 2>>(exec, call, done);
+    return start<project_config<KIND, 4>>(exec, call, done);
 }
 
 octavo_status octavo_k_project_sm90(const octavo_exec *exec, const octavo_k_project_params *p)
@@ -358,9 +364,7 @@ octavo_status octavo_k_project_sm90(const octavo_exec *exec, const octavo_k_proj
         sizes.rotary > 2 * TURN_PAIRS || !held_rows_fit(p->kv) || p->kv->max_tokens > INT32_MAX / 2 || !has_kind(p, &kind) || !is_aligned(p, kind == WEIGHT_HALF ? 2 : 1))
         return octavo_k_project_cuda(exec, p);
     few_call call = { *p, *p->kv, exec->device_status, (int)sizes.tokens, (int)p->h.shape[1], (int)dim, (int)(sizes.rotary / 2), 0, 0, 0 };
-    octavo_status (*const start_it)(const octavo_exec *, few_call &, bool *) =
-        p->h.dtype == OCTAVO_F16 ? kind == WEIGHT_HALF ? start_kind<WEIGHT_HALF, true> : kind == WEIGHT_E4M3 ? start_kind<WEIGHT_E4M3, true> : start_kind<WEIGHT_INT8, true>
-        : kind == WEIGHT_HALF ? start_kind<WEIGHT_HALF, false> : kind == WEIGHT_E4M3 ? start_kind<WEIGHT_E4M3, false> : start_kind<WEIGHT_INT8, false>;
-    OCTAVO_CUDA_TRY(start_it(exec, call, &done));
+    OCTAVO_CUDA_TRY(kind == WEIGHT_HALF ? start_kind<WEIGHT_HALF>(exec, call, &done) : kind == WEIGHT_E4M3 ? start_kind<WEIGHT_E4M3>(exec, call, &done)
+                                                                                    : start_kind<WEIGHT_INT8>(exec, call, &done));
     return done ? OCTAVO_OK : octavo_k_project_cuda(exec, p);
 }
