@@ -275,7 +275,7 @@ template <typename C> static __global__ void __launch_bounds__(C::THREADS, C::TI
     extern __shared__ __align__(128) uint8_t memory[];
     const few_layout at = few_layout_of<C>(c);
     const uint32_t base = shared_address(memory);
-    const int rank = (int)cluster_rank(), warp = (int)threadIdx.x / WARP, multipliers = c.dim / WARP_ROWS;
+    const int rank = (int)cluster_rank(), warp = __shfl_sync(WHOLE_WARP, (int)threadIdx.x / WARP, 0), multipliers = c.dim / WARP_ROWS;
     next_kernel_may_start(); /* to fetch its own W */
     fetch_weight<C>(c, at, base, rank);
     if (warp < multipliers) {
