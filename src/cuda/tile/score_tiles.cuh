@@ -177,7 +177,7 @@ static __device__ __forceinline__ void score_units(const score_tiles_call &c, co
                                                    Begin begin)
 {
     constexpr int TILE_BYTES = tile_layout_of(KEY, VALUE_ANY, DIM).bytes, STAGE = TILES * TILE_BYTES;
-    const int parts = c.unit_tiles / TILES, warp = threadIdx.x / 32;
+    const int parts = c.unit_tiles / TILES, warp = __shfl_sync(WHOLE_WARP, (int)(threadIdx.x / 32), 0);
     const tile_pages pages = c.dense ? dense_pages_of(&c.of.kv, k.b, k.head) : tile_pages_of(&c.of.kv, k.b, k.head);
     const int stages = (k.end - k.first - warp + SCORE_WARPS - 1) / SCORE_WARPS * parts; /* of this warp */
     const int next_part = TILES * TILE_TOKENS, next_unit = ((SCORE_WARPS - 1) * parts + 1) * next_part;
