@@ -1,7 +1,7 @@
 /* page.h - the layout of a page, the one place that knows it.
  *
  * A page is one block (block_tokens tokens, BT) of one layer. Every run starts at a multiple of 64 bytes; planes, V and heads start at
- * multiples of 128, a line of a GPU's second-level cache. What is read of a block that may be dropped lies together, at the head's begin:
+ * multiples of 256, two lines of a GPU's second-level cache. What is read of a block that may be dropped lies together, at the head's begin:
  *
  *   page  = | head 0            | head 1 | ... | head kv_heads - 1 |       page_bytes = kv_heads * head_bytes
  *   head  = | K plane 0         | [BT][row bytes]   one contiguous run: a block of a plane of a head
@@ -18,7 +18,7 @@
 
 #include "kernel/planes.h"
 
-enum { OCTAVO_PAGE_ALIGN = 64, OCTAVO_PAGE_LINE = 128, OCTAVO_BLOCK_TOKENS_DEFAULT = 64 };
+enum { OCTAVO_PAGE_ALIGN = 64, OCTAVO_PAGE_LINE = 256, OCTAVO_BLOCK_TOKENS_DEFAULT = 64 };
 
 typedef struct octavo_page_layout {
     int64_t k[OCTAVO_MAX_PLANES], v, k_scale, k_norm, v_scale, v_mean, v_mean_scale; /* offsets in a head; -1: absent */
