@@ -6,6 +6,7 @@
 #ifndef OCTAVO_CUDA_TILE_PREFILL_EIGHT_RING_CUH
 #define OCTAVO_CUDA_TILE_PREFILL_EIGHT_RING_CUH
 
+#include "cuda/ptx/ptx_box.cuh"
 #include "cuda/ptx/ptx_convert.cuh"
 #include "cuda/ptx/ptx_wgmma_eight.cuh"
 #include "cuda/tile/prefill_ring.cuh"
@@ -74,28 +75,44 @@ template <typename L> static __device__ __forceinline__ void eight_init_values(u
     fence_for_engines();
 }
 
-/* Facts of a tile to shared memory. Returns what weights of the lane's 16 keys count, as four codes: the factors of V are in the weights, and
- * weights that a small factor pushes below the least code would be missed, so that these have to be close to one another. */
+/* Facts of a tile to shared memory, but for the factors of its scores. Returns what weights of the lane's 16 keys count, as four codes: the factors
+ * of V are in the weights, and weights that a small factor pushes below the least code would be missed, so that these have to be close to one
+ * another. One lane stores them all, the one that reports: tools that look for races follow no other. */
 template <typename L>
 static __device__ __forceinline__ uint32_t put_facts(const prefill_codes_call &c, int64_t kv_line, float v_unit, int begin, int flags, uint32_t to,
                                                      int lane)
 {
     static constexpr float LOG_LEAST = -100.0f, APART_MOST = 3.0f;
     const int64_t blocks = c.kv_tokens / OCTAVO_PREFILL_BLOCK, first = begin / OCTAVO_PREFILL_BLOCK, block = first + lane % L::HALVES;
-    if (lane < L::K_FACTORS) store_shared(to + 4 * lane, first + lane / 4 < blocks ? c.k_scale[(kv_line * blocks + first) * 4 + lane] : 0.0f);
     const float log = c.v_log2 ? fmaxf(c.v_log2[kv_line * blocks + (block < blocks ? block : first)] - v_unit, LOG_LEAST) : 0.0f;
     float least = log, most = log;
 #pragma unroll
     for (int step = 1; step < L::HALVES; step *= 2)
         least = fminf(least, __shfl_xor_sync(WHOLE_WARP, least, step)), most = fmaxf(most, __shfl_xor_sync(WHOLE_WARP, most, step));
     if (most - least > APART_MOST) flags |= TILE_SPECIAL;
-    if (lane < L::HALVES) store_shared(to + 4 * (L::V_LOGS + lane), log);
+#pragma unroll
+    for (int half = 0; half < L::HALVES; half++) {
+        const float its = __shfl_sync(WHOLE_WARP, log, half);
+        if (lane == 0) store_shared(to + 4 * (L::V_LOGS + half), its);
+    }
     if (lane == 0) {
         store_shared(to + 4 * L::TILE_WORTH, flags & TILE_SPECIAL ? 0.0f : exp2f(-least));
         store_shared(to + 4 * L::TILE_BEGIN, begin), store_shared(to + 4 * L::TILE_FLAGS, flags);
     }
     const float count = exp2f(least - __shfl_sync(WHOLE_WARP, log, lane / 4 % L::HALVES));
     return pack_e4m3(count, count, count, count);
+}
+
+/* Asks for a tile's keys and for the factors of their scores, as far as there are any; the rest no row sees. Returns how many bytes that are. */
+template <typename L>
+static __device__ __forceinline__ uint32_t ask_for_keys(const prefill_codes_call &c, const prefill_task &task, int64_t kv_line, int begin,
+                                                        uint32_t keys, uint32_t facts, uint32_t full)
+{
+    const int64_t blocks = c.kv_tokens / OCTAVO_PREFILL_BLOCK, first = begin / OCTAVO_PREFILL_BLOCK;
+    const uint32_t factors = 16 * (uint32_t)(blocks - first < L::HALVES ? blocks - first : L::HALVES);
+    for (int i = 0; i < L::COLUMNS; i++) copy_box(keys + i * L::KEYS * L::ROW, &c.k, full, i * L::ROW, begin, task.kv_head, task.b);
+    copy_bytes(facts, c.k_scale + (kv_line * blocks + first) * 4, factors, full);
+    return L::TILE_BYTES + factors;
 }
 
 /* The producer: one warp, of which a lane starts the copies. Blocks take tasks as they get done. */
@@ -129,13 +146,12 @@ template <typename L> static __device__ __forceinline__ void eight_produce(const
             const int begin = prefill_tile_number(task, j) * L::KEYS, ring = 8 * at.stage;
             const int flags = (prefill_tile_whole(task, begin, L::KEYS) ? 0 : TILE_SPECIAL) | (j == task.tiles - 1 ? TILE_LAST : 0);
             const uint32_t k = base + L::K + at.stage * L::TILE_BYTES, v = base + L::V + at.stage * L::V_TILE_BYTES;
+            const uint32_t facts = base + L::FACTS + at.stage * L::FACT_BYTES;
             mbarrier_wait(base + L::K_EMPTY + ring, at.parity);
-            if (lane == 0)
-                for (int i = 0; i < L::COLUMNS; i++)
-                    copy_box(k + i * L::KEYS * L::ROW, &c.k, base + L::K_FULL + ring, i * L::ROW, begin, task.kv_head, task.b);
-            const uint32_t counts = put_facts<L>(c, kv_line, v_unit, begin, flags, base + L::FACTS + at.stage * L::FACT_BYTES, lane);
-            __syncwarp();
-            if (lane == 0) mbarrier_report_and_expect(base + L::K_FULL + ring, L::TILE_BYTES);
+            uint32_t asked = 0;
+            if (lane == 0) asked = ask_for_keys<L>(c, task, kv_line, begin, k, facts, base + L::K_FULL + ring);
+            const uint32_t counts = put_facts<L>(c, kv_line, v_unit, begin, flags, facts, lane);
+            if (lane == 0) mbarrier_report_and_expect(base + L::K_FULL + ring, asked);
             mbarrier_wait(base + L::V_EMPTY + ring, at.parity);
             if (lane < L::KEYS / 16)
                 store_shared_16(v + lane / 8 * L::V_COLUMN_BYTES + L::DIM * V_COLUMN + lane % 8 * 16, make_uint4(counts, counts, counts, counts));

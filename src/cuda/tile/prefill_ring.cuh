@@ -185,18 +185,22 @@ static __device__ __forceinline__ void ring_fill(const prefill_tma_call &c, cons
     __syncwarp();
 }
 
-/* A tile of codes, whose rows are there for the padding of a sequence, too, and its scales. */
+/* A tile of codes, whose rows are there for the padding of a sequence, too, and its scales. One lane stores them, the one that reports: tools that
+ * look for races follow no other. */
 template <typename L>
 static __device__ __forceinline__ void ring_fill_codes(const prefill_tma_call &c, const prefill_task &task, int begin, uint32_t to, uint32_t facts, uint32_t full,
                                                        int lane)
 {
     const int64_t line = (int64_t)task.b * c.of.kv.kv_heads + task.kv_head;
-    if (lane < 4 * L::SCALES)
-        store_shared(facts + 8 + 4 * lane, __float_as_int(c.k_scale[(line * c.kv_tokens + begin) / OCTAVO_PREFILL_BLOCK * 4 + lane]));
-    __syncwarp();
+    const float4 *from = (const float4 *)c.k_scale + (line * c.kv_tokens + begin) / OCTAVO_PREFILL_BLOCK;
+    float4 scales[L::SCALES];
     if (lane != 0) return;
-    mbarrier_report_and_expect(full, L::K_TILE_BYTES);
+#pragma unroll
+    for (int i = 0; i < L::SCALES; i++) scales[i] = from[i];
     for (int i = 0; i < L::KEY_COLUMNS; i++) copy_box(to + i * L::KEYS * L::KEY_ROW, &c.k, full, i * L::KEY_ROW, begin, task.kv_head, task.b);
+#pragma unroll
+    for (int i = 0; i < 4 * L::SCALES; i++) store_shared(facts + 8 + 4 * i, __float_as_int((&scales[i / 4].x)[i % 4]));
+    mbarrier_report_and_expect(full, L::K_TILE_BYTES);
 }
 
 /* The queries of a task, once those of the one before have had their last use. */
@@ -228,7 +232,7 @@ static __device__ __forceinline__ void ring_put(const prefill_tma_call &c, const
             store_shared(facts, begin);
             store_shared(facts + 4, (prefill_tile_whole(task, begin, L::KEYS) ? 0 : TILE_MASKED) | (j == task.tiles - 1 ? TILE_LAST : 0));
         }
-        if (L::KEY_BYTES == 1) ring_fill_codes<L>(c, task, begin, k, facts, ring + L::K_FULL, lane);
+        if constexpr (L::KEY_BYTES == 1) ring_fill_codes<L>(c, task, begin, k, facts, ring + L::K_FULL, lane);
         else ring_fill<L, FROM>(c, task, &c.k, &c.of.kv.k[0], begin, box, k, ring + L::K_FULL, lane);
     }
     ring_advance<L::STAGES>(at);
