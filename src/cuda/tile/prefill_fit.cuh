@@ -40,33 +40,28 @@ static __device__ __forceinline__ int bf16_off(const float (&scaled)[8])
 template <int LANES, bool PLAIN> static __device__ __forceinline__ octavo_prefill_scale fit_query(const float (&x)[8], const octavo_prefill_scale &wide)
 {
     float off[2];
-    if (PLAIN) {
 #pragma unroll
-        for (int narrow = 0; narrow < 2; narrow++) {
-            float scaled[8];
+    for (int narrow = 0; narrow < 2; narrow++) {
+        float scaled[8];
 #pragma unroll
-            for (int j = 0; j < 8; j++) scaled[j] = x[j] * (narrow ? wide.inverse * 0.75f : wide.inverse);
+        for (int j = 0; j < 8; j++) scaled[j] = x[j] * (narrow ? wide.inverse * 0.75f : wide.inverse);
+        if constexpr (PLAIN) {
             int its = bf16_off(scaled);
 #pragma unroll
             for (int step = 1; step < LANES; step *= 2) its += __shfl_xor_sync(WHOLE_WARP, its, step);
             off[narrow] = (float)its;
+        } else {
+            float code[8];
+            decode_eight(pack_e4m3(scaled[0], scaled[1], scaled[2], scaled[3]), pack_e4m3(scaled[4], scaled[5], scaled[6], scaled[7]), code);
+            off[narrow] = 0.0f;
+#pragma unroll
+            for (int j = 0; j < 8; j++) {
+                const float its = octavo_prefill_code_off(scaled[j], code[j]);
+                off[narrow] = fmaf(its, its, off[narrow]);
+            }
+#pragma unroll
+            for (int step = 1; step < LANES; step *= 2) off[narrow] += __shfl_xor_sync(WHOLE_WARP, off[narrow], step);
         }
-        return octavo_prefill_scale_fitted(wide, off[0], off[1]);
-    }
-#pragma unroll
-    for (int narrow = 0; narrow < 2; narrow++) {
-        float scaled[8], code[8];
-#pragma unroll
-        for (int j = 0; j < 8; j++) scaled[j] = x[j] * (narrow ? wide.inverse * 0.75f : wide.inverse);
-        decode_eight(pack_e4m3(scaled[0], scaled[1], scaled[2], scaled[3]), pack_e4m3(scaled[4], scaled[5], scaled[6], scaled[7]), code);
-        off[narrow] = 0.0f;
-#pragma unroll
-        for (int j = 0; j < 8; j++) {
-            const float its = octavo_prefill_code_off(scaled[j], code[j]);
-            off[narrow] = fmaf(its, its, off[narrow]);
-        }
-#pragma unroll
-        for (int step = 1; step < LANES; step *= 2) off[narrow] += __shfl_xor_sync(WHOLE_WARP, off[narrow], step);
     }
     return octavo_prefill_scale_fitted(wide, off[0], off[1]);
 }
