@@ -283,12 +283,20 @@ static __device__ __forceinline__ void merge_warps(const attend_tiles_call &c, c
     }
     __syncthreads();
 #pragma unroll 1
-    for (int i = threadIdx.x; i < DIM * columns; i += 32 * WARPS) {
-        const int column = i / DIM, d = i % DIM;
-        float out = 0.0f;
+    for (int i = threadIdx.x; i < DIM * ((columns + 3) / 4); i += 32 * WARPS) { /* four columns of an element */
+        const int column = i / DIM * 4, d = i % DIM;
+        float out[4] = {};
 #pragma unroll
-        for (int w = 0; w < WARPS; w++) out = fmaf(result_of(results, stride, w)->out[d][column], weights[w][column], out);
-        c.p.part_out[(first + column * c.p.splits) * DIM + d] = out * channel_factor(&c.of.kv, k.head, d);
+        for (int w = 0; w < WARPS; w++) {
+            const float4 part = *(const float4 *)&result_of(results, stride, w)->out[d][column], weight = *(const float4 *)&weights[w][column];
+            out[0] = fmaf(part.x, weight.x, out[0]), out[1] = fmaf(part.y, weight.y, out[1]);
+            out[2] = fmaf(part.z, weight.z, out[2]), out[3] = fmaf(part.w, weight.w, out[3]);
+        }
+        float *to = c.p.part_out + (first + column * c.p.splits) * DIM + d;
+        const float channel = channel_factor(&c.of.kv, k.head, d);
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            if (column + j < columns) to[j * c.p.splits * DIM] = out[j] * channel;
     }
 }
 
@@ -436,7 +444,7 @@ static __global__ void __launch_bounds__(attend_stage<DIM, KEY, VALUE>::THREADS,
         put_result<DIM, VALUE_E4M3, COLS>(of, result, false);
     }
     __syncthreads();
-    __shared__ float weights[stage::WARPS][8 * COLS];
+    __shared__ __align__(16) float weights[stage::WARPS][8 * COLS];
     merge_warps<DIM, COLS, stage::WARPS>(c, k, results, c.ring_bytes, weights);
 }
 
