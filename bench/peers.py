@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """peers.py - decode and prefill of Octavo beside PyTorch's attention and other libraries: the same tensors, the same run, one GPU.
 
-    OCTAVO_LIBRARY=build/liboctavo.so bench/peers.py [--only decode,prefill,product] [--shapes 256k,32k] [--json FILE] [--ffa FOLDER]
+    OCTAVO_LIBRARY=build/liboctavo.so bench/peers.py [--only decode,prefill,product,ffa] [--shapes 256k,32k] [--json FILE] [--ffa FOLDER]
 
 Every call is timed in a CUDA graph whose calls take copies of their inputs in turn, together 64 times the second-level cache; the
 median of the replays counts. Of a peer that can be asked in several ways (keys by token or by head; query heads as such or as query
 tokens of their kv head) the fastest is shown. Errors are against float64 on a few heads. What does not import is named.
---ffa: a folder that holds the FFA prototype's attn_kernel/; it is public, but no part of this tree."""
+--ffa: a folder that holds the FFA prototype's attn_kernel/, for the section of that name; it is public, but no part of this tree."""
 import argparse
 import importlib
 import json
@@ -260,9 +260,12 @@ def ours_decode(table, shape, device, q, k, v, error):
         del cache, caches, variants
 
 
-def ffa_decode(table, shape, device, folder, q, k, v, error):
-    """The prototype at its defaults, and `delta` at the same settings over the same planes: 5 ln 2, blocks of 256, e5m2 + e5m2, V in f16."""
+def ffa(table, shape, device, found, folder):
+    """The prototype at its defaults, and `delta` at the same settings over the same planes: 5 ln 2, blocks of 256, e5m2 + e5m2, V in f16, on
+    data of which such blocks drop about nine in ten."""
     sys.path.insert(0, folder)
+    q, k, v = decode_inputs(*DECODE[shape], hot=FFA_HOT)
+    error = decode_error(q, k, v)
     kernel = importlib.import_module("attn_kernel.attn_kernel_v1210_fused_bsz_fp8fp8")
     asked, base = q.half(), k.to(torch.float8_e5m2)
     residual, values = (k.float() - base.float()).to(torch.float8_e5m2), v.half()
@@ -284,14 +287,14 @@ def ffa_decode(table, shape, device, folder, q, k, v, error):
         skipped["own"] = float(facts.skip_ratio.mean())
         return [lambda p=p: device.decode(asked, p[0], p[2], k_residual=p[1], results=(), **options) for p in planes], facts.out
 
-    first = table.add("decode", shape, "FFA prototype, delta", {"Triton": theirs}, error=error)
-    second = table.add("decode", shape, "Octavo e5m2x2 f16 delta", {"its planes": own}, error=error)
+    first = table.add("ffa", shape, "FFA prototype, delta", {"Triton": theirs}, error=error)
+    second = table.add("ffa", shape, "Octavo e5m2x2 f16 delta", {"its planes": own}, error=error)
     first["skip_ratio"], second["skip_ratio"] = skipped.get("theirs"), skipped.get("own")
     if "seconds" in first and "seconds" in second:
         print(f"{'':24}{first['seconds'] / second['seconds']:.2f} times its speed; skipped {skipped['theirs']:.0%} and {skipped['own']:.0%}", flush=True)
 
 
-def decode(table, shape, device, found, ffa):
+def decode(table, shape, device, found, _):
     q, k, v = decode_inputs(*DECODE[shape])
     size = 2 * k.numel() * k.element_size()
     count = copies_of(size)
@@ -301,9 +304,6 @@ def decode(table, shape, device, found, ffa):
     library_decode(table, shape, found, q, ks, vs, size, error)
     del ks, vs
     ours_decode(table, shape, device, q, k, v, error)
-    if ffa:  # on data of which its blocks of 256 drop about nine in ten
-        q, k, v = decode_inputs(*DECODE[shape], hot=FFA_HOT)
-        ffa_decode(table, shape, device, ffa, q, k, v, decode_error(q, k, v))
 
 
 # ---- prefill --------------------------------------------------------------------------------------------------------
@@ -363,7 +363,7 @@ def product(table, shape, *_):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="decode,prefill,product")
+    parser.add_argument("--only", help="decode,prefill,product, and ffa where there is --ffa")
     parser.add_argument("--shapes", help="names of shapes, all of them if not given")
     parser.add_argument("--repeat", type=int, default=15)
     parser.add_argument("--json", help="file for the results")
@@ -377,7 +377,9 @@ def main():
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, CUDA {torch.version.cuda}, liboctavo {octavo.version()}, "
           f"read speed {1e-12 * speed:.2f} TB/s; not here: {', '.join(missing) or 'nothing'}", flush=True)
     sections = {"decode": (decode, DECODE), "prefill": (prefill, PREFILL), "product": (product, [str(n) for n in PRODUCT_TOKENS])}
-    for section in options.only.split(","):
+    if options.ffa:
+        sections["ffa"] = (ffa, DECODE)
+    for section in options.only.split(",") if options.only else sections:
         run, shapes = sections[section]
         for shape in options.shapes.split(",") if options.shapes else shapes:
             if shape in shapes:

@@ -70,8 +70,8 @@ static void test_page_bytes_and_defaults(void **state)
     octavo_page_config config = config_of(OCTAVO_K_E4M3X2, OCTAVO_V_E4M3, 8, 128, 0);
     size_t bytes = 1;
     assert_int_equal(octavo_page_bytes(&config, &bytes), OCTAVO_OK);
-    /* Three planes of 64 x 128, K scales, norms and V scales of 64, one mean row of 128, its exponent in 64. */
-    assert_int_equal(bytes, 8 * (3 * 64 * 128 + 3 * 64 + 128 + 64));
+    /* Three planes of 64 x 128; K scales, one mean row and its exponent in 256 behind the first; V scales and norms in 256 at the end. */
+    assert_int_equal(bytes, 8 * (3 * 64 * 128 + 256 + 256));
 #define REFUSED(change, status, words)                                \
     do {                                                              \
         octavo_page_config c = config;                                \

@@ -5,7 +5,7 @@
 
 /* So many units of a team, on average, before the end it asks for one base at a time, so that what is kept then has less to wait for. Teams
  * that share a unit always do where few blocks share a head: the less is on its way, the more equal are their shares of the memory's speed. */
-enum { LAST_ROUNDS = 4, LAST_ROUNDS_SHARED = 16, ALL_ROUNDS = 1 << 20, FEW_SPLITS = 2 };
+enum { LAST_ROUNDS = 4, LAST_ROUNDS_SHARED = 8, ALL_ROUNDS = 1 << 20, FEW_SPLITS = 2 };
 
 template <class KIND> static octavo_status launch_delta(const octavo_exec *exec, delta_call *call, const octavo_kv_view *kv)
 {
