@@ -107,15 +107,26 @@ static __device__ __forceinline__ void ask_for_next(const delta_call &d, const s
 
 /* ---- decisions ---- */
 
-/* Whether x holds for any thread of the team. */
-template <int TEAM> static __device__ __forceinline__ bool team_any(bool x)
+/* What a team votes through: a word a warp, of two votes in turn, and a barrier that all of its threads report to. A named barrier would do, but
+ * racecheck loses sight of __syncthreads() behind named barriers that groups of warps pass a different number of times. */
+struct team_votes {
+    uint32_t words, barrier, parity;
+};
+
+/* Whether x holds for any thread of the team. What `meanwhile` does does not wait for the others. */
+template <int TEAM, class WORK> static __device__ __forceinline__ bool team_any(team_votes &of, bool x, WORK meanwhile)
 {
-    if (TEAM == 1) return __any_sync(WHOLE_WARP, x);
-    const int barrier = 1 + (int)threadIdx.x / (32 * TEAM); /* 0 is the block's */
-    int any;
-    asm volatile("{.reg .pred p, q; setp.ne.s32 p, %1, 0; barrier.cta.red.or.pred q, %2, %3, p; selp.s32 %0, 1, 0, q;}"
-                 : "=r"(any) : "r"((int)x), "r"(barrier), "n"(32 * TEAM) : "memory");
-    return any;
+    static_assert(TEAM == 1 || TEAM == 4, "words that are read at once");
+    x = __any_sync(WHOLE_WARP, x);
+    if (TEAM == 1) return meanwhile(), x;
+    const uint32_t words = of.words + of.parity * PIECE;
+    if (threadIdx.x % 32 == 0) store_shared(words + 4 * (threadIdx.x / 32 % TEAM), x);
+    mbarrier_report(of.barrier);
+    meanwhile();
+    mbarrier_wait(of.barrier, of.parity);
+    of.parity ^= 1;
+    const uint4 all = load_shared_16(words);
+    return (all.x | all.y | all.z | all.w) != 0;
 }
 
 /* What a warp decides by: from `least` on a unit is kept; tokens that its two columns see, and that all do; the blocks that are kept. */
@@ -147,10 +158,11 @@ static __device__ __forceinline__ void find_thresholds(const stream_queries<DELT
     __syncwarp();
 }
 
-/* Scores a unit's base and decides; the scores of one that is kept wait for the rest of it. */
-template <class KIND>
+/* Scores a unit's base and decides; the scores of one that is kept wait for the rest of it. meanwhile: see team_any(). */
+template <class KIND, class WORK>
 static __device__ __forceinline__ void take_base(const delta_call &d, const stream_block &k, const stream_queries<DELTA_DIM, KIND::BASE> &queries,
-                                                 const delta_rule &rule, delta_warp &w, delta_queue<KIND> &q, uint8_t *kept, stream_state<DELTA_DIM> &of)
+                                                 const delta_rule &rule, delta_warp &w, delta_queue<KIND> &q, team_votes &votes, WORK meanwhile,
+                                                 uint8_t *kept, stream_state<DELTA_DIM> &of)
 {
     const int unit = q.item[0] >> 2, page = q.page[0], block = unit * KIND::SPAN >> d.of.shift;
     const bool whole = (unit + 1) * KIND::SPAN <= rule.all_see_to;
@@ -161,7 +173,7 @@ static __device__ __forceinline__ void take_base(const delta_call &d, const stre
     if (!whole) hide_beyond(unit * KIND::SPAN + w.member, rule.ends, threadIdx.x % 32 / 4, x);
 #pragma unroll
     for (int i = 0; i < STEP_TILES * 4; i++) keep |= x[i / 4][i % 4] >= rule.least[i % 2];
-    keep = team_any<KIND::TEAM>(keep);
+    keep = team_any<KIND::TEAM>(votes, keep, meanwhile);
     if (threadIdx.x % 32 == 0 && w.member == 0) kept[unit] = keep ? OCTAVO_UNIT_KEPT : OCTAVO_UNIT_DROPPED;
     if (keep) {
         put_scores(w.scores + q.last_set * SET_BYTES, x);
@@ -185,16 +197,19 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
     __shared__ __align__(128) uint8_t sides[KIND::ALL_SLOTS][KIND::SIDE];
     __shared__ float masses[KIND::MEANS ? DELTA_WARPS : 1][TILE_TOKENS * STREAM_ROWS], found[DELTA_WARPS][STREAM_ROWS];
     __shared__ unit_order orders[KIND::TEAMS][ORDERS];
-    __shared__ __align__(8) uint64_t barriers[KIND::ALL_SLOTS];
+    __shared__ uint4 vote_words[KIND::TEAMS][2];
+    __shared__ __align__(8) uint64_t barriers[KIND::ALL_SLOTS + KIND::VOTES];
     const stream_call &c = d.of;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, t = lane % 4, team = warp / KIND::TEAM;
     stream_block k = { (int)blockIdx.y, (int)blockIdx.x, (int)blockIdx.z, 0, 0, c.page_table,
                        shared_address(memory), shared_address(sides), shared_address(barriers) };
     delta_warp w = delta_warp_of<KIND>(k, masses[KIND::MEANS ? warp : 0]);
+    team_votes votes = { shared_address(vote_words[team]), shared_address(barriers + KIND::ALL_SLOTS + team), 0 };
 
     /* 1: what no kernel before this one decides, and hints */
     if (threadIdx.x == 0) prefetch_map(&c.k), prefetch_map(&c.v), prefetch_map(&d.more);
-    if (threadIdx.x < KIND::ALL_SLOTS) mbarrier_init(k.full + 8 * threadIdx.x, 1), mbarrier_init_done();
+    if (threadIdx.x < KIND::ALL_SLOTS + KIND::VOTES)
+        mbarrier_init(k.full + 8 * threadIdx.x, threadIdx.x < KIND::ALL_SLOTS ? 1 : 32 * KIND::TEAM), mbarrier_init_done();
     for (int i = threadIdx.x; i < (int)sizeof sides / 4; i += DELTA_THREADS) ((uint32_t *)sides)[i] = 0; /* exponents of 0 where there are none */
     for (int i = lane; KIND::MEANS && i < MEANS_BYTES / PIECE; i += 32) store_shared_16(w.means + PIECE * i, make_uint4(0, 0, 0, 0));
     fence_for_engines();
@@ -252,6 +267,10 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
     stream_state<DELTA_DIM> of;
     begin_state(of);
 
+    auto supply_ahead = [&]() { /* which a team need not wait for */
+        if (KIND::AHEAD && supplies) next_order<KIND>(d, k, supply), take_number(d, k, supply);
+    };
+
     /* 3: the queue */
 #pragma unroll 1
     while (q.count > 0) {
@@ -262,12 +281,11 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
         if (part == 0) {
             if (supplies) {
                 orders[team][(q.decided + BASES) % ORDERS] = supply.next;
-                if (KIND::AHEAD) next_order<KIND>(d, k, supply);
-                take_number(d, k, supply);
+                if (!KIND::AHEAD) take_number(d, k, supply);
             }
             q.decided++;
             __syncwarp();
-            take_base<KIND>(d, k, queries, rule, w, q, kept, of);
+            take_base<KIND>(d, k, queries, rule, w, q, votes, supply_ahead, kept, of);
         } else {
             const uint32_t scores = w.scores + q.first_set * SET_BYTES;
             __syncwarp();

@@ -14,6 +14,7 @@ static __host__ __device__ constexpr int value_parts(int value) { return value_i
 /* A kernel: formats, warps that decide together, whether dropped units may leave their means. */
 template <int BASE_KIND, int VALUE_KIND, int TEAM_WARPS> struct delta_kind {
     static constexpr int BASE = BASE_KIND, VALUE = VALUE_KIND, TEAM = TEAM_WARPS, SPAN = TEAM * STEP_TOKENS, TEAMS = DELTA_WARPS / TEAM;
+    static constexpr int VOTES = TEAM > 1 ? TEAMS : 0; /* teams that have to vote */
     static constexpr bool MEANS = TEAM == 1;
     static constexpr bool AHEAD = TEAM > 1; /* units are taken two ahead: with one base on its way a number and a page come too late otherwise */
     static constexpr int SLOTS = MEANS ? 2 : 3, BASES = 2 /* slots that may hold bases */, ALL_SLOTS = SLOTS * DELTA_WARPS;
