@@ -57,6 +57,8 @@ static there send(fixture *f)
     assert_int_equal(octavo_kv_view_over_pool(&page, t.at[POOL], view_pages(f), 0, &t.view), OCTAVO_OK);
     t.view.device_kind = OCTAVO_DEVICE_CUDA, t.view.batch = s->batch, t.view.max_tokens = f->view.max_tokens, t.view.lengths = t.at[LENGTHS];
     t.view.page_table = t.at[TABLE], t.view.page_table_stride = f->view.page_table_stride;
+    if (!f->view.k_scale.data) t.view.k_scale = (octavo_section){ 0 };
+    if (!f->view.v_scale.data) t.view.v_scale = (octavo_section){ 0 };
     return t;
 }
 
@@ -202,6 +204,26 @@ static void test_shapes_formats_and_rules(void **state)
             }
             fixture_destroy(f);
         }
+}
+
+/* Exponents of K alone or of V alone, as planes of a caller may have them, and so many units that a warp's memory holds first the one, then the other. */
+static void test_exponents_of_one_alone(void **state)
+{
+    (void)state;
+    const fixture_shape shape = { .batch = 16, .tokens = 1536, .kv_heads = 8, .group = 2, .q_tokens = 1, .head_dim = 128, .v_dim = 128, .block_tokens = 64,
+                                  .sub_block_tokens = 64, .k_format = OCTAVO_K_E4M3X2, .v_format = OCTAVO_V_E4M3 };
+    if (!gpu) skip();
+    for (int of_v = 0; of_v < 2; of_v++) {
+        fixture *f = fixture_create(&shape, 3);
+        *(of_v ? &f->view.k_scale : &f->view.v_scale) = (octavo_section){ 0 };
+        plant(f);
+        for (int rule = OCTAVO_SELECT_NONE; rule <= OCTAVO_SELECT_CERTIFIED; rule++) {
+            f->params.select = (octavo_select_rule)rule, f->params.epsilon = 0.1f, f->params.delta = 3.0f;
+            f->params.compensate = rule >= OCTAVO_SELECT_DELTA ? OCTAVO_COMPENSATE_MEAN : OCTAVO_COMPENSATE_NONE;
+            assert_true(agrees(f, 0.01, 2e-3));
+        }
+        fixture_destroy(f);
+    }
 }
 
 static void test_visibility(void **state)
@@ -379,7 +401,8 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes_formats_and_rules), cmocka_unit_test(test_visibility), cmocka_unit_test(test_fp8), cmocka_unit_test(test_sink_above_a_tail),
+        cmocka_unit_test(test_shapes_formats_and_rules), cmocka_unit_test(test_exponents_of_one_alone), cmocka_unit_test(test_visibility),
+        cmocka_unit_test(test_fp8), cmocka_unit_test(test_sink_above_a_tail),
         cmocka_unit_test(test_a_graph_reads_lengths_on_the_device), cmocka_unit_test(test_a_batch_does_not_matter), cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, open_gpu, close_gpu);

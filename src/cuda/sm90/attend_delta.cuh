@@ -183,7 +183,7 @@ static __device__ __forceinline__ void take_base(const delta_call &d, const stre
             if (i == q.waiting) q.wanted[i] = unit, q.wanted_page[i] = page;
         q.waiting++;
     } else if (KIND::MEANS && d.compensate) {
-        drop_unit(w, x, slot.side, stored_at(&d.v_mean_scale, mean_of(d, k, unit * KIND::SPAN, page)), of);
+        drop_unit<KIND::BASE>(w, x, slot.side, stored_at(&d.v_mean_scale, mean_of(d, k, unit * KIND::SPAN, page)), d.together, of);
     }
 }
 
@@ -290,7 +290,7 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
             const uint32_t scores = w.scores + q.first_set * SET_BYTES;
             __syncwarp();
             if (part == 1) refine_scores<BASE>(d, queries, slot, scores);
-            else add_values<VALUE>(k.length - (q.item[0] >> 2) * SPAN - w.member, part - 2, slot, scores, of);
+            else add_values<BASE, VALUE>(k.length - (q.item[0] >> 2) * SPAN - w.member, part - 2, slot, scores, of);
             if (part == KIND::PARTS) q.first_set = q.first_set + 1 < BASES ? q.first_set + 1 : 0;
         }
         __syncwarp();

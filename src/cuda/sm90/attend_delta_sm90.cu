@@ -7,6 +7,17 @@
  * that share a unit always do where few blocks share a head: the less is on its way, the more equal are their shares of the memory's speed. */
 enum { LAST_ROUNDS = 4, LAST_ROUNDS_SHARED = 8, ALL_ROUNDS = 1 << 20, FEW_SPLITS = 2 };
 
+/* Whether one copy brings what lies beside a unit's base. */
+static bool sides_lie_together(const octavo_kv_view *kv)
+{
+    const octavo_section *scale = &kv->k_scale, *mean = &kv->v_mean, *exponent = &kv->v_mean_scale;
+    if (!kv->page_table || kv->block_tokens != STEP_TOKENS || !scale->data || !mean->data || !exponent->data) return false;
+    if ((const uint8_t *)mean->data != (const uint8_t *)scale->data + STEP_TOKENS * scale->token_bytes) return false;
+    if ((const uint8_t *)exponent->data != (const uint8_t *)mean->data + DELTA_DIM) return false;
+    return scale->page_bytes == mean->page_bytes && scale->page_bytes == exponent->page_bytes && scale->head_bytes == mean->head_bytes &&
+           scale->head_bytes == exponent->head_bytes;
+}
+
 template <class KIND> static octavo_status launch_delta(const octavo_exec *exec, delta_call *call, const octavo_kv_view *kv)
 {
     constexpr int VALUE_TOKENS = STEP_TOKENS / value_parts(KIND::VALUE);
@@ -34,6 +45,7 @@ octavo_status octavo_attend_delta(const octavo_exec *exec, const stream_call *of
     call.delta = p->delta * LOG2_E, call.residual = int8 ? 1.0f / 254.0f : e4m3 && kv->k_residual_exponent ? 0.0625f : 1.0f;
     call.units = (int)octavo_view_units(kv), call.block_steps_shift = 31 - __builtin_clz((unsigned)steps);
     call.keep_first_blocks = p->keep_first_blocks, call.keep_last_blocks = p->keep_last_blocks, call.compensate = means;
+    call.together = means && sides_lie_together(kv);
     if (e5m2) return launch_delta<delta_kind<KEY_E5M2, VALUE_F16, 4>>(exec, &call, kv);
     return e4m3 ? launch_delta<delta_kind<KEY_E4M3, VALUE_E4M3, 1>>(exec, &call, kv) : launch_delta<delta_kind<KEY_INT8, VALUE_INT8, 1>>(exec, &call, kv);
 }

@@ -6,7 +6,13 @@
 
 enum { DELTA_WARPS = STREAM_WARPS, DELTA_THREADS = 32 * DELTA_WARPS, DELTA_DIM = 128, STEP_TOKENS = 64, STEP_TILES = STEP_TOKENS / TILE_TOKENS };
 enum { STEPS_MOST = DELTA_WARPS / 2 /* of a block */, SLOT_BYTES = STEP_TOKENS * DELTA_DIM, SET_BYTES = STEP_TOKENS * STREAM_ROWS * 4 };
-enum { MEAN_AT = 128 /* beside a slot, behind scales */, MEANS_BYTES = TILE_TOKENS * DELTA_DIM };
+enum { MEANS_BYTES = TILE_TOKENS * DELTA_DIM };
+
+/* Beside a slot, as in a page of 64 tokens: scales of K, the mean row, 16 bytes of which the first is its exponent. Then scales of V: what is not
+ * there is zero from the beginning on, so that nothing may come where the other's would be. */
+static __host__ __device__ constexpr int mean_at(int base) { return STEP_TOKENS * key_width(base); }
+static __host__ __device__ constexpr int exponent_at(int base) { return mean_at(base) + DELTA_DIM; }
+static __host__ __device__ constexpr int value_scales_at(int base) { return exponent_at(base) + PIECE; }
 
 /* Slots that V of a step fills. */
 static __host__ __device__ constexpr int value_parts(int value) { return value_is_half(value) ? 2 : 1; }
@@ -18,7 +24,7 @@ template <int BASE_KIND, int VALUE_KIND, int TEAM_WARPS> struct delta_kind {
     static constexpr bool MEANS = TEAM == 1;
     static constexpr bool AHEAD = TEAM > 1; /* units are taken two ahead: with one base on its way a number and a page come too late otherwise */
     static constexpr int SLOTS = MEANS ? 2 : 3, BASES = 2 /* slots that may hold bases */, ALL_SLOTS = SLOTS * DELTA_WARPS;
-    static constexpr int SIDE = MEANS ? MEAN_AT + DELTA_DIM : STEP_TOKENS; /* bytes beside a slot */
+    static constexpr int SIDE = MEANS ? value_scales_at(BASE) + STEP_TOKENS * value_width(VALUE) : STEP_TOKENS; /* bytes beside a slot */
     static constexpr int PARTS = 1 + value_parts(VALUE); /* of a kept unit beside its base */
     static constexpr int BYTES = DELTA_WARPS * (SLOTS * SLOT_BYTES + BASES * SET_BYTES + (MEANS ? MEANS_BYTES : 0));
     static_assert(MEANS || (key_width(BASE) == 1 && value_width(VALUE) == 0), "");
@@ -36,6 +42,7 @@ struct delta_call {
     int last_units;                      /* of which a team has one base at a time on its way */
     int keep_first_blocks, keep_last_blocks;
     bool compensate;
+    bool together; /* a unit's scales, mean row and exponent lie one behind the other */
 };
 
 /* What is a warp's own. */
@@ -84,23 +91,23 @@ static __device__ __forceinline__ uint32_t scale_bytes(const octavo_section *sec
     return width && section->data && at.there ? STEP_TOKENS * width : 0;
 }
 
-/* Scales of the tokens: by the copy engine, or by all lanes where there may be no memory behind the last of them. */
+/* Scales of the tokens to `to`: by the copy engine, or by all lanes where there may be no memory behind the last of them. */
 template <int WIDTH>
 static __device__ __forceinline__ void ask_for_scales(const delta_call &d, const stream_block &k, const octavo_section *section, const step_place &at,
-                                                      const delta_slot &to)
+                                                      uint32_t to, uint32_t full)
 {
     if (WIDTH == 0 || !section->data) return;
     const uint8_t *from = scales_of(section, k, at.page) + (at.token & ((1 << d.of.shift) - 1)) * WIDTH;
     const int lane = threadIdx.x % 32;
     if (at.there) {
-        if (lane == 0) copy_bytes(to.side, from, STEP_TOKENS * WIDTH, to.full);
+        if (lane == 0) copy_bytes(to, from, STEP_TOKENS * WIDTH, full);
         return;
     }
 #pragma unroll
     for (int i = lane; i < STEP_TOKENS; i += 32) {
         const bool there = at.token + i < k.length;
-        if (WIDTH == 1) store_shared_u8(to.side + i, there ? from[i] : 0);
-        else store_shared_u16(to.side + 2 * i, there ? ((const uint16_t *)from)[i] : 0);
+        if (WIDTH == 1) store_shared_u8(to + i, there ? from[i] : 0);
+        else store_shared_u16(to + 2 * i, there ? ((const uint16_t *)from)[i] : 0);
     }
 }
 
@@ -116,14 +123,15 @@ static __device__ __forceinline__ void ask_for_base(const delta_call &d, const s
 {
     const step_place at = place_of(d, k, token, page);
     const stored_token mean = mean_of(d, k, token, page);
-    const bool means = MEAN && d.compensate && at.there;
+    const bool means = MEAN && d.compensate && at.there, together = means && d.together;
     if (threadIdx.x % 32 == 0) {
-        mbarrier_report_and_expect(to.full, SLOT_BYTES + scale_bytes(&d.of.k_scale, at, key_width(BASE)) + (means ? DELTA_DIM : 0));
-        if (means) copy_bytes(to.side + MEAN_AT, stored_at(&d.v_mean, mean), DELTA_DIM, to.full);
+        mbarrier_report_and_expect(to.full, SLOT_BYTES + scale_bytes(&d.of.k_scale, at, key_width(BASE)) + (means ? DELTA_DIM : 0) + (together ? PIECE : 0));
+        if (together) copy_bytes(to.side, scales_of(&d.of.k_scale, k, at.page), exponent_at(BASE) + PIECE, to.full); /* what is small first */
+        else if (means) copy_bytes(to.side + mean_at(BASE), stored_at(&d.v_mean, mean), DELTA_DIM, to.full);
     }
-    ask_for_scales<key_width(BASE)>(d, k, &d.of.k_scale, at, to); /* what is small first */
+    if (!together) ask_for_scales<key_width(BASE)>(d, k, &d.of.k_scale, at, to.side, to.full);
     if (threadIdx.x % 32 == 0) (AGAIN ? copy_box_5 : copy_box_5_once)(to.data, &d.of.k, to.full, 0, at.at, k.head, k.table ? at.page : 0, at.row);
-    if (means && threadIdx.x % 32 == 1) prefetch_line(stored_at(&d.v_mean_scale, mean));
+    if (means && !together && threadIdx.x % 32 == 1) prefetch_line(stored_at(&d.v_mean_scale, mean));
 }
 
 /* Part 1 of a kept step, the rest of K, or one of V. */
@@ -142,8 +150,8 @@ static __device__ __forceinline__ void ask_for_part(const delta_call &d, const s
             for (int i = 0; i < PARTS; i++)
                 copy_box_5_once(to.data + i * (SLOT_BYTES / PARTS), &d.of.v, to.full, i * BOX_BYTES, at.at + in_step, k.head, map_page, at.row);
     }
-    if (part == 1) ask_for_scales<key_width(BASE)>(d, k, &d.of.k_scale, at, to);
-    else ask_for_scales<value_width(VALUE)>(d, k, &d.of.v_scale, at, to);
+    if (part == 1) ask_for_scales<key_width(BASE)>(d, k, &d.of.k_scale, at, to.side, to.full);
+    else ask_for_scales<value_width(VALUE)>(d, k, &d.of.v_scale, at, to.side + value_scales_at(BASE), to.full);
 }
 
 /* Hints that a team's first pages, the length, the newest page and the counts will be wanted. */
@@ -242,7 +250,7 @@ static __device__ __forceinline__ void refine_scores(const delta_call &d, const 
 }
 
 /* Part `part` of V, of which the sequence has `left` tokens from the step's first on. */
-template <int VALUE>
+template <int BASE, int VALUE>
 static __device__ __forceinline__ void add_values(int left, int part, const delta_slot &slot, uint32_t set, stream_state<DELTA_DIM> &of)
 {
     constexpr int PAIR = 2, TOKENS = STEP_TOKENS / value_parts(VALUE), TILES = TOKENS / TILE_TOKENS, ROW = SLOT_BYTES / TOKENS;
@@ -254,7 +262,7 @@ static __device__ __forceinline__ void add_values(int left, int part, const delt
         value_factors<VALUE> factors[PAIR];
 #pragma unroll
         for (int j = 0; j < PAIR; j++) {
-            factors[j] = value_factors_of<VALUE>(slot.side + (first + j) * TILE_TOKENS * value_width(VALUE), g);
+            factors[j] = value_factors_of<VALUE>(slot.side + value_scales_at(BASE) + (first + j) * TILE_TOKENS * value_width(VALUE), g);
             load_scores(set, part * TILES + first + j, x[j]);
 #pragma unroll
             for (int i = 0; i < 4; i++) x[j][i] += factors[j].exponent[i / 2];
@@ -292,7 +300,8 @@ static __device__ __forceinline__ void finish_dropped(delta_warp &w, stream_stat
 }
 
 /* A dropped unit joins the others: its mass, and its mean row from `side`. What is in memory is not waited for before the next one. */
-static __device__ __forceinline__ void drop_unit(delta_warp &w, const float (&x)[STEP_TILES][4], uint32_t side, const uint8_t *exponent,
+template <int BASE>
+static __device__ __forceinline__ void drop_unit(delta_warp &w, const float (&x)[STEP_TILES][4], uint32_t side, const uint8_t *exponent, bool together,
                                                  stream_state<DELTA_DIM> &of)
 {
     const int lane = threadIdx.x % 32, t = lane % 4;
@@ -308,8 +317,8 @@ static __device__ __forceinline__ void drop_unit(delta_warp &w, const float (&x)
         if (lane < 4) w.masses[w.dropped * STREAM_ROWS + 2 * t + i] = max + log2_fast(sum);
     }
     if (lane < DELTA_DIM / PIECE)
-        store_shared_16(w.means + PIECE * tile_piece<DELTA_DIM / PIECE>(w.dropped, lane), load_shared_16(side + MEAN_AT + PIECE * lane));
-    if (lane == w.dropped) w.exponent = (int8_t)*exponent;
+        store_shared_16(w.means + PIECE * tile_piece<DELTA_DIM / PIECE>(w.dropped, lane), load_shared_16(side + mean_at(BASE) + PIECE * lane));
+    if (lane == w.dropped) w.exponent = together ? (int8_t)load_shared_word(side + exponent_at(BASE)) : (int8_t)*exponent;
     w.dropped++;
 }
 
