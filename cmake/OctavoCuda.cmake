@@ -52,7 +52,7 @@ file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/cuda)
 add_library(octavo_cuda_version OBJECT src/base/version.c ${build_header})
 octavo_compile_settings(octavo_cuda_version)
 target_include_directories(octavo_cuda_version PRIVATE ${PROJECT_BINARY_DIR}/generated)
-add_dependencies(octavo_cuda_version octavo_objects) # one of them makes the header
+add_dependencies(octavo_cuda_version octavo_build_header)
 
 add_custom_command(OUTPUT ${octavo_cuda_plugin}
   COMMAND ${CUDAToolkit_NVCC_EXECUTABLE} -shared -cudart static -Xlinker --no-undefined -Xlinker --version-script=${PROJECT_SOURCE_DIR}/cmake/octavo-cuda.map
