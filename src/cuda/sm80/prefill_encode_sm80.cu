@@ -405,9 +405,9 @@ static encode_from source_of(const octavo_attention_prefill_params *p, const pre
 template <encode_from FROM> static octavo_status launch_facts(const octavo_exec *exec, const prefill_encode_call &call, const dim3 &grid)
 {
     if constexpr (FROM == FROM_HALVES)
-        return octavo_cuda_launch(call.as.halves[PREFILL_K] ? prefill_facts<FROM_F16> : prefill_facts<FROM_BF16>, "attention_prefill", grid, THREADS, 0, exec, call);
+        return octavo_cuda_launch(call.as.halves[PREFILL_K] ? prefill_facts<FROM_F16> : prefill_facts<FROM_BF16>, "attention_prefill", grid, FACT_THREADS, 0, exec, call);
     else
-        return octavo_cuda_launch(prefill_facts<FROM>, "attention_prefill", grid, THREADS, 0, exec, call);
+        return octavo_cuda_launch(prefill_facts<FROM>, "attention_prefill", grid, FACT_THREADS, 0, exec, call);
 }
 
 template <encode_from FROM> static octavo_status launch_encode(const octavo_exec *exec, const prefill_encode_call &call, const dim3 &grid)
@@ -426,7 +426,7 @@ template <encode_from FROM> static octavo_status launch(const octavo_exec *exec,
     const int64_t mosts = (call.whole[PREFILL_Q].sought ? q_heads : 0) + (call.whole[PREFILL_K].sought ? heads : 0) + (call.whole[PREFILL_V].sought ? heads : 0);
     const int32_t dim = call.of.kv.head_dim > call.of.kv.v_dim ? call.of.kv.head_dim : call.of.kv.v_dim;
     const unsigned batch = (unsigned)call.of.p.q.shape[0];
-    const dim3 facts_grid((unsigned)octavo_cuda_ceil(blocks, THREADS / call.lanes), (unsigned)facts, batch);
+    const dim3 facts_grid((unsigned)octavo_cuda_ceil(blocks, FACT_THREADS / call.lanes), (unsigned)facts, batch);
     const dim3 most_grid((unsigned)octavo_cuda_ceil(most_tokens, THREADS), (unsigned)mosts, batch);
     const dim3 grid((unsigned)(q_blocks > blocks ? q_blocks : blocks), (unsigned)(call.values + heads + q_heads), batch);
     const dim3 join_grid((unsigned)octavo_cuda_ceil(dim, WARP), (unsigned)(2 * heads), batch);

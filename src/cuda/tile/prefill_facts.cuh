@@ -7,7 +7,7 @@
 #include "cuda/ptx/ptx_copy.cuh"
 #include "cuda/tile/prefill_stored.cuh"
 
-enum { TOKENS = OCTAVO_PREFILL_BLOCK, THREADS = 256, AHEAD = 8 };
+enum { TOKENS = OCTAVO_PREFILL_BLOCK, THREADS = 256, FACT_THREADS = 128 /* few blocks of tokens are many blocks of threads so */, AHEAD = 8 };
 enum { FACT_SUM, FACT_MOST, FACT_LEAST, FACTS };
 
 /* The largest magnitude that a scale of a whole head is made for, given or found; at NULL: fewer tokens share one. */
@@ -58,14 +58,50 @@ static __device__ __forceinline__ void add_token(eight_facts *facts, const float
     for (int i = 0; i < EIGHT; i++) facts->sum[i] += x[i], facts->most[i] = fmaxf(facts->most[i], x[i]), facts->least[i] = fminf(facts->least[i], x[i]);
 }
 
-/* 64 tokens in their order. */
+/* Where a token's row is, if it is seen. */
+template <prefill_operand WHAT>
+static __device__ __forceinline__ prefill_row seen_row(const prefill_encode_call &c, const prefill_place &at, const octavo_span &seen, int64_t token)
+{
+    if (!octavo_span_sees(&seen, token)) return { nullptr, nullptr, 0.0f };
+    return prefill_row_of(c.of, c.as, WHAT, at, token);
+}
+
+/* 64 tokens in their order, each of whose rows one of the threads that share them looks up, a round ahead. rows: of these threads alone. */
+template <prefill_operand WHAT>
+static __device__ __forceinline__ void find_shared_facts(const prefill_encode_call &c, const prefill_place &at, const octavo_span &seen, int64_t block, int d, int dim,
+                                                         prefill_row *rows, eight_facts *facts)
+{
+    const int lane = (int)threadIdx.x % c.lanes;
+    const uint32_t sharers = WHOLE_WARP >> (WARP - c.lanes) << ((int)threadIdx.x % WARP - lane);
+    const int64_t first = block * TOKENS;
+    prefill_row next = seen_row<WHAT>(c, at, seen, first + lane);
+#pragma unroll 1
+    for (int begin = 0; begin < TOKENS; begin += c.lanes) {
+        __syncwarp(sharers);
+        rows[lane] = next;
+        __syncwarp(sharers);
+        if (begin + c.lanes < TOKENS) next = seen_row<WHAT>(c, at, seen, first + begin + c.lanes + lane);
+#pragma unroll 1
+        for (int t = 0; t < c.lanes; t += AHEAD) {
+            float x[AHEAD][EIGHT];
+            prefill_row row[AHEAD];
+#pragma unroll
+            for (int j = 0; j < AHEAD; j++) row[j] = rows[t + j];
+            prefill_load_eights<FROM_EIGHTS>(c.of, c.as, WHAT, at.head, row, d, dim, x);
+#pragma unroll
+            for (int j = 0; j < AHEAD; j++)
+                if (octavo_span_sees(&seen, first + begin + t + j)) add_token(facts, x[j]);
+        }
+    }
+}
+
+/* The same, a thread alone. */
 template <prefill_operand WHAT, encode_from FROM>
 static __device__ __forceinline__ void find_facts(const prefill_encode_call &c, const prefill_place &at, const octavo_span &seen, int64_t block, int d, int dim,
                                                   eight_facts *facts)
 {
-    enum { EACH = FROM == FROM_EIGHTS ? 4 : 1 };
     const int64_t first = block * TOKENS, end = first + TOKENS;
-    if (FROM != FROM_ANY && FROM != FROM_EIGHTS && end <= seen.end && (end <= seen.sink_end || first >= seen.near_begin)) {
+    if (FROM != FROM_ANY && end <= seen.end && (end <= seen.sink_end || first >= seen.near_begin)) {
         const uint8_t *from = prefill_row_of(c.of, c.as, WHAT, at, first).base;
         const int64_t step = WHAT == PREFILL_V ? c.of.kv.v.token_bytes : c.of.kv.k[0].token_bytes;
         if (!from) return;
@@ -81,34 +117,28 @@ static __device__ __forceinline__ void find_facts(const prefill_encode_call &c, 
         return;
     }
 #pragma unroll 1
-    for (int64_t token = first; token < end; token += EACH) {
-        float x[EACH][EIGHT];
-        prefill_row row[EACH];
-#pragma unroll
-        for (int j = 0; j < EACH; j++) {
-            row[j] = { nullptr, nullptr, 0.0f };
-            if (octavo_span_sees(&seen, token + j)) row[j] = prefill_row_of(c.of, c.as, WHAT, at, token + j);
-        }
+    for (int64_t token = first; token < end; token++) {
+        float x[1][EIGHT];
+        const prefill_row row[1] = { seen_row<WHAT>(c, at, seen, token) };
         prefill_load_eights<FROM>(c.of, c.as, WHAT, at.head, row, d, dim, x);
-#pragma unroll
-        for (int j = 0; j < EACH; j++)
-            if (octavo_span_sees(&seen, token + j)) add_token(facts, x[j]);
+        if (octavo_span_sees(&seen, token)) add_token(facts, x[0]);
     }
 }
 
 template <prefill_operand WHAT, encode_from FROM>
-static __device__ __forceinline__ void put_facts(const prefill_encode_call &c, int head)
+static __device__ __forceinline__ void put_facts(const prefill_encode_call &c, int head, prefill_row *rows)
 {
-    const int d = (int)threadIdx.x % c.lanes * EIGHT, dim = WHAT == PREFILL_V ? c.of.kv.v_dim : c.of.kv.head_dim;
-    const int64_t block = (int64_t)blockIdx.x * (THREADS / c.lanes) + threadIdx.x / c.lanes, line = (int64_t)blockIdx.z * c.of.kv.kv_heads + head;
+    const int d = (int)threadIdx.x % c.lanes * EIGHT, dim = WHAT == PREFILL_V ? c.of.kv.v_dim : c.of.kv.head_dim, part = (int)threadIdx.x / c.lanes;
+    const int64_t block = (int64_t)blockIdx.x * (FACT_THREADS / c.lanes) + part, line = (int64_t)blockIdx.z * c.of.kv.kv_heads + head;
     const prefill_place at = prefill_place_of(c.of, blockIdx.z, head);
     const octavo_span seen = prefill_seen_of(c.of, at);
-    if (block * TOKENS >= seen.end || d >= dim) return;
+    if (block * TOKENS >= seen.end || (FROM != FROM_EIGHTS && d >= dim)) return;
     float *to = floats_at(c, WHAT == PREFILL_V ? c.at.v_part : c.at.k_part) + (line * (c.at.kv_tokens / TOKENS) + block) * FACTS * dim + d;
     eight_facts facts;
 #pragma unroll
     for (int i = 0; i < EIGHT; i++) facts.sum[i] = 0.0f, facts.most[i] = -INFINITY, facts.least[i] = INFINITY;
-    find_facts<WHAT, FROM>(c, at, seen, block, d, dim, &facts);
+    if constexpr (FROM == FROM_EIGHTS) find_shared_facts<WHAT>(c, at, seen, block, d, dim, rows + part * c.lanes, &facts);
+    else find_facts<WHAT, FROM>(c, at, seen, block, d, dim, &facts);
 #pragma unroll
     for (int i = 0; i < EIGHT; i++) {
         if (d + i >= dim) continue;
@@ -117,14 +147,15 @@ static __device__ __forceinline__ void put_facts(const prefill_encode_call &c, i
     }
 }
 
-/* Grid (THREADS / lanes blocks of tokens, heads of K, if it has facts, then of V, batch); `lanes` threads a block of tokens, eight channels each. */
-template <encode_from FROM> static __global__ void __launch_bounds__(THREADS, 3) prefill_facts(const __grid_constant__ prefill_encode_call c)
+/* Grid (FACT_THREADS / lanes blocks of tokens, heads of K, if it has facts, then of V, batch); `lanes` threads a block of tokens, eight channels each. */
+template <encode_from FROM> static __global__ void __launch_bounds__(FACT_THREADS, 3) prefill_facts(const __grid_constant__ prefill_encode_call c)
 {
+    __shared__ prefill_row rows[FROM == FROM_EIGHTS ? FACT_THREADS : 1];
     wait_for_kernel_before();
     next_kernel_may_start();
     const int head = (int)blockIdx.y, keys = c.at.k_part ? c.of.kv.kv_heads : 0;
-    if (head < keys) put_facts<PREFILL_K, FROM>(c, head);
-    else put_facts<PREFILL_V, FROM>(c, head - keys);
+    if (head < keys) put_facts<PREFILL_K, FROM>(c, head, rows);
+    else put_facts<PREFILL_V, FROM>(c, head - keys, rows);
 }
 
 /* Where the inverse of a channel's scale goes. */

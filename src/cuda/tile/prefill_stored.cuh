@@ -107,27 +107,38 @@ static __device__ __forceinline__ uint32_t join_nibbles_word(uint32_t base, uint
     return (base >> shift & 0x0F0F0F0Fu) << 4 | (more >> shift & 0x0F0F0F0Fu);
 }
 
-/* Eight codes of K's planes, or of V, from element d on, by the reference's own steps. */
-static __device__ __forceinline__ void join_eight(const prefill_call &c, const prefill_stored &as, prefill_operand what, const prefill_row &row, const uint4 &raw, int d,
-                                                  float (&x)[8])
+/* How eight codes of K's planes, or of V, become elements, which is one way for a whole operand. */
+struct join_way {
+    code_kind kind;
+    bool nibbles, joined;
+    float unit; /* of the second plane */
+};
+static __device__ __forceinline__ join_way join_way_of(const prefill_call &c, const prefill_stored &as, prefill_operand what)
 {
     const octavo_k_format format = c.kv.k_format;
-    const bool nibbles = what == PREFILL_K && format == OCTAVO_K_INT4X2, joined = what == PREFILL_K && row.more && !nibbles;
+    const bool nibbles = what == PREFILL_K && format == OCTAVO_K_INT4X2;
     const bool int8 = what == PREFILL_V ? c.kv.v_format == OCTAVO_V_INT8 : nibbles || format == OCTAVO_K_INT8 || format == OCTAVO_K_INT8X2;
     const bool e5m2 = what == PREFILL_K && (format == OCTAVO_K_E5M2 || format == OCTAVO_K_E5M2X2);
-    const float unit = format == OCTAVO_K_E4M3X2 && c.kv.k_residual_exponent ? 0.0625f : 1.0f, factor = as.codes[what] ? 1.0f : row.factor;
-    const code_kind kind = int8 ? CODE_INT8 : e5m2 ? CODE_E5M2 : CODE_E4M3;
-    uint32_t codes[2] = { raw.x, raw.y }, pairs[4], rest[4];
-    if (nibbles) codes[0] = join_nibbles_word(raw.x, raw.z, nibble_shift(c, d)), codes[1] = join_nibbles_word(raw.y, raw.w, nibble_shift(c, d));
-    code_pairs(kind, codes, pairs);
-    if (joined) code_pairs(kind, { raw.z, raw.w }, rest);
+    return { int8 ? CODE_INT8 : e5m2 ? CODE_E5M2 : CODE_E4M3, nibbles, what == PREFILL_K && as.planes > 1 && !nibbles,
+             format == OCTAVO_K_E4M3X2 && c.kv.k_residual_exponent ? 0.0625f : 1.0f };
+}
+
+static constexpr uint32_t NO_MORE = 0x80008000u; /* a pair of f16 that sums do not notice */
+
+/* Eight codes from element d on, by the reference's own steps. SELDOM: what a product does not do. */
+template <bool SELDOM>
+static __device__ __forceinline__ void join_eight(const prefill_call &c, const join_way &way, float factor, const uint4 &raw, int d, float (&x)[8])
+{
+    uint32_t codes[2] = { raw.x, raw.y }, pairs[4], rest[4] = { NO_MORE, NO_MORE, NO_MORE, NO_MORE };
+    if (way.nibbles) codes[0] = join_nibbles_word(raw.x, raw.z, nibble_shift(c, d)), codes[1] = join_nibbles_word(raw.y, raw.w, nibble_shift(c, d));
+    code_pairs(way.kind, codes, pairs);
+    if (way.joined) code_pairs(way.kind, { raw.z, raw.w }, rest);
 #pragma unroll
     for (int i = 0; i < 8; i++) {
-        const float code = i % 2 ? f16_high(pairs[i / 2]) : f16_low(pairs[i / 2]);
-        const float second = !joined ? 0.0f : i % 2 ? f16_high(rest[i / 2]) : f16_low(rest[i / 2]);
-        if (joined && int8) x[i] = (254.0f * code + second) * factor / 254.0f;
-        else if (joined && e5m2) x[i] = (float)(((double)code + (double)second) * (double)factor);
-        else x[i] = (joined ? fmaf(second, unit, code) : code) * factor;
+        const float code = i % 2 ? f16_high(pairs[i / 2]) : f16_low(pairs[i / 2]), second = i % 2 ? f16_high(rest[i / 2]) : f16_low(rest[i / 2]);
+        if (!SELDOM) x[i] = fmaf(second, way.unit, code) * factor;
+        else if (way.kind == CODE_INT8) x[i] = (254.0f * code + second) * factor / 254.0f;
+        else x[i] = (float)(((double)code + (double)second) * (double)factor);
     }
 }
 
@@ -136,23 +147,33 @@ template <int COUNT>
 static __device__ __forceinline__ void load_aligned_eights(const prefill_call &c, const prefill_stored &as, prefill_operand what, const prefill_row (&row)[COUNT], int d,
                                                            int dim, float (&x)[COUNT][8])
 {
+    const bool floats = as.eights[what] == 2;
+    const int byte = floats ? 2 * d : first_byte(c, what, d);
     uint4 raw[COUNT];
 #pragma unroll
     for (int i = 0; i < COUNT; i++) {
         raw[i] = make_uint4(0, 0, 0, 0);
         if (!row[i].base || d >= dim) continue;
-        if (as.eights[what] == 2) {
-            raw[i] = load_once_16(row[i].base + 2 * d);
+        if (floats) {
+            raw[i] = load_once_16(row[i].base + byte);
         } else {
-            *(uint2 *)&raw[i].x = *(const uint2 *)(row[i].base + first_byte(c, what, d));
-            if (row[i].more) *(uint2 *)&raw[i].z = *(const uint2 *)(row[i].more + first_byte(c, what, d));
+            *(uint2 *)&raw[i].x = *(const uint2 *)(row[i].base + byte);
+            if (row[i].more) *(uint2 *)&raw[i].z = *(const uint2 *)(row[i].more + byte);
         }
     }
+    const join_way way = join_way_of(c, as, what);
+    if (floats && as.halves[what]) {
 #pragma unroll
-    for (int i = 0; i < COUNT; i++) {
-        if (as.eights[what] == 1) join_eight(c, as, what, row[i], raw[i], d, x[i]);
-        else if (as.halves[what]) unpack_eight<FROM_F16>(raw[i], x[i]);
-        else unpack_eight<FROM_BF16>(raw[i], x[i]);
+        for (int i = 0; i < COUNT; i++) unpack_eight<FROM_F16>(raw[i], x[i]);
+    } else if (floats) {
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) unpack_eight<FROM_BF16>(raw[i], x[i]);
+    } else if (way.joined && way.kind != CODE_E4M3) {
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) join_eight<true>(c, way, as.codes[what] ? 1.0f : row[i].factor, raw[i], d, x[i]);
+    } else {
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) join_eight<false>(c, way, as.codes[what] ? 1.0f : row[i].factor, raw[i], d, x[i]);
     }
 }
 
