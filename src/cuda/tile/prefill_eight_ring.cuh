@@ -115,6 +115,18 @@ static __device__ __forceinline__ uint32_t ask_for_keys(const prefill_codes_call
     return L::TILE_BYTES + factors;
 }
 
+/* The queries of a task, once those of the one before have had their last use. */
+template <typename L> static __device__ __forceinline__ void eight_ask_queries(const prefill_codes_call &c, const prefill_task &task, uint32_t base, uint32_t parity)
+{
+    mbarrier_wait(base + L::Q_EMPTY, parity);
+    if (threadIdx.x % WARP != 0) return;
+    mbarrier_report_and_expect(base + L::Q_FULL, L::GROUPS * L::Q_GROUP_BYTES);
+    for (int g = 0; g < L::GROUPS; g++)
+        for (int i = 0; i < L::COLUMNS; i++)
+            copy_box(base + g * L::Q_GROUP_BYTES + i * GROUP_ROWS * L::ROW, &c.q, base + L::Q_FULL, i * L::ROW, task.first_row + g * GROUP_ROWS, task.q_head,
+                     task.b);
+}
+
 /* The producer: one warp, of which a lane starts the copies. Blocks take tasks as they get done. */
 template <typename L> static __device__ __forceinline__ void eight_produce(const prefill_codes_call &c, uint32_t base)
 {
@@ -134,14 +146,6 @@ template <typename L> static __device__ __forceinline__ void eight_produce(const
         if (task.tiles == 0) continue;
         const int64_t kv_line = (int64_t)task.b * c.of.kv.kv_heads + task.kv_head;
         const float v_unit = eight_v_unit(c, kv_line);
-        mbarrier_wait(base + L::Q_EMPTY, q_parity), q_parity ^= 1;
-        if (lane == 0) {
-            mbarrier_report_and_expect(base + L::Q_FULL, L::GROUPS * L::Q_GROUP_BYTES);
-            for (int g = 0; g < L::GROUPS; g++)
-                for (int i = 0; i < L::COLUMNS; i++)
-                    copy_box(base + g * L::Q_GROUP_BYTES + i * GROUP_ROWS * L::ROW, &c.q, base + L::Q_FULL, i * L::ROW, task.first_row + g * GROUP_ROWS,
-                             task.q_head, task.b);
-        }
         for (int j = 0; j < task.tiles; j++) {
             const int begin = prefill_tile_number(task, j) * L::KEYS, ring = 8 * at.stage;
             const int flags = (prefill_tile_whole(task, begin, L::KEYS) ? 0 : TILE_SPECIAL) | (j == task.tiles - 1 ? TILE_LAST : 0);
@@ -152,6 +156,7 @@ template <typename L> static __device__ __forceinline__ void eight_produce(const
             if (lane == 0) asked = ask_for_keys<L>(c, task, kv_line, begin, k, facts, base + L::K_FULL + ring);
             const uint32_t counts = put_facts<L>(c, kv_line, v_unit, begin, flags, facts, lane);
             if (lane == 0) mbarrier_report_and_expect(base + L::K_FULL + ring, asked);
+            if (j == 0) eight_ask_queries<L>(c, task, base, q_parity), q_parity ^= 1; /* keys need not wait for the last task's queries to be free */
             mbarrier_wait(base + L::V_EMPTY + ring, at.parity);
             if (lane < L::KEYS / 16)
                 store_shared_16(v + lane / 8 * L::V_COLUMN_BYTES + L::DIM * V_COLUMN + lane % 8 * 16, make_uint4(counts, counts, counts, counts));
