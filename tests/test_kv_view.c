@@ -43,7 +43,7 @@ static void test_page_sections_are_apart(void **state)
                 config.sub_block_tokens = dims[i][3];
                 size_t bytes = 0;
                 assert_int_equal(octavo_page_bytes(&config, &bytes), OCTAVO_OK);
-                assert_true(bytes > 0 && bytes % 64 == 0);
+                assert_true(bytes > 0 && bytes % 256 == 0);
                 uint8_t *pool = fixture_memory(2 * bytes, 0), *marked = fixture_memory(2 * bytes, 0);
                 octavo_kv_view view = OCTAVO_KV_VIEW_INIT;
                 assert_int_equal(octavo_kv_view_over_pool(&config, pool, 2, 0, &view), OCTAVO_OK);
