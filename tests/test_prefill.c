@@ -536,6 +536,7 @@ static void test_refusals(void **state)
     f->params.kv = NULL, refuses(f, OCTAVO_E_ARGUMENT, "view"), f->params = good;
     f->lengths[0] = 9, refuses(f, OCTAVO_E_SHAPE, "causal"), f->lengths[0] = 30;
     f->lengths[0] = 31, refuses(f, OCTAVO_E_RANGE, "max_tokens"), f->lengths[0] = 30;
+    f->view.max_tokens = 9, refuses(f, OCTAVO_E_SHAPE, "kv.max_tokens is 9 keys for 10 queries under a causal mask"), f->view.max_tokens = 30;
     const int32_t queries[] = { 11 };
     f->params.q_lengths = queries, refuses(f, OCTAVO_E_RANGE, "q_lengths"), f->params = good;
     f->exec.workspace_bytes = 1, refuses(f, OCTAVO_E_RANGE, "workspace");

@@ -242,13 +242,20 @@ static void test_f16_sums_of_any_size(void **state)
 /* Causal, with more queries than keys: the first see nothing, the next one key; lengths past the view are held to it. */
 static void check_more_queries_than_keys(int64_t dim, octavo_attention_precision precision)
 {
-    scene f = make(2, 5, 3, 2, dim);
+    scene f = make(2, 5, 6, 2, dim);
+    const size_t bytes = query_count(&f) * (size_t)dim * sizeof *f.out;
     f.params.precision = precision, f.params.mask = OCTAVO_MASK_CAUSAL;
-    f.lengths[0] = 99, f.lengths[1] = -7;
+    f.lengths[0] = 3, f.lengths[1] = -7;
     run(&f);
     for (int64_t row = 0; row < f.queries; row++) assert_nothing(&f, 1, row);
     assert_nothing(&f, 0, 0), assert_nothing(&f, 0, 1);
     if (precision == OCTAVO_ATTENTION_EXACT || precision == OCTAVO_ATTENTION_SAGE1) assert_one_key(&f, 0, 2); /* V as it is stored */
+    f.lengths[0] = 6, run(&f);
+    float *whole = fixture_memory(bytes);
+    memcpy(whole, f.out, bytes);
+    f.lengths[0] = 99, run(&f);
+    assert_memory_equal(f.out, whole, bytes);
+    free(whole);
     drop(&f);
 }
 
@@ -281,6 +288,10 @@ static void test_refusals(void **state)
     assert_int_equal(octavo_attention_prefill(&exec, &p), OCTAVO_E_ARGUMENT);
     assert_non_null(strstr(octavo_last_error(), "q lies in CPU memory"));
     octavo_device_release(gpu, exec.workspace, exec.workspace_bytes);
+    static const int64_t SIX[] = { 1, 6, 1, 64 };
+    p.q = tensor_there(memory, OCTAVO_BF16, SIX), p.out = tensor_there(out, OCTAVO_BF16, SIX);
+    assert_int_equal(octavo_attention_prefill_workspace(&exec, &p, &exec.workspace_bytes), OCTAVO_E_SHAPE);
+    assert_non_null(strstr(octavo_last_error(), "kv.max_tokens is 5 keys for 6 queries under a causal mask"));
 
     tensor.shape[3] = 300, tensor.strides[0] = 5 * 300, tensor.strides[1] = tensor.strides[2] = 300;
     page.head_dim = 300, view = (octavo_kv_view)OCTAVO_KV_VIEW_INIT;

@@ -71,9 +71,10 @@ typedef struct octavo_prefill_params {
 /* Depends on shapes and switches only: not on lengths, nor on any data. */
 OCTAVO_API octavo_status octavo_attention_prefill_workspace(const octavo_exec *exec, const octavo_prefill_params *params, size_t *bytes);
 
-/* OCTAVO_E_SHAPE: a causal mask with fewer keys than queries; on a GPU, where only kernels read lengths, the first queries see nothing
- * instead, and more queries than q_tokens count as q_tokens. OCTAVO_E_UNSUPPORTED: smoothing with soft_cap (the shift would not be
- * constant), a rotation of a head_dim that is no power of two, scales that the precision does not have. */
+/* OCTAVO_E_SHAPE: a causal mask with fewer keys than queries. On a GPU only kernels read lengths: it is an error there where max_tokens are
+ * too few (and no q_lengths are given), else the first queries see nothing; more queries than q_tokens count as q_tokens.
+ * OCTAVO_E_UNSUPPORTED: smoothing with soft_cap (the shift would not be constant), a rotation of a head_dim that is no power of two, scales
+ * that the precision does not have. */
 OCTAVO_API octavo_status octavo_attention_prefill(const octavo_exec *exec, const octavo_prefill_params *params);
 
 OCTAVO_END_DECLS

@@ -65,6 +65,15 @@ static octavo_status check_precision(const octavo_prefill_params *params)
     return OCTAVO_OK;
 }
 
+/* Lengths may lie where the host cannot read them, but none is larger than max_tokens. */
+static octavo_status check_keys_for_queries(const octavo_prefill_params *params)
+{
+    const int64_t keys = params->kv->max_tokens, queries = params->q.shape[1];
+    if (params->mask != OCTAVO_MASK_CAUSAL || params->q_lengths || keys >= queries) return OCTAVO_OK;
+    return octavo_fail(OCTAVO_E_SHAPE, "kv.max_tokens is %lld keys for %lld queries under a causal mask, expected as many keys or more", (long long)keys,
+                       (long long)queries);
+}
+
 octavo_status octavo_prefill_check_shapes(const octavo_prefill_params *params)
 {
     if (!params) return octavo_fail(OCTAVO_E_ARGUMENT, "params is NULL");
@@ -72,6 +81,7 @@ octavo_status octavo_prefill_check_shapes(const octavo_prefill_params *params)
     OCTAVO_TRY(octavo_kv_view_validate(params->kv));
     OCTAVO_TRY(check_tensors(params));
     OCTAVO_TRY(check_numbers(params));
+    OCTAVO_TRY(check_keys_for_queries(params));
     return check_precision(params);
 }
 
