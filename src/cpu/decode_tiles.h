@@ -122,20 +122,18 @@ typedef struct octavo_decode_tiles {
     void (*keep_awake)(void);            /* called every few hundred cycles between tiles; NULL: no unit falls asleep */
 } octavo_decode_tiles;
 
-static inline int64_t octavo_decode_round_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
-
 /* Floats of one packed row. */
 static inline int64_t octavo_decode_row_floats(octavo_k_format format, int64_t head_dim)
 {
-    return format == OCTAVO_K_INT4X2 ? 2 * octavo_decode_round_up((head_dim + 1) / 2, DECODE_PAD)
-                                     : octavo_decode_round_up(head_dim, DECODE_PAD);
+    return format == OCTAVO_K_INT4X2 ? 2 * octavo_round_up((head_dim + 1) / 2, DECODE_PAD)
+                                     : octavo_round_up(head_dim, DECODE_PAD);
 }
 
 /* Bytes for a level's own form of the queries: three terms of two bytes for each element, in groups of four rows, and
  * four scales a row. */
 static inline int64_t octavo_decode_packed_bytes(int64_t rows, int64_t row_floats)
 {
-    return octavo_decode_round_up(rows, 4) * row_floats * 8 + octavo_decode_round_up(rows, DECODE_ROWS) * 16;
+    return octavo_round_up(rows, 4) * row_floats * 8 + octavo_round_up(rows, DECODE_ROWS) * 16;
 }
 
 /* How the workspace of a call is cut up. */

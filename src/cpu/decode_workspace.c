@@ -15,11 +15,11 @@ static octavo_decode_layout layout_of(const octavo_decode_input *in, int64_t tas
     const int64_t rows = in->q.shape[1] * in->q.shape[2] / kv->kv_heads;
     const int64_t row_floats = octavo_decode_row_floats(kv->k_format, kv->head_dim);
     octavo_decode_layout layout = { .heads = kv->batch * kv->kv_heads, .tasks = tasks };
-    layout.q_bytes = octavo_decode_round_up(rows * row_floats * 4, DECODE_PAD);
-    layout.packed_bytes = octavo_decode_round_up(octavo_decode_packed_bytes(rows, row_floats), DECODE_PAD);
-    layout.codes_at = octavo_decode_round_up(task_floats, DECODE_PAD);
-    layout.task_floats = layout.codes_at + octavo_decode_round_up(codes_bytes(in), 4 * DECODE_PAD) / 4;
-    layout.head_floats = octavo_decode_round_up(head_floats, DECODE_PAD);
+    layout.q_bytes = octavo_round_up(rows * row_floats * 4, DECODE_PAD);
+    layout.packed_bytes = octavo_round_up(octavo_decode_packed_bytes(rows, row_floats), DECODE_PAD);
+    layout.codes_at = octavo_round_up(task_floats, DECODE_PAD);
+    layout.task_floats = layout.codes_at + octavo_round_up(codes_bytes(in), 4 * DECODE_PAD) / 4;
+    layout.head_floats = octavo_round_up(head_floats, DECODE_PAD);
     layout.total_bytes = layout.heads * (layout.q_bytes + layout.packed_bytes + 4 * layout.head_floats) +
                          4 * layout.tasks * layout.task_floats + DECODE_PAD;
     return layout;
@@ -27,7 +27,7 @@ static octavo_decode_layout layout_of(const octavo_decode_input *in, int64_t tas
 
 static int64_t padded_rows(const octavo_decode_input *in)
 {
-    return octavo_decode_round_up(in->q.shape[1] * in->q.shape[2] / in->kv->kv_heads, DECODE_ROWS);
+    return octavo_round_up(in->q.shape[1] * in->q.shape[2] / in->kv->kv_heads, DECODE_ROWS);
 }
 
 octavo_decode_layout octavo_decode_layout_score(const octavo_block_score_params *p)

@@ -44,7 +44,7 @@ static void attend_lane(void *argument, int64_t lane)
         task.tokens = task.queries - task.token < at->task_tokens ? task.queries - task.token : at->task_tokens;
         task.q_head = task.head * at->group + part * at->task_heads;
         task.heads = at->group - part * at->task_heads < at->task_heads ? at->group - part * at->task_heads : at->task_heads;
-        task.rows = task.heads * task.tokens, task.padded_rows = octavo_prefill_round_up(task.rows, PREFILL_ROW_PAD);
+        task.rows = task.heads * task.tokens, task.padded_rows = octavo_round_up(task.rows, PREFILL_ROW_PAD);
         if (task.rows > 0) of->work->attend(call, &task);
     }
 }

@@ -20,8 +20,6 @@ enum {
 };
 #define PREFILL_PACKED_BYTES ((size_t)256 << 20) /* of heads that are taken together, unless one takes more */
 
-static inline int64_t octavo_prefill_round_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
-
 /* What keys and values are packed as. */
 typedef enum octavo_prefill_operands {
     PREFILL_TILE_OPERANDS = 0, /* bf16 and int8                                       */

@@ -16,7 +16,7 @@ static void cut_queries(octavo_prefill_layout *at, const octavo_prefill_params *
     while (at->task_tokens > OCTAVO_PREFILL_BLOCK && at->heads * at->parts * ((q_tokens + at->task_tokens - 1) / at->task_tokens) < PREFILL_LANES)
         at->task_tokens -= OCTAVO_PREFILL_BLOCK;
     at->tiles = (q_tokens + at->task_tokens - 1) / at->task_tokens;
-    at->rows = octavo_prefill_round_up(at_most(at->task_tokens, q_tokens) * at->task_heads, PREFILL_ROW_PAD);
+    at->rows = octavo_round_up(at_most(at->task_tokens, q_tokens) * at->task_heads, PREFILL_ROW_PAD);
 }
 
 static void place_facts(octavo_prefill_layout *at)
@@ -54,9 +54,9 @@ octavo_prefill_layout octavo_prefill_layout_of(const octavo_prefill_params *p, o
     octavo_prefill_layout at = { .operands = operands, .heads = kv->batch * kv->kv_heads };
     cut_queries(&at, p);
     at.blocks = (kv->max_tokens + OCTAVO_PREFILL_BLOCK - 1) / OCTAVO_PREFILL_BLOCK;
-    at.keys   = octavo_prefill_round_up(kv->max_tokens, PREFILL_KEYS);
-    at.k_dim  = octavo_prefill_round_up(kv->head_dim, PREFILL_DIM_PAD);
-    at.v_dim  = octavo_prefill_round_up(kv->v_dim, PREFILL_DIM_PAD);
+    at.keys   = octavo_round_up(kv->max_tokens, PREFILL_KEYS);
+    at.k_dim  = octavo_round_up(kv->head_dim, PREFILL_DIM_PAD);
+    at.v_dim  = octavo_round_up(kv->v_dim, PREFILL_DIM_PAD);
     const int64_t tasks = at.heads * at.parts * at.tiles, packs = at.heads * (at.keys / PREFILL_KEYS);
     at.lanes  = at_most(PREFILL_LANES, tasks > packs ? tasks : packs);
     place_facts(&at);

@@ -79,8 +79,6 @@ typedef struct octavo_linear_layout {
     size_t bytes;   /* SIZE_MAX: it does not fit                                                                        */
 } octavo_linear_layout;
 
-OCTAVO_KERNEL_INLINE int64_t octavo_round_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
-
 static inline size_t octavo_workspace_place(size_t *end, int64_t count, int64_t width, size_t element_bytes)
 {
     const size_t begin = *end;

@@ -29,7 +29,7 @@ typedef struct octavo_page_layout {
 static inline int64_t octavo_page_run(int64_t *end, int64_t bytes, int64_t align)
 {
     if (bytes == 0) return -1;
-    const int64_t begin = (*end + align - 1) / align * align;
+    const int64_t begin = octavo_round_up(*end, align);
     *end = begin + bytes;
     return begin;
 }
@@ -50,7 +50,7 @@ static inline octavo_page_layout octavo_page_layout_of(const octavo_page_config 
     at.v            = octavo_page_run(&end, tokens * octavo_v_row_bytes(config->v_format, config->v_dim), OCTAVO_PAGE_LINE);
     at.v_scale      = octavo_page_run(&end, tokens * octavo_v_scale_bytes(config->v_format), OCTAVO_PAGE_ALIGN);
     at.k_norm       = octavo_page_run(&end, planes > 1 ? tokens : 0, OCTAVO_PAGE_ALIGN);
-    at.head_bytes = (end + OCTAVO_PAGE_LINE - 1) / OCTAVO_PAGE_LINE * OCTAVO_PAGE_LINE;
+    at.head_bytes = octavo_round_up(end, OCTAVO_PAGE_LINE);
     at.page_bytes = at.head_bytes * config->kv_heads;
     return at;
 }

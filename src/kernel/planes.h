@@ -13,6 +13,8 @@
 #define OCTAVO_KERNEL_INLINE static inline
 #endif
 
+OCTAVO_KERNEL_INLINE int64_t octavo_round_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
+
 /* Planes of a K format: 1 or 2 today. */
 OCTAVO_KERNEL_INLINE int32_t octavo_k_plane_count(octavo_k_format format)
 {

@@ -37,7 +37,7 @@ INLINE void split_weights(const float *weights, int64_t rows, int terms, float f
                           uint8_t out[2][AMX_ROWS][AMX_ROW_BYTES])
 {
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t t = 0; t < octavo_decode_round_up(tokens, AXPY_HALF); t += 16) {
+        for (int64_t t = 0; t < octavo_round_up(tokens, AXPY_HALF); t += 16) {
             const int64_t left = tokens - t;
             const __mmask16 mask = (__mmask16)(left >= 16 ? 0xFFFF : left <= 0 ? 0 : (1u << left) - 1u);
             __m256i term[BF16_TERMS];

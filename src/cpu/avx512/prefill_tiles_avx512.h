@@ -69,7 +69,7 @@ static inline prefill_plan prefill_plan_of(const octavo_prefill_params *p, const
     const int64_t elements = of.is_int8 ? 64 : wide ? 16 : 32;
     of.steps = (p->kv->head_dim + elements - 1) / elements, of.k_steps = at->k_dim / elements;
     of.v_keys = wide ? 16 : 32;
-    of.v_sides = octavo_prefill_round_up(p->kv->v_dim, 32) / PREFILL_SIDE, of.v_all = at->v_dim / PREFILL_SIDE;
+    of.v_sides = octavo_round_up(p->kv->v_dim, 32) / PREFILL_SIDE, of.v_all = at->v_dim / PREFILL_SIDE;
     of.k_tile = (size_t)(PREFILL_KEYS * at->k_dim * (of.is_int8 ? 1 : wide ? 4 : 2 * of.k_terms));
     of.v_tile = (size_t)(PREFILL_KEYS * at->v_dim * (wide ? 4 : 2 * of.v_terms));
     const size_t tiles = (size_t)(at->keys / PREFILL_KEYS);

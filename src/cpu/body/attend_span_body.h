@@ -138,7 +138,7 @@ static void attend_mean_columns(const decode_head *of, const attend_state *state
         for (; at + 64 <= columns; at += 64) memcpy(means + i * columns + at, mean + at, 64); /* a constant size is a few moves */
         memcpy(means + i * columns + at, mean + at, (size_t)(columns - at));
     }
-    const int64_t padded = octavo_decode_round_up(units->count, MEAN_PAD);
+    const int64_t padded = octavo_round_up(units->count, MEAN_PAD);
     memset(means + units->count * columns, MEAN_ONE, (size_t)((padded - units->count) * columns));
     octavo_decode_ahead nothing = { .current = 0 };
     const octavo_decode_span span = { .tokens = padded, .v = means, .v_stride = columns, .ahead = &nothing };
@@ -156,7 +156,7 @@ static void attend_means(const decode_head *of, const attend_state *state, const
 {
     const decode_plan *plan = of->plan;
     const octavo_kv_view *kv = plan->kv;
-    const int64_t padded = octavo_decode_round_up(units->count, MEAN_PAD);
+    const int64_t padded = octavo_round_up(units->count, MEAN_PAD);
     float factors[DECODE_TOKENS], weights[DECODE_ROWS * DECODE_TOKENS];
     uint8_t exponents[DECODE_TOKENS] = { 0 };
     octavo_decode_ahead nothing = { .current = 0 };

@@ -24,7 +24,7 @@ static attend_state attend_state_of(const attend_call *call, const decode_head *
     const decode_plan *plan = &call->plan;
     float *floats = plan->task_floats + (of->group * p->splits + split) * plan->layout.task_floats;
     float *out = p->part_out + (of->group * plan->rows * p->splits + split) * plan->kv->v_dim;
-    return (attend_state){ floats, floats + octavo_decode_round_up(plan->rows, DECODE_ROWS), out, p->splits * plan->kv->v_dim };
+    return (attend_state){ floats, floats + octavo_round_up(plan->rows, DECODE_ROWS), out, p->splits * plan->kv->v_dim };
 }
 
 /* Which of a split's units were dropped: [*unit, end) are still to be looked for. */

@@ -18,7 +18,7 @@ typedef struct score_states {
 
 static score_states score_states_of(float *floats, int64_t rows)
 {
-    const int64_t padded = octavo_decode_round_up(rows, DECODE_ROWS);
+    const int64_t padded = octavo_round_up(rows, DECODE_ROWS);
     return (score_states){
         floats, floats + padded, floats + 2 * padded, floats + 3 * padded, floats + 4 * padded, floats + 5 * padded
     };

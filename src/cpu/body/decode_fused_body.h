@@ -30,7 +30,7 @@ static void fused_scan_unit(const decode_head *of, int64_t unit, const octavo_de
     const int whole = head_sees(of, unit) == OCTAVO_UNIT_WHOLE;
     octavo_decode_span span;
     float factors[DECODE_TOKENS], scores[DECODE_ROWS * DECODE_TOKENS];
-    for (int64_t r = 0; r < octavo_decode_round_up(plan->rows, DECODE_ROWS); r++) max[r] = -INFINITY, sum[r] = 0.0f;
+    for (int64_t r = 0; r < octavo_round_up(plan->rows, DECODE_ROWS); r++) max[r] = -INFINITY, sum[r] = 0.0f;
     for (int more = span_of_unit(of, unit, &span); more;
          more = span_next(of, span.token + span.tokens, (unit + 1) * sub, &span)) {
         ahead_of(of, next, 1, 0, ahead);
@@ -56,7 +56,7 @@ static void fused_threshold(void *argument, int64_t group)
     const decode_plan *plan = &call->plan;
     const octavo_decode_fused_params *p = call->p;
     const decode_head of = head_open(plan, group, group * p->splits);
-    const int64_t padded = octavo_decode_round_up(plan->rows, DECODE_ROWS);
+    const int64_t padded = octavo_round_up(plan->rows, DECODE_ROWS);
     float *least = plan->head_floats + group * plan->layout.head_floats;
     float *max = plan->task_floats + group * p->splits * plan->layout.task_floats, *sum = max + padded;
     for (int64_t row = 0; row < plan->rows; row++)
@@ -153,7 +153,7 @@ static void fused_task(void *argument, int64_t index)
     const int64_t each = octavo_split_units_of(plan->kv, p->splits, p->split_units);
     const int64_t split = index % p->splits, begin = split * each, last = begin + each;
     const int64_t end = last < plan->units ? last : plan->units, first = of.group * plan->rows * p->splits + split;
-    const int64_t padded = octavo_decode_round_up(plan->rows, DECODE_ROWS);
+    const int64_t padded = octavo_round_up(plan->rows, DECODE_ROWS);
     uint8_t *kept = p->kept ? p->kept + of.group * plan->units : NULL;
     float *floats = plan->task_floats + index * plan->layout.task_floats;
     const attend_state state = { floats, floats + padded, p->part_out + first * plan->kv->v_dim, p->splits * plan->kv->v_dim };

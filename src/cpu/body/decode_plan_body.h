@@ -296,7 +296,7 @@ static void span_v_factors(const decode_head *of, octavo_decode_span *span, floa
     span_factors(of, span, &kv->v_scale, octavo_v_scale_bytes(kv->v_format), 1.0f, factors);
 }
 
-static inline int64_t span_padded(const octavo_decode_span *span) { return octavo_decode_round_up(span->tokens, SIMD_F32); }
+static inline int64_t span_padded(const octavo_decode_span *span) { return octavo_round_up(span->tokens, SIMD_F32); }
 
 /* -inf for tokens that a row does not see, and behind the last one. */
 static void span_mask(const decode_head *of, const octavo_decode_span *span, int64_t row, int64_t rows, int whole, float *scores)

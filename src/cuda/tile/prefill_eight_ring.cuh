@@ -115,18 +115,6 @@ static __device__ __forceinline__ uint32_t ask_for_keys(const prefill_codes_call
     return L::TILE_BYTES + factors;
 }
 
-/* The queries of a task, once those of the one before have had their last use. */
-template <typename L> static __device__ __forceinline__ void eight_ask_queries(const prefill_codes_call &c, const prefill_task &task, uint32_t base, uint32_t parity)
-{
-    mbarrier_wait(base + L::Q_EMPTY, parity);
-    if (threadIdx.x % WARP != 0) return;
-    mbarrier_report_and_expect(base + L::Q_FULL, L::GROUPS * L::Q_GROUP_BYTES);
-    for (int g = 0; g < L::GROUPS; g++)
-        for (int i = 0; i < L::COLUMNS; i++)
-            copy_box(base + g * L::Q_GROUP_BYTES + i * GROUP_ROWS * L::ROW, &c.q, base + L::Q_FULL, i * L::ROW, task.first_row + g * GROUP_ROWS, task.q_head,
-                     task.b);
-}
-
 /* The producer: one warp, of which a lane starts the copies. Blocks take tasks as they get done. */
 template <typename L> static __device__ __forceinline__ void eight_produce(const prefill_codes_call &c, uint32_t base)
 {
@@ -156,7 +144,10 @@ template <typename L> static __device__ __forceinline__ void eight_produce(const
             if (lane == 0) asked = ask_for_keys<L>(c, task, kv_line, begin, k, facts, base + L::K_FULL + ring);
             const uint32_t counts = put_facts<L>(c, kv_line, v_unit, begin, flags, facts, lane);
             if (lane == 0) mbarrier_report_and_expect(base + L::K_FULL + ring, asked);
-            if (j == 0) eight_ask_queries<L>(c, task, base, q_parity), q_parity ^= 1; /* keys need not wait for the last task's queries to be free */
+            if (j == 0) { /* keys need not wait for the last task's queries to be free */
+                ring_ask_queries<L, L::COLUMNS, L::ROW, 1>(&c.q, task, base, q_parity);
+                q_parity ^= 1;
+            }
             mbarrier_wait(base + L::V_EMPTY + ring, at.parity);
             if (lane < L::KEYS / 16)
                 store_shared_16(v + lane / 8 * L::V_COLUMN_BYTES + L::DIM * V_COLUMN + lane % 8 * 16, make_uint4(counts, counts, counts, counts));

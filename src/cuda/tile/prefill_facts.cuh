@@ -25,7 +25,7 @@ struct prefill_encode_call {
     bool fp8, rotates, channels; /* channels: V has a scale a channel               */
     bool sums[3], mosts[3];      /* of Q, K, V: smoothed; scaled by largest values of channels */
     prefill_whole_most whole[3];
-    int lanes;                                         /* of 256 threads that share a row: eight channels each */
+    int lanes;                                         /* that share a row: eight channels each               */
     int values;                                        /* heads of V that are encoded: none in Sage 1, unless it sums in f16 */
     float rotation;                                    /* 1 / sqrt(head_dim)                          */
 };

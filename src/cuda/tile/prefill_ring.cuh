@@ -203,16 +203,17 @@ static __device__ __forceinline__ void ring_fill_codes(const prefill_tma_call &c
     mbarrier_report_and_expect(full, L::K_TILE_BYTES);
 }
 
-/* The queries of a task, once those of the one before have had their last use. */
-template <typename L> static __device__ __forceinline__ void ring_ask_queries(const prefill_tma_call &c, const prefill_task &task, uint32_t base, uint32_t parity)
+/* The queries of a task, in columns of ROW bytes of a row, once those of the one before have had their last use. */
+template <typename L, int COLUMNS, int ROW, int ELEMENT_BYTES>
+static __device__ __forceinline__ void ring_ask_queries(const CUtensorMap *q, const prefill_task &task, uint32_t base, uint32_t parity)
 {
     mbarrier_wait(base + L::Q_EMPTY, parity);
     if (threadIdx.x % WARP != 0) return;
     mbarrier_report_and_expect(base + L::Q_FULL, L::GROUPS * L::Q_GROUP_BYTES);
     for (int g = 0; g < L::GROUPS; g++)
-        for (int i = 0; i < L::KEY_COLUMNS; i++)
-            copy_box(base + g * L::Q_GROUP_BYTES + i * GROUP_ROWS * L::KEY_ROW, &c.q, base + L::Q_FULL, i * L::KEY_ROW / L::KEY_BYTES,
-                     task.first_row + g * GROUP_ROWS, task.q_head, task.b);
+        for (int i = 0; i < COLUMNS; i++)
+            copy_box(base + g * L::Q_GROUP_BYTES + i * GROUP_ROWS * ROW, q, base + L::Q_FULL, i * ROW / ELEMENT_BYTES, task.first_row + g * GROUP_ROWS,
+                     task.q_head, task.b);
 }
 
 /* The task's j-th tile of one operand; with the keys what there is to know of them. */
@@ -287,7 +288,7 @@ template <typename L> static __device__ __forceinline__ void ring_produce_keys(c
         if (lane == 0) ring_tell<L>(base, told, index, &task), next = (int)gridDim.x + atomicAdd(c.next_task, 1);
         ring_advance<TASKS>(&told);
         if (task.tiles == 0) continue;
-        ring_ask_queries<L>(c, task, base, q_parity), q_parity ^= 1;
+        ring_ask_queries<L, L::KEY_COLUMNS, L::KEY_ROW, L::KEY_BYTES>(&c.q, task, base, q_parity), q_parity ^= 1;
         ring_put_task<L, OF_KEYS>(c, task, base, &at, lane);
     }
 }
