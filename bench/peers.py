@@ -369,6 +369,12 @@ def main():
     parser.add_argument("--json", help="file for the results")
     parser.add_argument("--ffa", help="folder with the FFA prototype's attn_kernel/")
     options = parser.parse_args()
+    sections = {"decode": (decode, DECODE), "prefill": (prefill, PREFILL), "product": (product, [str(n) for n in PRODUCT_TOKENS])}
+    if options.ffa:
+        sections["ffa"] = (ffa, DECODE)
+    asked = options.only.split(",") if options.only else list(sections)
+    if set(asked) - set(sections):
+        parser.error(f"--only is {options.only}, expected some of {', '.join(sections)}" + ("" if options.ffa else "; ffa needs --ffa"))
     if not torch.cuda.is_available():
         sys.exit("peers.py: PyTorch finds no GPU here")
     found, missing = import_peers()
@@ -376,10 +382,7 @@ def main():
     table, device = Table(speed, options.repeat), octavo.Device("cuda:0")
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, CUDA {torch.version.cuda}, liboctavo {octavo.version()}, "
           f"read speed {1e-12 * speed:.2f} TB/s; not here: {', '.join(missing) or 'nothing'}", flush=True)
-    sections = {"decode": (decode, DECODE), "prefill": (prefill, PREFILL), "product": (product, [str(n) for n in PRODUCT_TOKENS])}
-    if options.ffa:
-        sections["ffa"] = (ffa, DECODE)
-    for section in options.only.split(",") if options.only else sections:
+    for section in asked:
         run, shapes = sections[section]
         for shape in options.shapes.split(",") if options.shapes else shapes:
             if shape in shapes:
