@@ -94,8 +94,8 @@ typedef struct octavo_page_config {
 OCTAVO_API octavo_status octavo_page_bytes(const octavo_page_config *config, size_t *bytes);
 
 /* Sets the formats, shapes and sections of *view for pages in this library's layout that lie page_stride bytes apart in `pool`
- * (page_stride 0: octavo_page_bytes). Both are multiples of 64 bytes; where a GPU reads them, multiples of 256 are 2 to 3 % faster. The caller
- * then sets batch, max_tokens, lengths, sequences and the page table. */
+ * (page_stride 0: octavo_page_bytes). Both are multiples of 64 bytes; at multiples of 256 rows of 128 bytes are single lines
+ * of a GPU's second-level cache. The caller then sets batch, max_tokens, lengths, sequences and the page table. */
 OCTAVO_API octavo_status octavo_kv_view_over_pool(const octavo_page_config *config, void *pool, int64_t pages, int64_t page_stride,
                                                   octavo_kv_view *view);
 
