@@ -38,7 +38,7 @@ OURS = [("bf16", "bf16", {}), ("e4m3", "e4m3", {}), ("int8", "int8", {}),
 BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION,
             "math": SDPBackend.MATH}
 PEERS = ("flash_attn", "flash_attn_interface", "flashinfer", "sageattention", "transformer_engine")
-FFA_HOT = 0.055
+FFA_HOT, FFA_BLOCK, FFA_UNITS = 0.055, 256, (256, 64)
 PRODUCT_TOKENS, PRODUCT_HIDDEN, PRODUCT_ROWS = (1, 4, 16, 64), 4096, 1024
 
 
@@ -261,8 +261,8 @@ def ours_decode(table, shape, device, q, k, v, error):
 
 
 def ffa(table, shape, device, found, folder):
-    """The prototype at its defaults, and `delta` at the same settings over the same planes: 5 ln 2, blocks of 256, e5m2 + e5m2, V in f16, on
-    data of which such blocks drop about nine in ten."""
+    """The prototype at its defaults, and `delta` at the same settings: 5 ln 2, blocks of 256, e5m2 + e5m2, V in f16, on data of which such blocks
+    drop about nine in ten; whole blocks dropped or sub-blocks of 64, ours over the same tensors and over pages."""
     sys.path.insert(0, folder)
     q, k, v = decode_inputs(*DECODE[shape], hot=FFA_HOT)
     error = decode_error(q, k, v)
@@ -271,27 +271,48 @@ def ffa(table, shape, device, found, folder):
     residual, values = (k.float() - base.float()).to(torch.float8_e5m2), v.half()
     count = copies_of(base.numel())
     planes = [(base, residual, values)] + [tuple(x.clone() for x in (base, residual, values)) for _ in range(count - 1)]
+    options = {"select": "delta", "delta": 5 * math.log(2)}
     skipped = {}
 
-    def theirs():
+    def theirs(unit):
         make = getattr(kernel, "FP8FP8DecodeWorkspace", None)  # its older versions allocate in every call
-        room = {"workspace": make(q.shape[0], q.shape[2], k.shape[2], v.shape[3], -(-k.shape[1] // 256), q.device, asked.dtype)} if make else {}
-        call = lambda a, b, c: kernel.attn_forward_decode_fp8fp8(asked, a, c, k_residual=b, BS=256, delta=5.0, **room)  # noqa: E731
-        skipped["theirs"] = kernel.attn_forward_decode_fp8fp8(asked, base, values, k_residual=residual, BS=256, delta=5.0, return_skip_ratio=True)[1]
+        room = {"workspace": make(q.shape[0], q.shape[2], k.shape[2], v.shape[3], -(-k.shape[1] // unit), q.device, asked.dtype)} if make else {}
+        settings = {"BS": FFA_BLOCK, "SBS": unit, "delta": 5.0}
+        call = lambda a, b, c: kernel.attn_forward_decode_fp8fp8(asked, a, c, k_residual=b, **settings, **room)  # noqa: E731
+        skipped["theirs"] = kernel.attn_forward_decode_fp8fp8(asked, base, values, k_residual=residual, return_skip_ratio=True, **settings)[1]
         calls = [lambda p=p: call(*p) for p in planes]
         return calls, calls[0]().reshape(q.shape[0], 1, q.shape[2], -1).clone()
 
-    def own():
-        options = {"select": "delta", "delta": 5 * math.log(2), "compensate": 0, "block_tokens": 256}
-        facts = device.decode(asked, base, values, k_residual=residual, **options)
+    def own(unit):
+        more = {**options, "compensate": 0, "block_tokens": FFA_BLOCK, "sub_block_tokens": unit}
+        facts = device.decode(asked, base, values, k_residual=residual, **more)
         skipped["own"] = float(facts.skip_ratio.mean())
-        return [lambda p=p: device.decode(asked, p[0], p[2], k_residual=p[1], results=(), **options) for p in planes], facts.out
+        return [lambda p=p: device.decode(asked, p[0], p[2], k_residual=p[1], results=(), **more) for p in planes], facts.out
 
-    first = table.add("ffa", shape, "FFA prototype, delta", {"Triton": theirs}, error=error)
-    second = table.add("ffa", shape, "Octavo e5m2x2 f16 delta", {"its planes": own}, error=error)
-    first["skip_ratio"], second["skip_ratio"] = skipped.get("theirs"), skipped.get("own")
-    if "seconds" in first and "seconds" in second:
-        print(f"{'':24}{first['seconds'] / second['seconds']:.2f} times its speed; skipped {skipped['theirs']:.0%} and {skipped['own']:.0%}", flush=True)
+    def paged(unit, compensate):
+        def made():
+            cache = device.cache(kv_heads=k.shape[2], head_dim=k.shape[3], k="e5m2x2", v="f16", max_tokens=k.shape[1], max_sequences=k.shape[0],
+                                 block_tokens=FFA_BLOCK, sub_block_tokens=unit)
+            sequences = [cache.sequence() for _ in range(k.shape[0])]
+            cache.append(sequences, k, v)
+            return cache, sequences
+
+        caches = [made() for _ in range(count)]
+        facts = caches[0][0].decode(caches[0][1], asked, compensate=compensate, **options)
+        skipped["own"] = float(facts.skip_ratio.mean())
+        return [lambda c=c, s=s: c.decode(s, asked, results=(), compensate=compensate, **options) for c, s in caches], facts.out
+
+    for unit in FFA_UNITS:
+        rows = [("FFA prototype", lambda: theirs(unit)), ("Octavo e5m2x2 f16", lambda: own(unit)), ("Octavo e5m2x2 f16, pages", lambda: paged(unit, 0))]
+        if unit < FFA_BLOCK:
+            rows.append(("Octavo e5m2x2 f16, means", lambda: paged(unit, 1)))
+        taken = []
+        for name, make in rows:
+            taken.append(table.add("ffa", shape, name, {f"units of {unit}": make}, error=error))
+            torch.cuda.empty_cache()
+            taken[-1]["skip_ratio"] = skipped.get("own" if taken[1:] else "theirs")
+            if taken[1:] and "seconds" in taken[0] and "seconds" in taken[-1]:
+                print(f"{'':24}{taken[0]['seconds'] / taken[-1]['seconds']:.2f} times its speed; skipped {skipped['theirs']:.0%} and {skipped['own']:.0%}", flush=True)
 
 
 def decode(table, shape, device, found, _):

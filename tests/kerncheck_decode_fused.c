@@ -128,7 +128,7 @@ int kc_check_decode_fused(const kc_pair *pair)
     c.eight = pair->device && c.in.precision == OCTAVO_ATTENTION_FP8 && p.rule != OCTAVO_SELECT_DELTA && c.view.v_format == OCTAVO_V_E4M3;
     if (p.rule == OCTAVO_SELECT_DELTA) {
         p.delta = kc_chance(20) ? 0.0f : (float)kc_uniform(0.0, 6.0);
-        p.compensate = kc_chance(c.tiled && c.view.v_format == OCTAVO_V_F16 ? 20 : 60) ? OCTAVO_COMPENSATE_MEAN : OCTAVO_COMPENSATE_NONE;
+        p.compensate = kc_chance(c.tiled && c.view.sub_block_tokens > 64 ? 20 : 60) ? OCTAVO_COMPENSATE_MEAN : OCTAVO_COMPENSATE_NONE;
         p.keep_first_blocks = kc_chance(30) ? (int32_t)kc_between(0, 3) : 0;
         p.keep_last_blocks = kc_chance(30) ? (int32_t)kc_between(0, 3) : 0;
         if (kc_chance(30)) {

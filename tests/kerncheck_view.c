@@ -73,7 +73,7 @@ static void draw_streamed(kc_decode *c, plan *of)
     octavo_kv_view *view = &c->view;
     const int64_t pair = kc_between(0, 5);
     view->k_format = keys[pair], view->v_format = pair == 2 && kc_chance(20) ? OCTAVO_V_BF16 : values[pair];
-    const int wide = of->flags & KC_MEANS && kc_chance(35); /* the FFA prototype's layout: units of 256 tokens */
+    const int wide = of->flags & KC_MEANS && kc_chance(35); /* the FFA prototype's layout: blocks of 256 tokens */
     if (of->flags & KC_MEANS) { /* and of two, where units are dropped */
         static const octavo_k_format nested[] = { OCTAVO_K_E4M3X2, OCTAVO_K_INT8X2, OCTAVO_K_INT4X2 };
         view->k_format = wide ? OCTAVO_K_E5M2X2 : nested[pair % 3];
@@ -88,7 +88,7 @@ static void draw_streamed(kc_decode *c, plan *of)
         of->longest = kc_between(1, wide ? 2600 : kc_chance(60) ? 300 : kc_chance(80) ? 1500 : 7000);
     } while (view->batch * view->kv_heads * c->group * c->q_tokens * view->head_dim * of->longest > LONG_WORK);
     view->block_tokens = view->sub_block_tokens = wide || (of->flags & KC_MEANS && kc_chance(20)) ? 256 : KC_PICK(blocks);
-    if (view->block_tokens > 64 && !wide) view->sub_block_tokens = 64;
+    if (view->block_tokens > 64 && !(wide && kc_chance(50))) view->sub_block_tokens = 64;
     kc_align_wide();
 }
 

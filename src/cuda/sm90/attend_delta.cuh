@@ -4,7 +4,9 @@
  * A unit is a step of 64 tokens of one warp, or four steps of a team of warps that decides together. All that a warp reads goes through
  * its two slots, in the order in which it was asked for: whichever slot is free gets a part of the first kept unit that waits, or
  * else the next base. A team's first units are its own; then whoever is ready takes the next one, since neither the memory's
- * speed nor what is kept is the same for all. The mean rows of 16 dropped units are multiplied together. */
+ * speed nor what is kept is the same for all. In a short call all units are somebody's own, as a number that is taken comes later than
+ * bases do. A warp that decides alone has its next unit on offer, for itself or for one of its block that has no more. The mean rows of
+ * 16 dropped units are multiplied together. */
 #ifndef OCTAVO_CUDA_SM90_ATTEND_DELTA_CUH
 #define OCTAVO_CUDA_SM90_ATTEND_DELTA_CUH
 
@@ -21,6 +23,7 @@ template <class KIND> struct delta_queue {
     int asked, decided; /* bases so far */
     int first_set, last_set; /* of the scores of kept units */
     uint32_t free, parities; /* a bit a slot */
+    bool dry; /* neither the warp nor its block had another unit */
 };
 
 /* A unit that is to be asked for, as the team's first lane tells the others. */
@@ -29,16 +32,25 @@ struct unit_order {
 };
 enum { ORDERS = 4 /* more than there are bases at a time */ };
 
-/* Up to so many units of a team the next kernel's blocks may begin beside this one's; of longer calls they begin when units run out. */
-enum { SHORT_ROUNDS = 16 };
+/* Up to so many units of a team the next kernel's blocks may begin beside this one's; of longer calls they begin when units run out. Up to
+ * so many all are the teams' own. */
+enum { SHORT_ROUNDS = 16, OWN_ROUNDS = 8 };
 
 /* What the team's first lane knows of the units to come: one with its page on its way, and in KIND::AHEAD the number of the one after it. The
  * fewer are taken ahead of their time, the sooner the last one ends. */
 struct unit_supply {
     unit_order next;
     stream_count number;
-    int begin, units; /* from where on units are taken, before it the team's own; that there are */
+    int begin, units;   /* from where on units are taken, before it the team's own; that there are */
+    int stride, round;  /* from one of its own to the next; which of them `next` is */
+    const int *pages;   /* of its own */
+    int last;           /* units of which one base at a time is on its way */
+    bool taken;         /* `next` went on offer, and no other unit has come in its place */
 };
+
+/* A unit on offer, and none. */
+typedef unsigned long long unit_offer;
+static constexpr unit_offer NO_OFFER = ~0ull;
 
 static __device__ __forceinline__ int page_of_token(const delta_call &d, const stream_block &k, int token)
 {
@@ -48,16 +60,48 @@ static __device__ __forceinline__ int page_of_token(const delta_call &d, const s
 
 static __device__ __forceinline__ void take_number(const delta_call &d, const stream_block &k, unit_supply &of)
 {
-    if (of.next.unit < of.units) of.number = atomicAdd(d.of.counts + k.b * d.of.kv_heads + k.head, (stream_count)1);
+    if (of.next.unit < of.units && of.begin < of.units) of.number = atomicAdd(d.of.counts + k.b * d.of.kv_heads + k.head, (stream_count)1);
 }
 
-/* The number that was taken becomes a unit; asks for its page. */
+/* The number that was taken becomes a unit, whose page is asked for; or it is the team's own one after this. */
 template <class KIND> static __device__ __forceinline__ void next_order(const delta_call &d, const stream_block &k, unit_supply &of)
 {
     stream_count *word = d.of.counts + k.b * d.of.kv_heads + k.head;
     if (of.next.unit >= of.units) return;
-    of.next.unit = of.begin < of.units ? of.begin + (int)(counted(word, of.number, 1) & ((1u << DONE_SHIFT) - 1)) : of.units;
+    if (of.begin >= of.units) {
+        of.next.unit += of.stride;
+        if (of.next.unit < of.units) of.next.page = of.pages[++of.round];
+        return;
+    }
+    of.next.unit = of.begin + (int)(counted(word, of.number, 1) & ((1u << DONE_SHIFT) - 1));
     if (of.next.unit < of.units) of.next.page = page_of_token(d, k, of.next.unit * KIND::SPAN);
+}
+
+/* Puts the warp's next unit on offer, if the last one is gone. */
+static __device__ __forceinline__ void offer_unit(const delta_call &d, const stream_block &k, unit_supply &of, unit_offer *offer)
+{
+    if (of.taken || of.next.unit >= of.units || *(volatile unit_offer *)offer != NO_OFFER) return;
+    atomicExch(offer, (unit_offer)of.next.unit << 32 | (uint32_t)of.next.page);
+    take_number(d, k, of), of.taken = true;
+}
+
+/* The warp's unit on offer or, where it is `out` of them, as its first lane knows, another's; unit `end` if there is none before that. */
+static __device__ __forceinline__ unit_order take_offer(unit_offer *offers, int end, bool out)
+{
+    const int lane = threadIdx.x % 32;
+    unit_offer *offer = offers + (threadIdx.x / 32 + lane) % DELTA_WARPS;
+    unit_offer x = NO_OFFER;
+    if (lane < DELTA_WARPS) x = *(volatile unit_offer *)offer;
+    uint32_t there = __ballot_sync(WHOLE_WARP, x != NO_OFFER && (int)(x >> 32) < end);
+    if (!__any_sync(WHOLE_WARP, lane == 0 && out)) there &= 1;
+#pragma unroll 1
+    for (; there; there &= there - 1) {
+        const int from = __ffs((int)there) - 1;
+        if (lane == from) x = atomicExch(offer, NO_OFFER); /* another may have been there in the meantime */
+        const unit_offer got = __shfl_sync(WHOLE_WARP, x, from);
+        if (got != NO_OFFER) return { (int)(got >> 32), (int)(uint32_t)got };
+    }
+    return { end, 0 };
 }
 
 /* An item at the queue's end. */
@@ -79,8 +123,8 @@ template <class KIND> static __device__ __forceinline__ void pop_item(delta_queu
 
 /* Fills the free slots. */
 template <class KIND>
-static __device__ __forceinline__ void ask_for_next(const delta_call &d, const stream_block &k, const delta_warp &w, const unit_order *orders, int units,
-                                                    delta_queue<KIND> &q)
+static __device__ __forceinline__ void ask_for_next(const delta_call &d, const stream_block &k, const delta_warp &w, const unit_order *orders, unit_offer *offers,
+                                                    const unit_supply &supply, delta_queue<KIND> &q)
 {
 #pragma unroll 1
     while (q.free) {
@@ -95,9 +139,13 @@ static __device__ __forceinline__ void ask_for_next(const delta_call &d, const s
 #pragma unroll
             for (int i = 0; i + 1 < KIND::BASES; i++) q.wanted[i] = q.wanted[i + 1], q.wanted_page[i] = q.wanted_page[i + 1];
         } else {
-            if (q.bases == KIND::BASES) return;
-            const unit_order order = orders[q.asked % ORDERS];
-            if (order.unit >= units || (q.bases > 0 && order.unit >= units - d.last_units)) return;
+            if (q.bases == KIND::BASES || q.dry) return;
+            const int end = q.bases > 0 ? supply.units - supply.last : supply.units;
+            const unit_order order = KIND::AHEAD ? orders[q.asked % ORDERS] : take_offer(offers, end, supply.next.unit >= supply.units);
+            if (order.unit >= end) {
+                if (!KIND::AHEAD && q.bases == 0) q.dry = __any_sync(WHOLE_WARP, threadIdx.x % 32 == 0 && supply.next.unit >= supply.units);
+                return;
+            }
             ask_for_base<KIND::BASE, KIND::MEANS, false>(d, k, order.unit * KIND::SPAN + w.member, order.page, to);
             push_item(q, 4 * order.unit, free, order.page);
             q.asked++, q.bases++;
@@ -158,17 +206,15 @@ static __device__ __forceinline__ void find_thresholds(const stream_queries<DELT
     __syncwarp();
 }
 
-/* Scores a unit's base and decides; the scores of one that is kept wait for the rest of it. meanwhile: see team_any(). */
+/* Decides on a unit by the scores x of its base; those of one that is kept wait for the rest of it. meanwhile: see team_any(). */
 template <class KIND, class WORK>
-static __device__ __forceinline__ void take_base(const delta_call &d, const stream_block &k, const stream_queries<DELTA_DIM, KIND::BASE> &queries,
+static __device__ __forceinline__ void take_base(const delta_call &d, const stream_block &k, float (&x)[STEP_TILES][4],
                                                  const delta_rule &rule, delta_warp &w, delta_queue<KIND> &q, team_votes &votes, WORK meanwhile,
                                                  uint8_t *kept, stream_state<DELTA_DIM> &of)
 {
     const int unit = q.item[0] >> 2, page = q.page[0], block = unit * KIND::SPAN >> d.of.shift;
     const bool whole = (unit + 1) * KIND::SPAN <= rule.all_see_to;
     const delta_slot slot = slot_of<KIND>(w, q.slot[0]);
-    float x[STEP_TILES][4];
-    step_scores<KIND::BASE>(queries, slot, 1.0f, x);
     bool keep = !whole || block < rule.first_end || block >= rule.last_begin;
     if (!whole) hide_beyond(unit * KIND::SPAN + w.member, rule.ends, threadIdx.x % 32 / 4, x);
 #pragma unroll
@@ -183,7 +229,7 @@ static __device__ __forceinline__ void take_base(const delta_call &d, const stre
             if (i == q.waiting) q.wanted[i] = unit, q.wanted_page[i] = page;
         q.waiting++;
     } else if (KIND::MEANS && d.compensate) {
-        drop_unit<KIND::BASE>(w, x, slot.side, stored_at(&d.v_mean_scale, mean_of(d, k, unit * KIND::SPAN, page)), d.together, of);
+        drop_unit<KIND::BASE, KIND::VALUE>(w, x, slot.side, stored_at(&d.v_mean_scale, mean_of(d, k, unit * KIND::SPAN, page)), d.together, of);
     }
 }
 
@@ -197,6 +243,8 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
     __shared__ __align__(128) uint8_t sides[KIND::ALL_SLOTS][KIND::SIDE];
     __shared__ float masses[KIND::MEANS ? DELTA_WARPS : 1][TILE_TOKENS * STREAM_ROWS], found[DELTA_WARPS][STREAM_ROWS];
     __shared__ unit_order orders[KIND::TEAMS][ORDERS];
+    __shared__ unit_offer offers[DELTA_WARPS];
+    __shared__ int own_pages[KIND::TEAMS][OWN_ROUNDS];
     __shared__ uint4 vote_words[KIND::TEAMS][2];
     __shared__ __align__(8) uint64_t barriers[KIND::ALL_SLOTS + KIND::VOTES];
     const stream_call &c = d.of;
@@ -210,6 +258,7 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
     if (threadIdx.x == 0) prefetch_map(&c.k), prefetch_map(&c.v), prefetch_map(&d.more);
     if (threadIdx.x < KIND::ALL_SLOTS + KIND::VOTES)
         mbarrier_init(k.full + 8 * threadIdx.x, threadIdx.x < KIND::ALL_SLOTS ? 1 : 32 * KIND::TEAM), mbarrier_init_done();
+    if (threadIdx.x < DELTA_WARPS) offers[threadIdx.x] = NO_OFFER;
     for (int i = threadIdx.x; i < (int)sizeof sides / 4; i += DELTA_THREADS) ((uint32_t *)sides)[i] = 0; /* exponents of 0 where there are none */
     for (int i = lane; KIND::MEANS && i < MEANS_BYTES / PIECE; i += 32) store_shared_16(w.means + PIECE * i, make_uint4(0, 0, 0, 0));
     fence_for_engines();
@@ -226,9 +275,10 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
     int first_pages[BASES + 1];
 #pragma unroll
     for (int i = 0; i <= BASES; i++) first_pages[i] = page_of_token(d, k, (first + i * stride) * SPAN);
-    unit_supply supply = { { first + BASES * stride, first_pages[BASES] }, 0, (BASES + 1) * stride, 0 };
+    const int own_page = page_of_token(d, k, (first + lane % OWN_ROUNDS * stride) * SPAN);
+    unit_supply supply = { { first + BASES * stride, first_pages[BASES] }, 0, (BASES + 1) * stride, 0, stride, BASES, own_pages[team], 0, false };
     const bool supplies = lane == 0 && w.member == 0;
-    if (KIND::AHEAD && supplies && (int64_t)supply.begin * SPAN < c.max_tokens) supply.number = atomicAdd(c.counts + k.b * c.kv_heads + k.head, (stream_count)1);
+    if (KIND::AHEAD && supplies && (int64_t)OWN_ROUNDS * stride * SPAN < c.max_tokens) supply.number = atomicAdd(c.counts + k.b * c.kv_heads + k.head, (stream_count)1);
     uint32_t asked[DELTA_DIM / 16][2];
     ask_for_row<DELTA_DIM, BASE>(c, k, asked);
     k.length = clamped_length(c, raw_length);
@@ -250,13 +300,15 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
         if (i < BASES - 1 || d.thresholds) ask_for_first(i); /* thresholds would have to wait for the last one */
     uint8_t *kept = d.kept + (int64_t)(k.b * c.kv_heads + k.head) * d.units;
     for (int unit = units + k.split * DELTA_THREADS + threadIdx.x; unit < d.units; unit += c.splits * DELTA_THREADS) kept[unit] = OCTAVO_UNIT_UNSEEN;
+    if (w.member == 0 && lane < OWN_ROUNDS) own_pages[team][lane] = own_page;
     stream_queries<DELTA_DIM, BASE> queries;
     take_row<DELTA_DIM, BASE>(c, asked, queries);
     delta_rule rule;
     column_ends(c, k, t, rule.ends);
     rule.all_see_to = k.length - c.q_tokens + 1, rule.first_end = d.keep_first_blocks;
     rule.last_begin = d.keep_last_blocks > 0 ? newest - d.keep_last_blocks + 1 : newest;
-    supply.units = units;
+    supply.units = units, supply.last = !KIND::AHEAD && units <= SHORT_ROUNDS * stride ? stride : d.last_units;
+    if (units <= OWN_ROUNDS * stride) supply.begin = units;
     if (!d.thresholds) {
         find_thresholds<KIND>(queries, w, rule, step, there, found, &q.parities);
         __syncthreads();
@@ -273,30 +325,36 @@ template <class KIND> static __global__ void __launch_bounds__(DELTA_THREADS, 1)
 
     /* 3: the queue */
 #pragma unroll 1
-    while (q.count > 0) {
-        const delta_slot slot = slot_of<KIND>(w, q.slot[0]);
-        const int part = q.item[0] & 3;
-        mbarrier_wait(slot.full, q.parities >> q.slot[0] & 1);
-        q.parities ^= 1u << q.slot[0];
-        if (part == 0) {
-            if (supplies) {
-                orders[team][(q.decided + BASES) % ORDERS] = supply.next;
-                if (!KIND::AHEAD) take_number(d, k, supply);
+    while (!KIND::AHEAD || q.count > 0) {
+        if (q.count > 0) {
+            const delta_slot slot = slot_of<KIND>(w, q.slot[0]);
+            const int part = q.item[0] & 3;
+            mbarrier_wait(slot.full, q.parities >> q.slot[0] & 1);
+            q.parities ^= 1u << q.slot[0];
+            if (!KIND::AHEAD && supplies) offer_unit(d, k, supply, offers + warp);
+            if (part == 0) {
+                if (KIND::AHEAD && supplies) orders[team][(q.decided + BASES) % ORDERS] = supply.next;
+                q.decided++;
             }
-            q.decided++;
             __syncwarp();
-            take_base<KIND>(d, k, queries, rule, w, q, votes, supply_ahead, kept, of);
-        } else {
             const uint32_t scores = w.scores + q.first_set * SET_BYTES;
-            __syncwarp();
-            if (part == 1) refine_scores<BASE>(d, queries, slot, scores);
-            else add_values<BASE, VALUE>(k.length - (q.item[0] >> 2) * SPAN - w.member, part - 2, slot, scores, of);
+            if (part < 2) { /* the same code for both planes: what is kept finds it there */
+                float x[STEP_TILES][4];
+                step_scores<BASE>(queries, slot, part == 0 ? 1.0f : d.residual, x);
+                if (part == 0) take_base<KIND>(d, k, x, rule, w, q, votes, supply_ahead, kept, of);
+                else refine_scores(scores, x);
+            } else {
+                add_values<BASE, VALUE>(k.length - (q.item[0] >> 2) * SPAN - w.member, part - 2, slot, scores, of);
+            }
             if (part == KIND::PARTS) q.first_set = q.first_set + 1 < BASES ? q.first_set + 1 : 0;
+            pop_item(q);
+        } else if (!KIND::AHEAD && supplies) { /* what was on offer has gone to another */
+            offer_unit(d, k, supply, offers + warp);
         }
         __syncwarp();
-        pop_item(q);
-        ask_for_next<KIND>(d, k, w, orders[team], units, q);
-        if (!KIND::AHEAD && part == 0 && supplies) next_order<KIND>(d, k, supply);
+        ask_for_next<KIND>(d, k, w, orders[team], offers, supply, q);
+        if (!KIND::AHEAD && supply.taken) next_order<KIND>(d, k, supply), supply.taken = false;
+        if (!KIND::AHEAD && q.count == 0 && q.dry) break;
     }
     if (w.dropped > 0) finish_dropped(w, of);
     next_kernel_may_start();

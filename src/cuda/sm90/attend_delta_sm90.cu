@@ -36,7 +36,7 @@ octavo_status octavo_attend_delta(const octavo_exec *exec, const stream_call *of
     const bool means = p->compensate == OCTAVO_COMPENSATE_MEAN, narrow = kv->sub_block_tokens == STEP_TOKENS;
     const bool e4m3 = kv->k_format == OCTAVO_K_E4M3X2 && kv->v_format == OCTAVO_V_E4M3 && narrow;
     const bool int8 = kv->k_format == OCTAVO_K_INT8X2 && kv->v_format == OCTAVO_V_INT8 && narrow;
-    const bool e5m2 = kv->k_format == OCTAVO_K_E5M2X2 && kv->v_format == OCTAVO_V_F16 && kv->sub_block_tokens == 4 * STEP_TOKENS && !means;
+    const bool e5m2 = kv->k_format == OCTAVO_K_E5M2X2 && kv->v_format == OCTAVO_V_F16 && (narrow || (kv->sub_block_tokens == 4 * STEP_TOKENS && !means));
     const int steps = kv->block_tokens / STEP_TOKENS;
     *done = (e4m3 || int8 || e5m2) && kv->head_dim == DELTA_DIM && steps <= STEPS_MOST && (!means || means_stream(kv));
     if (!*done) return OCTAVO_OK;
@@ -46,6 +46,7 @@ octavo_status octavo_attend_delta(const octavo_exec *exec, const stream_call *of
     call.units = (int)octavo_view_units(kv), call.block_steps_shift = 31 - __builtin_clz((unsigned)steps);
     call.keep_first_blocks = p->keep_first_blocks, call.keep_last_blocks = p->keep_last_blocks, call.compensate = means;
     call.together = means && sides_lie_together(kv);
-    if (e5m2) return launch_delta<delta_kind<KEY_E5M2, VALUE_F16, 4>>(exec, &call, kv);
-    return e4m3 ? launch_delta<delta_kind<KEY_E4M3, VALUE_E4M3, 1>>(exec, &call, kv) : launch_delta<delta_kind<KEY_INT8, VALUE_INT8, 1>>(exec, &call, kv);
+    if (e4m3) return launch_delta<delta_kind<KEY_E4M3, VALUE_E4M3, 1>>(exec, &call, kv);
+    if (int8) return launch_delta<delta_kind<KEY_INT8, VALUE_INT8, 1>>(exec, &call, kv);
+    return narrow ? launch_delta<delta_kind<KEY_E5M2, VALUE_F16, 1>>(exec, &call, kv) : launch_delta<delta_kind<KEY_E5M2, VALUE_F16, 4>>(exec, &call, kv);
 }

@@ -22,7 +22,8 @@ template <int BASE_KIND, int VALUE_KIND, int TEAM_WARPS> struct delta_kind {
     static constexpr int BASE = BASE_KIND, VALUE = VALUE_KIND, TEAM = TEAM_WARPS, SPAN = TEAM * STEP_TOKENS, TEAMS = DELTA_WARPS / TEAM;
     static constexpr int VOTES = TEAM > 1 ? TEAMS : 0; /* teams that have to vote */
     static constexpr bool MEANS = TEAM == 1;
-    static constexpr bool AHEAD = TEAM > 1; /* units are taken two ahead: with one base on its way a number and a page come too late otherwise */
+    static constexpr bool AHEAD = TEAM > 1; /* units are taken two ahead: with one base on its way a number and a page come too late otherwise.
+                                             * Else warps have units on offer */
     static constexpr int SLOTS = MEANS ? 2 : 3, BASES = 2 /* slots that may hold bases */, ALL_SLOTS = SLOTS * DELTA_WARPS;
     static constexpr int SIDE = MEANS ? value_scales_at(BASE) + STEP_TOKENS * value_width(VALUE) : STEP_TOKENS; /* bytes beside a slot */
     static constexpr int PARTS = 1 + value_parts(VALUE); /* of a kept unit beside its base */
@@ -233,12 +234,9 @@ static __device__ __forceinline__ void load_scores(uint32_t set, int tile, float
 
 /* ---- kept units ---- */
 
-/* The rest of K joins the scores. */
-template <int BASE>
-static __device__ __forceinline__ void refine_scores(const delta_call &d, const stream_queries<DELTA_DIM, BASE> &q, const delta_slot &slot, uint32_t set)
+/* What the rest of K adds joins the scores. */
+static __device__ __forceinline__ void refine_scores(uint32_t set, float (&x)[STEP_TILES][4])
 {
-    float x[STEP_TILES][4];
-    step_scores<BASE>(q, slot, d.residual, x);
 #pragma unroll
     for (int j = 0; j < STEP_TILES; j++) {
         float base[4];
@@ -253,24 +251,21 @@ static __device__ __forceinline__ void refine_scores(const delta_call &d, const 
 template <int BASE, int VALUE>
 static __device__ __forceinline__ void add_values(int left, int part, const delta_slot &slot, uint32_t set, stream_state<DELTA_DIM> &of)
 {
-    constexpr int PAIR = 2, TOKENS = STEP_TOKENS / value_parts(VALUE), TILES = TOKENS / TILE_TOKENS, ROW = SLOT_BYTES / TOKENS;
+    constexpr int TOKENS = STEP_TOKENS / value_parts(VALUE), TILES = TOKENS / TILE_TOKENS, ROW = SLOT_BYTES / TOKENS;
     const int g = threadIdx.x % 32 / 4, end = left - part * TOKENS, there = end > 0 ? end : 0;
     if (there < TOKENS) clear_rows<ROW, TOKENS>(slot.data, there);
+    float x[TILES][4];
+    value_factors<VALUE> factors[TILES];
 #pragma unroll
-    for (int first = 0; first < TILES; first += PAIR) {
-        float x[PAIR][4];
-        value_factors<VALUE> factors[PAIR];
+    for (int j = 0; j < TILES; j++) {
+        factors[j] = value_factors_of<VALUE>(slot.side + value_scales_at(BASE) + j * TILE_TOKENS * value_width(VALUE), g);
+        load_scores(set, part * TILES + j, x[j]);
 #pragma unroll
-        for (int j = 0; j < PAIR; j++) {
-            factors[j] = value_factors_of<VALUE>(slot.side + value_scales_at(BASE) + (first + j) * TILE_TOKENS * value_width(VALUE), g);
-            load_scores(set, part * TILES + first + j, x[j]);
-#pragma unroll
-            for (int i = 0; i < 4; i++) x[j][i] += factors[j].exponent[i / 2];
-        }
-        weigh_stage<DELTA_DIM, VALUE, PAIR>(of, x, factors);
-#pragma unroll
-        for (int j = 0; j < PAIR; j++) stream_outputs<DELTA_DIM, VALUE, TILES>(of.out, x[j], slot.data + (first + j) * tile_stride<ROW>());
+        for (int i = 0; i < 4; i++) x[j][i] += factors[j].exponent[i / 2];
     }
+    weigh_stage<DELTA_DIM, VALUE, TILES>(of, x, factors);
+#pragma unroll
+    for (int j = 0; j < TILES; j++) stream_outputs<DELTA_DIM, VALUE, TILES>(of.out, x[j], slot.data + j * tile_stride<ROW>());
 }
 
 /* ---- dropped units ---- */
@@ -299,8 +294,16 @@ static __device__ __forceinline__ void finish_dropped(delta_warp &w, stream_stat
     __syncwarp();
 }
 
+/* Sixteen elements of a mean row as the outputs of V's format lie: a lane's two of a product are neighbours where V has 8 bits, and eight
+ * apart where it has 16. */
+template <int VALUE> static __device__ __forceinline__ uint4 mean_piece(uint4 x)
+{
+    if (!value_is_half(VALUE)) return x;
+    return make_uint4(permute(x.x, x.z, 0x5140), permute(x.x, x.z, 0x7362), permute(x.y, x.w, 0x5140), permute(x.y, x.w, 0x7362));
+}
+
 /* A dropped unit joins the others: its mass, and its mean row from `side`. What is in memory is not waited for before the next one. */
-template <int BASE>
+template <int BASE, int VALUE>
 static __device__ __forceinline__ void drop_unit(delta_warp &w, const float (&x)[STEP_TILES][4], uint32_t side, const uint8_t *exponent, bool together,
                                                  stream_state<DELTA_DIM> &of)
 {
@@ -317,7 +320,8 @@ static __device__ __forceinline__ void drop_unit(delta_warp &w, const float (&x)
         if (lane < 4) w.masses[w.dropped * STREAM_ROWS + 2 * t + i] = max + log2_fast(sum);
     }
     if (lane < DELTA_DIM / PIECE)
-        store_shared_16(w.means + PIECE * tile_piece<DELTA_DIM / PIECE>(w.dropped, lane), load_shared_16(side + mean_at(BASE) + PIECE * lane));
+        store_shared_16(w.means + PIECE * tile_piece<DELTA_DIM / PIECE>(w.dropped, lane),
+                        mean_piece<VALUE>(load_shared_16(side + mean_at(BASE) + PIECE * lane)));
     if (lane == w.dropped) w.exponent = together ? (int8_t)load_shared_word(side + exponent_at(BASE)) : (int8_t)*exponent;
     w.dropped++;
 }
