@@ -240,21 +240,22 @@ def make_calls(call, *copies):
     return calls, calls[0]()
 
 
-def ours_decode(table, shape, device, q, k, v, error):
+def filled_cache(device, k, v, k_format, v_format, **options):
+    """A cache of the sequences k and v, and their numbers in it."""
     batch, tokens, kv_heads, dim = k.shape
+    cache = device.cache(kv_heads=kv_heads, head_dim=dim, k=k_format, v=v_format, max_tokens=tokens, max_sequences=batch, **options)
+    sequences = [cache.sequence() for _ in range(batch)]
+    cache.append(sequences, k, v)
+    return cache, sequences
+
+
+def ours_decode(table, shape, device, q, k, v, error):
     for k_format, v_format, options in OURS:
         name = f"Octavo {k_format} {v_format}" + (f" {options['select']}" if options else "")
-
-        def made():
-            cache = device.cache(kv_heads=kv_heads, head_dim=dim, k=k_format, v=v_format, max_tokens=tokens, max_sequences=batch)
-            sequences = [cache.sequence() for _ in range(batch)]
-            cache.append(sequences, k, v)
-            return cache, sequences
-
-        cache, sequences = made()
+        cache, sequences = filled_cache(device, k, v, k_format, v_format)
         facts = cache.decode(sequences, q, **options)
         size, skipped = int(facts.bytes_read.sum()), float(facts.skip_ratio.mean())
-        caches = [(cache, sequences)] + [made() for _ in range(copies_of(size) - 1)]
+        caches = [(cache, sequences)] + [filled_cache(device, k, v, k_format, v_format) for _ in range(copies_of(size) - 1)]
         variants = {"graph": lambda: ([lambda c=c, s=s: c.decode(s, q, results=(), **options) for c, s in caches], facts.out)}
         table.add("decode", shape, name, variants, size=size, error=error, skip_ratio=skipped)
         del cache, caches, variants
@@ -290,24 +291,19 @@ def ffa(table, shape, device, found, folder):
         return [lambda p=p: device.decode(asked, p[0], p[2], k_residual=p[1], results=(), **more) for p in planes], facts.out
 
     def paged(unit, compensate):
-        def made():
-            cache = device.cache(kv_heads=k.shape[2], head_dim=k.shape[3], k="e5m2x2", v="f16", max_tokens=k.shape[1], max_sequences=k.shape[0],
-                                 block_tokens=FFA_BLOCK, sub_block_tokens=unit)
-            sequences = [cache.sequence() for _ in range(k.shape[0])]
-            cache.append(sequences, k, v)
-            return cache, sequences
-
-        caches = [made() for _ in range(count)]
+        caches = [filled_cache(device, k, v, "e5m2x2", "f16", block_tokens=FFA_BLOCK, sub_block_tokens=unit) for _ in range(count)]
         facts = caches[0][0].decode(caches[0][1], asked, compensate=compensate, **options)
         skipped["own"] = float(facts.skip_ratio.mean())
         return [lambda c=c, s=s: c.decode(s, asked, results=(), compensate=compensate, **options) for c, s in caches], facts.out
 
     for unit in FFA_UNITS:
+        skipped.clear()
         rows = [("FFA prototype", lambda: theirs(unit)), ("Octavo e5m2x2 f16", lambda: own(unit)), ("Octavo e5m2x2 f16, pages", lambda: paged(unit, 0))]
         if unit < FFA_BLOCK:
             rows.append(("Octavo e5m2x2 f16, means", lambda: paged(unit, 1)))
         taken = []
         for name, make in rows:
+            skipped.pop("own", None)
             taken.append(table.add("ffa", shape, name, {f"units of {unit}": make}, error=error))
             torch.cuda.empty_cache()
             taken[-1]["skip_ratio"] = skipped.get("own" if taken[1:] else "theirs")
