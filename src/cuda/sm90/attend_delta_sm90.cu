@@ -3,8 +3,9 @@
 #include "cuda/sm90/stream_launch.cuh"
 #include "cuda/sm90/attend_delta.cuh"
 
-/* So many units of a team, on average, before the end it asks for one base at a time, so that what is kept then has less to wait for. Teams
- * that share a unit always do where few blocks share a head: the less is on its way, the more equal are their shares of the memory's speed. */
+/* So many units of a team, on average, before the end it asks for one base at a time, so that what is kept then has less to wait for; in a
+ * short call of warps that decide alone one (attend_delta.cuh). Teams that share a unit always do where few blocks share a head: the less is
+ * on its way, the more equal are their shares of the memory's speed. */
 enum { LAST_ROUNDS = 4, LAST_ROUNDS_SHARED = 8, ALL_ROUNDS = 1 << 20, FEW_SPLITS = 2 };
 
 /* Whether one copy brings what lies beside a unit's base. */
